@@ -1,0 +1,1 @@
+//! Appends a tick into a site's subtree.

@@ -1,0 +1,1 @@
+//! What every collector shares: the clock, identity and publishing.

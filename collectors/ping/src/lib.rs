@@ -1,0 +1,1 @@
+//! Probes targets and PCs: echo, neighbour table, DNS, TCP and HTTPS.

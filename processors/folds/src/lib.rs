@@ -1,0 +1,1 @@
+//! The pure folds: observations in, events out.

@@ -1,0 +1,1 @@
+//! Runs chains: reads the log, folds, commits to the store, publishes.

@@ -1,0 +1,378 @@
+//! What was measured or learnt: the input of every fold.
+//!
+//! An observation says what was seen and never what it means. "Unreachable" and "timed out" are results; "I could
+//! not measure" is [`Outcome::Fault`] or [`Fault`]; "I lost some" is [`Gap`].
+
+use serde::{Deserialize, Serialize};
+
+use crate::config::{Signal, SiteConfig};
+use crate::origin::{EventId, Origin};
+use crate::time::Time;
+
+/// The version of the stored form of an [`Observation`]; see `docs/formats.md` for the rule of change.
+pub const OBSERVATION_VERSION: u16 = 1;
+
+/// One observation with its envelope.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "json-schema", derive(schemars::JsonSchema))]
+pub struct Observation {
+    /// [`OBSERVATION_VERSION`] of the writer.
+    pub v: u16,
+    pub origin: Origin,
+    /// When the kit made the record, by the collector's clock.
+    pub observed_at: Time,
+    /// Everything that this collector observed before this instant is in this record or an earlier one.
+    pub through: Time,
+    pub body: Body,
+}
+
+/// The kinds of observation. Closed: a new kind must be considered by every fold.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "json-schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "snake_case")]
+pub enum Body {
+    /// One round (or retry) of probes, all targets in it.
+    PingRound(PingRound),
+    /// Nothing happened; the record carries `through`.
+    Quiet,
+    /// The collector could not measure something.
+    Fault(Fault),
+    /// The collector lost records of its own: the span is unknown, never down.
+    Gap(Gap),
+    /// The clock beside the log.
+    Tick(Tick),
+    /// A person did something.
+    Operator(OperatorAct),
+    /// A sink tells what became of a request.
+    Receipt(Receipt),
+    /// A validated configuration came into force.
+    Activation(Box<Activation>),
+}
+
+impl Body {
+    /// The kind as it stands in the subject.
+    pub const fn kind(&self) -> &'static str {
+        match self {
+            Body::PingRound(_) => "ping_round",
+            Body::Quiet => "quiet",
+            Body::Fault(_) => "fault",
+            Body::Gap(_) => "gap",
+            Body::Tick(_) => "tick",
+            Body::Operator(_) => "operator",
+            Body::Receipt(_) => "receipt",
+            Body::Activation(_) => "activation",
+        }
+    }
+}
+
+/// What became of one probe.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "json-schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "snake_case")]
+pub enum Outcome {
+    /// Answered as expected.
+    Ok,
+    /// No answer within the timeout.
+    TimedOut,
+    /// The network said that it cannot be reached.
+    Unreachable,
+    /// The other end refused.
+    Refused,
+    /// It answered, but not with what was asked for (a captive portal, a wrong status, an unusable DNS answer).
+    Unexpected,
+    /// The collector could not measure. Says nothing about the target.
+    Fault,
+}
+
+impl Outcome {
+    pub const ALL: [Outcome; 6] = [
+        Outcome::Ok,
+        Outcome::TimedOut,
+        Outcome::Unreachable,
+        Outcome::Refused,
+        Outcome::Unexpected,
+        Outcome::Fault,
+    ];
+
+    pub const fn code(self) -> u8 {
+        self as u8
+    }
+
+    pub fn from_code(code: u8) -> Option<Outcome> {
+        Outcome::ALL.get(usize::from(code)).copied()
+    }
+}
+
+/// One probe of one address by one signal. The runtime form of a row of [`PingRound`].
+#[derive(Clone, Debug, PartialEq)]
+pub struct PingRow {
+    /// The target's name, or `pc:<key>` for a PC of the occupancy area.
+    pub subject: String,
+    /// The address probed, as text.
+    pub address: String,
+    pub signal: Signal,
+    /// When the probe was sent.
+    pub at: Time,
+    pub outcome: Outcome,
+    /// Round-trip time; set for [`Outcome::Ok`] where the signal has one.
+    pub rtt_us: Option<u32>,
+    /// The hardware address that the neighbour table held, lower case with colons.
+    pub mac: Option<String>,
+    /// Why, in a few words, for outcomes that need it.
+    pub detail: Option<String>,
+}
+
+/// The prefix of a PC's subject; a target's name cannot hold a colon.
+pub const PC_SUBJECT_PREFIX: &str = "pc:";
+
+/// A ping round as columns. Rows are in the order of `at`; [`PingRound::rows`] gives them back.
+#[derive(Clone, Debug, PartialEq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "json-schema", derive(schemars::JsonSchema))]
+pub struct PingRound {
+    /// Counts scheduled rounds in this incarnation; a retry carries the number of the round that it repeats.
+    pub round: u64,
+    /// 1 for the scheduled probe, 2 for its retry.
+    pub attempt: u8,
+    /// The instant that `at_us` counts from.
+    pub base: Time,
+    pub subjects: Vec<String>,
+    pub addresses: Vec<String>,
+    /// [`Signal::code`] of each row.
+    #[serde(with = "serde_bytes")]
+    pub signals: Vec<u8>,
+    /// [`Outcome::code`] of each row.
+    #[serde(with = "serde_bytes")]
+    pub outcomes: Vec<u8>,
+    /// When each probe was sent, microseconds after `base`.
+    pub at_us: Vec<u32>,
+    /// Round-trip time plus one in microseconds, 0 where there is none.
+    pub rtt_us_plus_1: Vec<u32>,
+    /// Sparse: (row, hardware address).
+    pub macs: Vec<(u16, String)>,
+    /// Sparse: (row, why).
+    pub details: Vec<(u16, String)>,
+}
+
+/// The most rows in one ping round; a longer sweep is several records.
+pub const PING_ROWS_MAX: usize = 4096;
+
+/// A ping round whose columns disagree.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("a ping round whose columns disagree: {0}")]
+pub struct MalformedRound(pub &'static str);
+
+impl PingRound {
+    /// Columns from rows. Rows are put in the order of `at`; times before `base` count as `base`.
+    pub fn from_rows(round: u64, attempt: u8, mut rows: Vec<PingRow>) -> PingRound {
+        rows.sort_by(|a, b| (a.at, &a.subject, &a.address, a.signal).cmp(&(b.at, &b.subject, &b.address, b.signal)));
+        let base = rows.first().map_or(Time::EPOCH, |row| row.at);
+        let mut out = PingRound { round, attempt, base, ..PingRound::default() };
+        for (index, row) in rows.into_iter().take(PING_ROWS_MAX).enumerate() {
+            let index = index as u16;
+            out.subjects.push(row.subject);
+            out.addresses.push(row.address);
+            out.signals.push(row.signal.code());
+            out.outcomes.push(row.outcome.code());
+            out.at_us.push(u32::try_from(row.at.since(base).0 / 1_000).unwrap_or(u32::MAX));
+            out.rtt_us_plus_1.push(row.rtt_us.map_or(0, |rtt| rtt.saturating_add(1)));
+            out.macs.extend(row.mac.map(|mac| (index, mac)));
+            out.details.extend(row.detail.map(|detail| (index, detail)));
+        }
+        out
+    }
+
+    pub fn len(&self) -> usize {
+        self.subjects.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.subjects.is_empty()
+    }
+
+    /// The rows in time order, or what is wrong with the columns.
+    pub fn rows(&self) -> Result<Vec<PingRow>, MalformedRound> {
+        let len = self.len();
+        let lengths = [
+            self.addresses.len(),
+            self.signals.len(),
+            self.outcomes.len(),
+            self.at_us.len(),
+            self.rtt_us_plus_1.len(),
+        ];
+        if len > PING_ROWS_MAX || lengths.iter().any(|other| *other != len) {
+            return Err(MalformedRound("lengths"));
+        }
+        let sparse = |table: &[(u16, String)]| table.iter().all(|(row, _)| usize::from(*row) < len);
+        if !sparse(&self.macs) || !sparse(&self.details) {
+            return Err(MalformedRound("a side table points past the last row"));
+        }
+        let mut rows = Vec::with_capacity(len);
+        for i in 0..len {
+            rows.push(PingRow {
+                subject: self.subjects[i].clone(),
+                address: self.addresses[i].clone(),
+                signal: Signal::from_code(self.signals[i]).ok_or(MalformedRound("an unknown signal"))?,
+                at: self.base + crate::Span(i64::from(self.at_us[i]) * 1_000),
+                outcome: Outcome::from_code(self.outcomes[i]).ok_or(MalformedRound("an unknown outcome"))?,
+                rtt_us: self.rtt_us_plus_1[i].checked_sub(1),
+                mac: None,
+                detail: None,
+            });
+        }
+        for (row, mac) in &self.macs {
+            rows[usize::from(*row)].mac = Some(mac.clone());
+        }
+        for (row, detail) in &self.details {
+            rows[usize::from(*row)].detail = Some(detail.clone());
+        }
+        rows.sort_by_key(|row| row.at);
+        Ok(rows)
+    }
+}
+
+/// The collector could not measure: no permission, no socket, no resolver, its own uplink gone.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "json-schema", derive(schemars::JsonSchema))]
+pub struct Fault {
+    /// What could not be measured: a subject, or the collector itself when empty.
+    pub subject: String,
+    pub at: Time,
+    /// What went wrong and what to do, in one sentence.
+    pub reason: String,
+    /// False when an earlier fault of this subject is over.
+    pub active: bool,
+}
+
+/// A span of this collector's records that is gone.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "json-schema", derive(schemars::JsonSchema))]
+pub struct Gap {
+    pub from: Time,
+    pub to: Time,
+    /// How many records were lost, where known.
+    pub records: u64,
+    pub reason: String,
+}
+
+/// The clock beside the log.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "json-schema", derive(schemars::JsonSchema))]
+pub struct Tick {
+    pub now: Time,
+    /// The nominal distance between ticks, in milliseconds.
+    pub interval_ms: u32,
+}
+
+/// What a person did, and who.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "json-schema", derive(schemars::JsonSchema))]
+pub struct OperatorAct {
+    pub at: Time,
+    /// Who acted: the name of a credential, never the credential.
+    pub who: String,
+    pub act: Act,
+    /// Free text for the record, at most 1,000 characters.
+    pub note: Option<String>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "json-schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "snake_case")]
+pub enum Act {
+    /// Stops reminders of an open incident.
+    Acknowledge { incident: String },
+    /// Tells nobody about this subject until then. The incident is recorded all the same.
+    Mute { subject: String, until: Time },
+    Unmute { subject: String },
+    /// A planned window; empty `subjects` means the whole site.
+    Maintenance { id: String, subjects: Vec<String>, from: Time, until: Time },
+    CancelMaintenance { id: String },
+}
+
+/// What became of a notification request.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "json-schema", derive(schemars::JsonSchema))]
+pub struct Receipt {
+    pub at: Time,
+    /// The sink's name, `discord` say.
+    pub sink: String,
+    /// The requests that this one act of delivery settled.
+    pub requests: Vec<EventId>,
+    pub outcome: DeliveryOutcome,
+    /// The far side's id of the message, for later edits.
+    pub message: Option<String>,
+    /// The reason of a failure, without secrets.
+    pub detail: Option<String>,
+    /// Attempts made.
+    pub attempts: u32,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "json-schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "snake_case")]
+pub enum DeliveryOutcome {
+    Delivered,
+    /// Folded into a later message with the same coalesce key.
+    Merged,
+    /// Its `expires_at` passed undelivered.
+    Expired,
+    /// The far side will never take it.
+    Rejected,
+}
+
+/// A configuration came into force. Holds references to secrets only.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "json-schema", derive(schemars::JsonSchema))]
+pub struct Activation {
+    pub at: Time,
+    /// [`SiteConfig::hash`] of `config`.
+    pub hash: String,
+    pub config: SiteConfig,
+    /// The version of the software that activated it.
+    pub software: String,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn row(at: i64, subject: &str) -> PingRow {
+        PingRow {
+            subject: subject.into(),
+            address: "192.0.2.1".into(),
+            signal: Signal::Echo,
+            at: Time(at),
+            outcome: Outcome::Ok,
+            rtt_us: Some(0),
+            mac: None,
+            detail: None,
+        }
+    }
+
+    #[test]
+    fn rows_survive_columns_in_time_order() {
+        let mut late = row(3_000_000, "server");
+        late.mac = Some("02:00:00:00:00:01".into());
+        late.outcome = Outcome::TimedOut;
+        late.rtt_us = None;
+        let early = row(1_000_000, "router");
+        let round = PingRound::from_rows(9, 1, vec![late.clone(), early.clone()]);
+        assert_eq!(round.rows().unwrap(), [early, late]);
+    }
+
+    #[test]
+    fn columns_that_disagree_are_an_error() {
+        let good = PingRound::from_rows(1, 1, vec![row(0, "router")]);
+        let broken: [fn(&mut PingRound); 4] = [
+            |round| round.at_us.clear(),
+            |round| round.outcomes[0] = 99,
+            |round| round.signals[0] = 99,
+            |round| round.macs.push((1, String::new())),
+        ];
+        for damage in broken {
+            let mut round = good.clone();
+            damage(&mut round);
+            assert!(round.rows().is_err(), "{round:?}");
+        }
+    }
+}

@@ -1,0 +1,153 @@
+//! The only place that spells subjects and stream names.
+
+use std::fmt;
+
+/// The longest token of a subject, in bytes; with it no subject reaches the 255 bytes that servers advise.
+pub const TOKEN_BYTES_MAX: usize = 48;
+
+/// A stream of the log. The embedded log keeps one directory for each, JetStream one stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Stream {
+    /// Packet batches and what the packet chain must see in the same order.
+    Packets,
+    /// Every other observation.
+    Observations,
+    /// What chains derived. Output only.
+    Events,
+    /// Orders to collectors.
+    Commands,
+    /// Snapshots of chains.
+    Snapshots,
+}
+
+impl Stream {
+    pub const ALL: [Stream; 5] =
+        [Stream::Packets, Stream::Observations, Stream::Events, Stream::Commands, Stream::Snapshots];
+
+    pub const fn name(self) -> &'static str {
+        match self {
+            Stream::Packets => "WF_PKT",
+            Stream::Observations => "WF_OBS",
+            Stream::Events => "WF_EVT",
+            Stream::Commands => "WF_CMD",
+            Stream::Snapshots => "WF_SNAP",
+        }
+    }
+
+    pub fn from_name(name: &str) -> Option<Stream> {
+        Stream::ALL.into_iter().find(|stream| stream.name().eq_ignore_ascii_case(name))
+    }
+}
+
+impl fmt::Display for Stream {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// An ordered set of folds over one stream of one site.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
+#[cfg_attr(feature = "json-schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "snake_case")]
+pub enum Chain {
+    Site,
+    Packets,
+}
+
+impl Chain {
+    pub const fn token(self) -> &'static str {
+        match self {
+            Chain::Site => "site",
+            Chain::Packets => "packets",
+        }
+    }
+}
+
+/// Whether `text` may stand as one token of a subject: 1 to [`TOKEN_BYTES_MAX`] of `a-z A-Z 0-9 _ -`.
+pub fn is_token(text: &str) -> bool {
+    !text.is_empty()
+        && text.len() <= TOKEN_BYTES_MAX
+        && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-')
+}
+
+/// Any text as a token: foreign bytes become `_`, and text that had to change gets a hash so that it stays distinct.
+pub fn tokenize(text: &str) -> String {
+    if is_token(text) {
+        return text.to_owned();
+    }
+    let kept: String = text
+        .bytes()
+        .take(TOKEN_BYTES_MAX - 9)
+        .map(|byte| if byte.is_ascii_alphanumeric() || byte == b'-' { byte as char } else { '_' })
+        .collect();
+    format!("{kept}_{}", &crate::origin::short_hash(&[text])[..8])
+}
+
+/// `wf.obs.<site>.<kind>.<collector>`
+pub fn observation(site: &str, kind: &str, collector: &str) -> String {
+    format!("wf.obs.{site}.{kind}.{collector}")
+}
+
+/// `wf.evt.<site>.<chain>.<kind>.<key>`; the key is made a token.
+pub fn event(site: &str, chain: Chain, kind: &str, key: &str) -> String {
+    format!("wf.evt.{site}.{}.{kind}.{}", chain.token(), tokenize(key))
+}
+
+/// `wf.snap.<site>.<chain>`
+pub fn snapshot(site: &str, chain: Chain) -> String {
+    format!("wf.snap.{site}.{}", chain.token())
+}
+
+/// The filter for everything of one site in a stream: `wf.obs.<site>.>`.
+pub fn site_filter(stream: Stream, site: &str) -> String {
+    let family = match stream {
+        Stream::Packets => "pkt",
+        Stream::Observations => "obs",
+        Stream::Events => "evt",
+        Stream::Commands => "cmd",
+        Stream::Snapshots => "snap",
+    };
+    format!("wf.{family}.{site}.>")
+}
+
+/// Whether `subject` matches a NATS filter: `*` is one token, a last `>` is one or more.
+pub fn matches(filter: &str, subject: &str) -> bool {
+    let mut wanted = filter.split('.');
+    let mut given = subject.split('.');
+    loop {
+        match (wanted.next(), given.next()) {
+            (Some(">"), Some(_)) => return true,
+            (Some("*"), Some(_)) => {}
+            (Some(want), Some(got)) if want == got => {}
+            (None, None) => return true,
+            _ => return false,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn filters_match_as_nats_does() {
+        for (filter, subject, want) in [
+            ("wf.obs.cafe.>", "wf.obs.cafe.tick.clock", true),
+            ("wf.obs.cafe.>", "wf.obs.cafe", false),
+            ("wf.obs.*.tick.*", "wf.obs.cafe.tick.clock", true),
+            ("wf.obs.*.tick.*", "wf.obs.cafe.tick", false),
+            ("wf.obs.cafe", "wf.obs.cafe.tick", false),
+            (">", "wf", true),
+        ] {
+            assert_eq!(matches(filter, subject), want, "{filter} {subject}");
+        }
+    }
+
+    #[test]
+    fn tokens_stay_distinct() {
+        assert_eq!(tokenize("router"), "router");
+        assert_ne!(tokenize("pc:10.0.0.1"), tokenize("pc:10.0.0_1"));
+        assert!(is_token(&tokenize(&"ü".repeat(300))));
+        assert!(!is_token("a.b") && !is_token(""));
+    }
+}

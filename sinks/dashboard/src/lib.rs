@@ -1,0 +1,1 @@
+//! The HTTP API, the live page and its projection.

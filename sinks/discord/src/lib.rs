@@ -1,0 +1,1 @@
+//! Tells Discord, within its limits.

@@ -1,0 +1,1 @@
+//! Pings healthchecks.io while every stage advances.

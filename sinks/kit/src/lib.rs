@@ -1,0 +1,1 @@
+//! What every sink shares: reading requests once, delivery, receipts.

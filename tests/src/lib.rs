@@ -1,0 +1,1 @@
+//! End to end: scenarios, namespaces, crash, browser, boundaries, tidy.
