@@ -1,0 +1,230 @@
+// The shapes of the HTTP API and of the live stream, as the server sends them. Times are RFC 3339 in UTC,
+// durations carry their unit in the name. `openapi.json` describes the same; a test holds the two together.
+
+export type SubjectState = "unknown" | "up" | "suspect" | "down" | "suppressed" | "frozen";
+export type Signal = "echo" | "neighbour" | "dns" | "tcp" | "https";
+export type Outcome = "ok" | "timed_out" | "unreachable" | "refused" | "unexpected" | "fault";
+export type Severity = "info" | "low" | "medium" | "high" | "critical";
+export type IncidentClass = "outage" | "flapping" | "collector_silent" | "measurement_fault";
+
+/** Where a projection stands: the last sequence of each stream that went into it. */
+export interface Position {
+  events: number;
+  observations: number;
+}
+
+export interface AddressStatus {
+  address: string;
+  signal: Signal;
+  outcome: Outcome;
+  rtt_us: number | null;
+  at: string;
+  detail: string | null;
+}
+
+export interface Target {
+  name: string;
+  state: SubjectState;
+  /** The first moment of the state. */
+  since: string | null;
+  /** The ancestor to blame while suppressed or frozen. */
+  root: string | null;
+  depends_on: string[];
+  quorum: number;
+  addresses: AddressStatus[];
+  addresses_down: string[];
+  /** Of the latest round: the best answer. */
+  rtt_us: number | null;
+  /** Over the last 60 minutes. */
+  loss_permille: number | null;
+  rtt_p50_us: number | null;
+  rtt_p95_us: number | null;
+  jitter_us: number | null;
+  /** Of the measured time in the last 24 hours and 30 days, in parts per million. */
+  uptime_day_ppm: number | null;
+  uptime_month_ppm: number | null;
+  last_measured_at: string | null;
+  muted_until: string | null;
+  incident: string | null;
+}
+
+export interface Incident {
+  id: string;
+  class: IncidentClass;
+  subject: string;
+  severity: Severity;
+  started_at: string;
+  opened_at: string;
+  ended_at: string | null;
+  duration_ms: number | null;
+  unmeasured_ms: number;
+  late: boolean;
+  acknowledged_by: string | null;
+  acknowledged_at: string | null;
+  reminders: number;
+  suppressed: string[];
+  close_reason: "recovered" | "removed" | null;
+  detail: string | null;
+  /** The event that told of its latest change. */
+  event: string;
+}
+
+export interface Pc {
+  key: string;
+  name: string;
+  address: string;
+  mac: string | null;
+  /** Confirmed presence; `frozen` means that it is held. */
+  present: boolean;
+  frozen: boolean;
+  since: string | null;
+  /** The signals that answered in the latest round. */
+  seen_by: Signal[];
+  last_seen_at: string | null;
+  /** The session that runs, or the last one. */
+  session: string | null;
+}
+
+export interface Occupancy {
+  current: number;
+  total: number;
+  percent: number;
+  frozen: boolean;
+  root: string | null;
+  pcs: Pc[];
+}
+
+export interface Session {
+  id: string;
+  pc: string;
+  name: string;
+  started_at: string;
+  ended_at: string | null;
+  duration_ms: number | null;
+  unmeasured_ms: number;
+}
+
+/** How a stage of the pipeline advances. */
+export interface Stage {
+  /** `collector:ping`, `chain:site`, `sink:discord`, `dashboard` … */
+  name: string;
+  /** The last sequence dealt with, and the last one there is, where the stage reads a stream. */
+  position: number | null;
+  head: number | null;
+  lag: number | null;
+  /** How long ago it last advanced, and whether that is within its limit. */
+  age_ms: number | null;
+  ok: boolean;
+  detail: string | null;
+}
+
+export interface Health {
+  ok: boolean;
+  now: string;
+  software: string;
+  site: string;
+  started_at: string;
+  stages: Stage[];
+}
+
+/** One point of a target's history. */
+export interface HistoryPoint {
+  at: string;
+  probes: number;
+  answered: number;
+  faults: number;
+  min_us: number | null;
+  p50_us: number | null;
+  p95_us: number | null;
+  p99_us: number | null;
+  max_us: number | null;
+  jitter_us: number | null;
+  up_ms: number | null;
+  down_ms: number | null;
+  suppressed_ms: number | null;
+  unmeasured_ms: number | null;
+}
+
+/** One result of one target, for the live chart. */
+export interface Sample {
+  target: string;
+  at: string;
+  outcome: Outcome;
+  rtt_us: number | null;
+}
+
+/** Mean of PCs present by local weekday (0 = Monday) and hour, in thousandths; null where nothing is known. */
+export interface Heatmap {
+  time_zone: string;
+  cells: (number | null)[][];
+}
+
+export interface State {
+  site: string;
+  time_zone: string;
+  now: string;
+  software: string;
+  /** True when a recording is shown: nothing can be acknowledged or muted. */
+  read_only: boolean;
+  targets: Target[];
+  /** The open ones and the newest closed ones, newest first. */
+  incidents: Incident[];
+  occupancy: Occupancy;
+  /** Running ones and the newest ended ones, newest first. */
+  sessions: Session[];
+  heatmap: Heatmap;
+  /** The last minutes of each target. */
+  samples: Sample[];
+  stages: Stage[];
+}
+
+export type Change =
+  | { target: Target }
+  | { target_removed: string }
+  | { incident: Incident }
+  | { occupancy: Omit<Occupancy, "pcs"> }
+  | { pc: Pc }
+  | { pc_removed: string }
+  | { session: Session }
+  | { heatmap: Heatmap }
+  | { samples: Sample[] }
+  | { stages: Stage[] };
+
+/**
+ * `GET /api/v1/stream` (WebSocket). The first message is `snapshot`, or `resumed` when `?after=<position.events>,
+ * <position.observations>` could be served from the recent deltas. `beat` comes at least every 5 s.
+ */
+export type StreamMessage =
+  | { type: "snapshot"; position: Position; state: State }
+  | { type: "resumed"; position: Position; now: string }
+  | { type: "delta"; position: Position; now: string; changes: Change[] }
+  | { type: "beat"; position: Position; now: string };
+
+/** Every list: at most `limit` items and a cursor for the next page. */
+export interface Page<T> {
+  items: T[];
+  next: string | null;
+}
+
+/** The body of every error answer. */
+export interface ApiError {
+  error: { code: string; message: string };
+}
+
+// GET    /api/v1/state                         State
+// GET    /api/v1/health                        Health
+// GET    /api/v1/targets                       Page<Target>
+// GET    /api/v1/targets/{name}/history?resolution=minute|hour|day&from=&to=&limit=&after=   Page<HistoryPoint>
+// POST   /api/v1/targets/{name}/mute           { for_ms: number, note?: string }      202
+// DELETE /api/v1/targets/{name}/mute                                                 202
+// GET    /api/v1/incidents?state=open|closed&subject=&limit=&after=                  Page<Incident>
+// GET    /api/v1/incidents.csv
+// POST   /api/v1/incidents/{id}/ack            { note?: string }                     202
+// POST   /api/v1/maintenance                   { subjects: string[], from: string, until: string, note?: string } 202 { id }
+// DELETE /api/v1/maintenance/{id}                                                    202
+// GET    /api/v1/occupancy                     Occupancy
+// GET    /api/v1/sessions?pc=&from=&to=&limit=&after=                                Page<Session>
+// GET    /api/v1/events?after=&limit=&kind=    Page<event as recorded>
+// GET    /api/v1/openapi.json
+// GET    /metrics                              Prometheus text
+// GET    /livez, /readyz                       open; 200 or 503 with one word
