@@ -120,7 +120,7 @@ impl EventBody {
 #[cfg_attr(feature = "json-schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum SubjectState {
-    /// Never measured, or not since it was configured.
+    /// Never measured, or not since it could be reached again.
     #[default]
     Unknown,
     Up,

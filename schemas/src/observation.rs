@@ -122,6 +122,49 @@ pub struct PingRow {
     pub detail: Option<String>,
 }
 
+/// A row of a [`PingRound`] without a copy of its text.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct PingRowRef<'a> {
+    pub subject: &'a str,
+    pub address: &'a str,
+    pub signal: Signal,
+    pub at: Time,
+    pub outcome: Outcome,
+    pub rtt_us: Option<u32>,
+    pub mac: Option<&'a str>,
+    pub detail: Option<&'a str>,
+}
+
+impl PingRow {
+    pub fn as_row(&self) -> PingRowRef<'_> {
+        PingRowRef {
+            subject: &self.subject,
+            address: &self.address,
+            signal: self.signal,
+            at: self.at,
+            outcome: self.outcome,
+            rtt_us: self.rtt_us,
+            mac: self.mac.as_deref(),
+            detail: self.detail.as_deref(),
+        }
+    }
+}
+
+impl PingRowRef<'_> {
+    pub fn to_owned(self) -> PingRow {
+        PingRow {
+            subject: self.subject.to_owned(),
+            address: self.address.to_owned(),
+            signal: self.signal,
+            at: self.at,
+            outcome: self.outcome,
+            rtt_us: self.rtt_us,
+            mac: self.mac.map(str::to_owned),
+            detail: self.detail.map(str::to_owned),
+        }
+    }
+}
+
 /// The prefix of a PC's subject; a target's name cannot hold a colon.
 pub const PC_SUBJECT_PREFIX: &str = "pc:";
 
@@ -190,7 +233,7 @@ impl PingRound {
     }
 
     /// The rows in time order, or what is wrong with the columns.
-    pub fn rows(&self) -> Result<Vec<PingRow>, MalformedRound> {
+    pub fn rows(&self) -> Result<Vec<PingRowRef<'_>>, MalformedRound> {
         let len = self.len();
         let lengths = [
             self.addresses.len(),
@@ -208,9 +251,9 @@ impl PingRound {
         }
         let mut rows = Vec::with_capacity(len);
         for i in 0..len {
-            rows.push(PingRow {
-                subject: self.subjects[i].clone(),
-                address: self.addresses[i].clone(),
+            rows.push(PingRowRef {
+                subject: &self.subjects[i],
+                address: &self.addresses[i],
                 signal: Signal::from_code(self.signals[i]).ok_or(MalformedRound("an unknown signal"))?,
                 at: self.base + crate::Span(i64::from(self.at_us[i]) * 1_000),
                 outcome: Outcome::from_code(self.outcomes[i]).ok_or(MalformedRound("an unknown outcome"))?,
@@ -220,10 +263,10 @@ impl PingRound {
             });
         }
         for (row, mac) in &self.macs {
-            rows[usize::from(*row)].mac = Some(mac.clone());
+            rows[usize::from(*row)].mac = Some(mac);
         }
         for (row, detail) in &self.details {
-            rows[usize::from(*row)].detail = Some(detail.clone());
+            rows[usize::from(*row)].detail = Some(detail);
         }
         rows.sort_by_key(|row| row.at);
         Ok(rows)
@@ -357,7 +400,7 @@ mod tests {
         late.rtt_us = None;
         let early = row(1_000_000, "router");
         let round = PingRound::from_rows(9, 1, vec![late.clone(), early.clone()]);
-        assert_eq!(round.rows().unwrap(), [early, late]);
+        assert_eq!(round.rows().unwrap(), [early.as_row(), late.as_row()]);
     }
 
     #[test]
