@@ -100,8 +100,14 @@ pub enum LogError {
     #[error("the disk holding {path} is full: free space there; nothing acknowledged was lost")]
     Full { path: String },
     #[error("failed to {action} {path}: {source}")]
-    Io { action: &'static str, path: String, source: std::io::Error },
-    #[error("{path} belongs to another running process{holder}: stop it, or give this one a --data of its own")]
+    Io {
+        action: &'static str,
+        path: String,
+        source: std::io::Error,
+    },
+    #[error(
+        "{path} belongs to another running process{holder}: stop it, or give this one a --data of its own"
+    )]
     Locked { path: String, holder: String },
     #[error("a message of {bytes} bytes is over the limit of {limit}: send fewer rows in one record")]
     TooLarge { bytes: usize, limit: usize },
@@ -122,7 +128,12 @@ pub trait MessageLog: Send + Sync + 'static {
     fn append(&self, messages: Vec<Append>) -> BoxFuture<'_, Result<Vec<Ack>, LogError>>;
 
     /// A reader of one stream; `filter` is a NATS subject filter.
-    fn reader(&self, stream: Stream, filter: &str, start: Start) -> BoxFuture<'_, Result<Box<dyn LogReader>, LogError>>;
+    fn reader(
+        &self,
+        stream: Stream,
+        filter: &str,
+        start: Start,
+    ) -> BoxFuture<'_, Result<Box<dyn LogReader>, LogError>>;
 
     fn info(&self, stream: Stream) -> BoxFuture<'_, Result<StreamInfo, LogError>>;
 
@@ -158,5 +169,8 @@ pub async fn agrees(log: &dyn MessageLog, stream: Stream, position: &Position) -
     if position.sequence == 0 || position.sequence < info.first_sequence {
         return Ok(true);
     }
-    Ok(log.get(stream, position.sequence).await?.is_none_or(|record| record.id.0 == position.id))
+    Ok(log
+        .get(stream, position.sequence)
+        .await?
+        .is_none_or(|record| record.id.0 == position.id))
 }
