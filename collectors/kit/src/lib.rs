@@ -1,1 +1,47 @@
-//! What every collector shares: the clock, identity and publishing.
+//! What every collector shares: the clock at the edge, the identity of observations, and publishing them.
+//!
+//! A [`Publisher`] stamps, numbers and appends; [`Progress`] tells health pages whether a part advances. The kit
+//! never measures and never judges, and it does not spool to disk: what the log cannot take waits in bounded memory.
+
+mod clock;
+mod in_flight;
+mod incarnation;
+mod progress;
+mod publisher;
+mod queue;
+mod writer;
+
+pub use clock::{Clock, ManualClock, Moment, STEP_SPAN_MIN, Stamp, SystemClock};
+pub use in_flight::{IN_FLIGHT_MAX, InFlight};
+pub use progress::{Progress, ProgressSnapshot};
+pub use publisher::{Publisher, PublisherStats};
+pub use queue::{QUEUE_BYTES_MAX, QUEUE_RECORDS_MAX};
+pub use watchfold_log::Ack;
+
+use watchfold_log::LogError;
+use watchfold_schemas::CodecError;
+
+/// Why an observation was not published, or a publisher not opened.
+#[derive(Debug, thiserror::Error)]
+pub enum KitError {
+    #[error(
+        "{what} {name:?} cannot stand in a subject: use 1 to 48 of letters, digits, '-' and '_' in the configuration"
+    )]
+    InvalidName { what: &'static str, name: String },
+    #[error("failed to {action} {path}: {source}; make the data directory writable and start again")]
+    State {
+        action: &'static str,
+        path: String,
+        source: std::io::Error,
+    },
+    #[error("the observation cannot be written: {0}")]
+    Encode(#[from] CodecError),
+    #[error("the log refused the observation for good: {0}")]
+    Refused(#[source] LogError),
+    #[error(
+        "the observation was dropped: the log took nothing until the queue was full; see the log's own error"
+    )]
+    Overflow,
+    #[error("the log is closed: open it, and a new publisher, before publishing")]
+    Closed,
+}

@@ -1,0 +1,200 @@
+//! The incarnation number on disk: it never falls, whatever becomes of the file.
+//!
+//! It does not hold the numbers of observations; those start at 1 in each incarnation.
+
+use std::fs::{self, File};
+use std::io::{ErrorKind, Write};
+use std::path::{Path, PathBuf};
+
+use watchfold_log::MessageLog;
+use watchfold_schemas::{Origin, Stream, Time, subjects};
+
+use crate::KitError;
+
+/// No incarnation file is longer: twenty digits and a line end.
+const FILE_BYTES_MAX: u64 = 32;
+
+/// Where one collector's incarnation is kept.
+#[derive(Clone, Debug)]
+pub(crate) struct IncarnationFile {
+    path: PathBuf,
+}
+
+impl IncarnationFile {
+    pub(crate) fn new(state_dir: &Path, collector: &str) -> IncarnationFile {
+        IncarnationFile {
+            path: state_dir.join(format!("{collector}.incarnation")),
+        }
+    }
+
+    /// The number for a new start, persisted: one more than the last, and no less than the wall clock in
+    /// milliseconds, so that a lost file does not reuse numbers. Without a file the log is asked as well, in case
+    /// the wall clock is behind.
+    pub(crate) async fn start(
+        &self,
+        log: &dyn MessageLog,
+        site: &str,
+        collector: &str,
+        wall: Time,
+    ) -> Result<u64, KitError> {
+        let last = match self.load()? {
+            Some(last) => last,
+            None => last_in_log(log, site, collector).await,
+        };
+        let next = last
+            .saturating_add(1)
+            .max(u64::try_from(wall.as_millis()).unwrap_or(0));
+        self.save(next)?;
+        Ok(next)
+    }
+
+    /// The persisted number; a file that holds anything else is set aside.
+    fn load(&self) -> Result<Option<u64>, KitError> {
+        let length = match fs::metadata(&self.path) {
+            Ok(metadata) => metadata.len(),
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+            Err(source) => return Err(self.error("read", source)),
+        };
+        let bytes = if length > FILE_BYTES_MAX {
+            Vec::new()
+        } else {
+            fs::read(&self.path).map_err(|source| self.error("read", source))?
+        };
+        let text = std::str::from_utf8(&bytes)
+            .ok()
+            .and_then(|text| text.strip_suffix('\n'));
+        if let Some(number) = text.and_then(|text| text.parse().ok()) {
+            return Ok(Some(number));
+        }
+        let aside = self.path.with_extension("incarnation.damaged");
+        fs::rename(&self.path, &aside).map_err(|source| self.error("set aside", source))?;
+        tracing::warn!(
+            path = %aside.display(),
+            "the incarnation file was damaged and is set aside; going on from the log and the wall clock"
+        );
+        Ok(None)
+    }
+
+    /// Replaces the file as a whole, synced.
+    pub(crate) fn save(&self, incarnation: u64) -> Result<(), KitError> {
+        let new = self.path.with_extension("incarnation.new");
+        let write = || -> std::io::Result<()> {
+            let mut file = File::create(&new)?;
+            file.write_all(format!("{incarnation}\n").as_bytes())?;
+            file.sync_all()?;
+            fs::rename(&new, &self.path)?;
+            sync_directory(self.path.parent().unwrap_or(Path::new(".")))
+        };
+        write().map_err(|source| self.error("write", source))
+    }
+
+    fn error(&self, action: &'static str, source: std::io::Error) -> KitError {
+        KitError::State {
+            action,
+            path: self.path.display().to_string(),
+            source,
+        }
+    }
+}
+
+/// The incarnation of this collector's last record in the log, 0 when there is none or the log cannot say.
+async fn last_in_log(log: &dyn MessageLog, site: &str, collector: &str) -> u64 {
+    match log
+        .last(Stream::Observations, &subjects::observation(site, "*", collector))
+        .await
+    {
+        Ok(record) => record
+            .and_then(|record| record.id.0.parse::<Origin>().ok())
+            .map_or(0, |origin| origin.incarnation),
+        Err(error) => {
+            tracing::warn!(collector, %error, "the log cannot say which incarnation was the last; using the wall clock");
+            0
+        }
+    }
+}
+
+#[cfg(unix)]
+fn sync_directory(directory: &Path) -> std::io::Result<()> {
+    File::open(directory)?.sync_all()
+}
+
+/// Windows has no handle to sync a directory by; the rename is journaled by the file system.
+#[cfg(not(unix))]
+fn sync_directory(_: &Path) -> std::io::Result<()> {
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::publisher::testing::SwitchLog;
+
+    const WALL_MS: i64 = 5_000;
+
+    async fn check(content: Option<&[u8]>, want: u64, aside: bool) {
+        let dir = tempfile::tempdir().unwrap();
+        let file = IncarnationFile::new(dir.path(), "ping");
+        if let Some(content) = content {
+            fs::write(&file.path, content).unwrap();
+        }
+        let log = SwitchLog::default();
+        let got = file
+            .start(&log, "cafe", "ping", Time::from_millis(WALL_MS))
+            .await
+            .unwrap();
+        assert_eq!(got, want, "{content:?}");
+        assert_eq!(
+            dir.path().join("ping.incarnation.damaged").exists(),
+            aside,
+            "{content:?}"
+        );
+        let again = file
+            .start(&log, "cafe", "ping", Time::from_millis(0))
+            .await
+            .unwrap();
+        assert_eq!(again, want + 1, "a wall clock set back");
+    }
+
+    #[tokio::test]
+    async fn it_never_falls() {
+        check(None, 5_000, false).await;
+        check(Some(b"7\n"), 5_000, false).await;
+        check(Some(b"9000\n"), 9_001, false).await;
+        check(Some(b"9000"), 5_000, true).await;
+        check(Some(b""), 5_000, true).await;
+        check(Some(b"\xff\xfe\n"), 5_000, true).await;
+        check(Some(&[b'1'; 4_096]), 5_000, true).await;
+    }
+
+    #[tokio::test]
+    async fn a_lost_file_and_a_clock_behind_go_on_from_the_log() {
+        let dir = tempfile::tempdir().unwrap();
+        let log = SwitchLog::default();
+        log.put(Origin {
+            site: "cafe".into(),
+            collector: "ping".into(),
+            incarnation: 9_000,
+            number: 3,
+        });
+        let file = IncarnationFile::new(dir.path(), "ping");
+        assert_eq!(
+            file.start(&log, "cafe", "ping", Time::EPOCH).await.unwrap(),
+            9_001
+        );
+    }
+
+    #[tokio::test]
+    async fn a_directory_that_is_missing_is_an_error_with_its_path() {
+        let file = IncarnationFile::new(Path::new("/nonexistent/watchfold"), "ping");
+        let error = file
+            .start(&SwitchLog::default(), "cafe", "ping", Time::EPOCH)
+            .await
+            .unwrap_err();
+        assert!(
+            error
+                .to_string()
+                .contains("/nonexistent/watchfold/ping.incarnation"),
+            "{error}"
+        );
+    }
+}

@@ -1,0 +1,372 @@
+//! Stamps, numbers and publishes the observations of one collector.
+//!
+//! It never blocks a measuring loop on the log: records wait in a bounded queue for the writer task.
+
+use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::{Notify, oneshot, watch};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use watchfold_log::{Ack, MessageLog};
+use watchfold_schemas::observation::OBSERVATION_VERSION;
+use watchfold_schemas::subjects::is_token;
+use watchfold_schemas::{Body, Observation, Origin, Time, encode_observation};
+
+use crate::KitError;
+use crate::clock::{Clock, Moment, Stamp, SystemClock};
+use crate::in_flight::{InFlight, InFlightTable};
+use crate::incarnation::IncarnationFile;
+use crate::queue::{AckSender, Pending, QUEUE_BYTES_MAX, QUEUE_RECORDS_MAX, Queue};
+use crate::writer::{self, Writer};
+
+/// One warning for this many dropped observations, so that an outage of the log does not flood the terminal.
+const DROPS_PER_WARNING: u64 = 1_000;
+
+/// Publishes for one collector of one site. Dropping the last handle lets the writer finish what is queued.
+pub struct Publisher {
+    shared: Arc<Shared>,
+    _closing: tokio_util::sync::DropGuard,
+}
+
+/// Counters since the publisher was opened.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PublisherStats {
+    pub incarnation: u64,
+    /// Acknowledged by the log.
+    pub published: u64,
+    /// Waiting for the log.
+    pub queued: u64,
+    /// Lost to a full queue or refused by the log for good.
+    pub dropped: u64,
+    /// Appends that failed and were tried again.
+    pub retries: u64,
+    /// Steps of the wall clock.
+    pub steps: u64,
+}
+
+/// What the handles and the writer share.
+pub(crate) struct Shared {
+    pub site: String,
+    pub collector: String,
+    clock: Box<dyn Clock>,
+    state: Mutex<State>,
+    /// Rung when there is something to write.
+    pub bell: Notify,
+    /// How many queued observations were settled: written, refused or dropped.
+    settled: watch::Sender<u64>,
+}
+
+struct State {
+    stamp: Stamp,
+    incarnation: u64,
+    through: Time,
+    in_flight: InFlightTable,
+    queue: Queue,
+    queued: u64,
+    published_at: Instant,
+    closed: bool,
+    stats: PublisherStats,
+}
+
+impl Publisher {
+    /// Opens a new incarnation of `collector`, whose number is kept in `state_dir`.
+    pub async fn open(
+        log: Arc<dyn MessageLog>,
+        site: &str,
+        collector: &str,
+        state_dir: &Path,
+    ) -> Result<Arc<Publisher>, KitError> {
+        Publisher::open_with_clock(log, site, collector, state_dir, Box::new(SystemClock::new())).await
+    }
+
+    /// The same under another clock; for tests and simulations.
+    pub async fn open_with_clock(
+        log: Arc<dyn MessageLog>,
+        site: &str,
+        collector: &str,
+        state_dir: &Path,
+        clock: Box<dyn Clock>,
+    ) -> Result<Arc<Publisher>, KitError> {
+        let queue = Queue::new(QUEUE_RECORDS_MAX, QUEUE_BYTES_MAX);
+        Publisher::open_with_queue(log, site, collector, state_dir, clock, queue).await
+    }
+
+    async fn open_with_queue(
+        log: Arc<dyn MessageLog>,
+        site: &str,
+        collector: &str,
+        state_dir: &Path,
+        clock: Box<dyn Clock>,
+        queue: Queue,
+    ) -> Result<Arc<Publisher>, KitError> {
+        for (what, name) in [("the site", site), ("the collector", collector)] {
+            if !is_token(name) {
+                return Err(KitError::InvalidName {
+                    what,
+                    name: name.to_owned(),
+                });
+            }
+        }
+        let file = IncarnationFile::new(state_dir, collector);
+        let stamp = Stamp::start(&*clock);
+        let incarnation = file.start(&*log, site, collector, stamp.now()).await?;
+        let shared = Arc::new(Shared {
+            site: site.to_owned(),
+            collector: collector.to_owned(),
+            clock,
+            state: Mutex::new(State {
+                stamp,
+                incarnation,
+                through: stamp.now(),
+                in_flight: InFlightTable::default(),
+                queue,
+                queued: 0,
+                published_at: Instant::now(),
+                closed: false,
+                stats: PublisherStats::default(),
+            }),
+            bell: Notify::new(),
+            settled: watch::Sender::new(0),
+        });
+        let closing = CancellationToken::new();
+        let writer = Writer::new(log, Arc::clone(&shared), file, incarnation);
+        tokio::spawn(writer::run(writer, closing.clone()));
+        Ok(Arc::new(Publisher {
+            shared,
+            _closing: closing.drop_guard(),
+        }))
+    }
+
+    /// The collector's clock. It never falls within an incarnation.
+    pub fn now(&self) -> Time {
+        self.shared.read_clock().stamp.now()
+    }
+
+    /// Now, as an instant that survives a step of the wall clock.
+    pub fn moment(&self) -> Moment {
+        self.shared.read_clock().stamp.moment()
+    }
+
+    /// Begins a measurement now. Preferred over [`Publisher::begin`]: no record can slip in between.
+    pub fn start(&self) -> InFlight {
+        Shared::begin(&self.shared, None)
+    }
+
+    /// Begins a measurement that started at `at`, a reading of [`Publisher::now`]. While the guard lives, `through`
+    /// of records stays at or before `at`.
+    pub fn begin(&self, at: Time) -> InFlight {
+        Shared::begin(&self.shared, Some(at))
+    }
+
+    /// Publishes and waits until the log has synced the record.
+    pub async fn publish(&self, body: Body) -> Result<Ack, KitError> {
+        self.publish_with(|_| body).await
+    }
+
+    /// Like [`Publisher::publish`] for a body that carries times: `build` gets the stamp of the record.
+    pub async fn publish_with(&self, build: impl FnOnce(&Stamp) -> Body) -> Result<Ack, KitError> {
+        let (sender, receiver) = oneshot::channel();
+        self.shared.enqueue(None, build, Some(sender))?;
+        receiver.await.unwrap_or(Err(KitError::Closed))
+    }
+
+    /// Queues for publishing and never waits. What becomes of the record is seen in [`Publisher::stats`].
+    pub fn submit(&self, body: Body) -> Result<(), KitError> {
+        self.shared.enqueue(None, |_| body, None)
+    }
+
+    /// Like [`Publisher::submit`] for a body that carries times.
+    pub fn submit_with(&self, build: impl FnOnce(&Stamp) -> Body) -> Result<(), KitError> {
+        self.shared.enqueue(None, build, None)
+    }
+
+    /// Waits until everything queued so far is in the log or lost. Bound it: a log that takes nothing keeps it waiting.
+    pub async fn flush(&self) {
+        let goal = self.shared.state().queued;
+        let mut settled = self.shared.settled.subscribe();
+        // The sender lives in `self`, so the wait ends only by reaching the goal.
+        let _ = settled.wait_for(|settled| *settled >= goal).await;
+    }
+
+    pub fn stats(&self) -> PublisherStats {
+        let state = self.shared.state();
+        PublisherStats {
+            incarnation: state.incarnation,
+            queued: state.queued.saturating_sub(*self.shared.settled.borrow()),
+            steps: state.stamp.epoch,
+            ..state.stats
+        }
+    }
+
+    /// Publishes a quiet record whenever nothing was published for `every`, so that `through` keeps advancing.
+    pub fn spawn_quiet(self: &Arc<Publisher>, every: Duration, cancel: CancellationToken) {
+        let publisher = Arc::downgrade(self);
+        tokio::spawn(async move {
+            loop {
+                let Some(alive) = publisher.upgrade() else { return };
+                let due = alive.shared.state().published_at + every;
+                if due <= Instant::now() {
+                    if let Err(error) = alive.submit(Body::Quiet) {
+                        tracing::debug!(%error, "no more quiet records");
+                        return;
+                    }
+                    continue;
+                }
+                drop(alive);
+                tokio::select! {
+                    () = cancel.cancelled() => return,
+                    () = tokio::time::sleep_until(due) => {}
+                }
+            }
+        });
+    }
+}
+
+impl Shared {
+    /// A panic while the lock was held leaves consistent values behind: every change is made after what can fail.
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The state under a fresh reading of the clock. A step of the wall clock begins a new incarnation here.
+    fn read_clock(&self) -> MutexGuard<'_, State> {
+        let mut state = self.state();
+        let next = state.stamp.next(&*self.clock);
+        if next.epoch != state.stamp.epoch {
+            state.incarnation += 1;
+            state.through = state
+                .in_flight
+                .earliest(&next)
+                .map_or(next.now(), |begun| begun.min(next.now()));
+            tracing::warn!(
+                collector = self.collector,
+                from = %state.stamp.now(),
+                to = %next.now(),
+                incarnation = state.incarnation,
+                "the wall clock was set; a new incarnation begins"
+            );
+        }
+        state.stamp = next;
+        state
+    }
+
+    fn begin(this: &Arc<Shared>, at: Option<Time>) -> InFlight {
+        let mut state = this.read_clock();
+        let stamp = state.stamp;
+        let moment = at.map_or(stamp.moment(), |at| stamp.moment_at(at));
+        let key = state.in_flight.insert(moment, &stamp);
+        InFlight {
+            shared: Arc::clone(this),
+            moment,
+            key: Some(key),
+        }
+    }
+
+    pub(crate) fn release(&self, ended: &mut InFlight) {
+        if let Some(key) = ended.key.take() {
+            self.state().in_flight.remove(key);
+        }
+    }
+
+    /// Stamps and queues one observation, ending the measurement that it reports.
+    pub(crate) fn enqueue(
+        &self,
+        ended: Option<&mut InFlight>,
+        build: impl FnOnce(&Stamp) -> Body,
+        ack: Option<AckSender>,
+    ) -> Result<(), KitError> {
+        let mut guard = self.read_clock();
+        let state = &mut *guard;
+        if state.closed {
+            return Err(KitError::Closed);
+        }
+        let observed_at = state.stamp.now();
+        if let Some(key) = ended.and_then(|ended| ended.key.take()) {
+            state.in_flight.remove(key);
+        }
+        let begun = state.in_flight.earliest(&state.stamp);
+        let through = begun
+            .map_or(observed_at, |begun| begun.min(observed_at))
+            .max(state.through);
+        // The number is given when the record is sent; the largest one makes the size an upper bound.
+        let origin = self.origin(state.incarnation, u64::MAX);
+        let body = build(&state.stamp);
+        let observation = Observation {
+            v: OBSERVATION_VERSION,
+            origin,
+            observed_at,
+            through,
+            body,
+        };
+        let bytes = encode_observation(&observation)?.len();
+        state.through = through;
+        state.published_at = Instant::now();
+        state.queued += 1;
+        let dropped = state.queue.push(Pending {
+            ticket: state.queued,
+            incarnation: state.incarnation,
+            observed_at,
+            through,
+            body: observation.body,
+            bytes,
+            ack,
+        });
+        if dropped > 0 && state.stats.dropped.is_multiple_of(DROPS_PER_WARNING) {
+            tracing::warn!(
+                collector = self.collector,
+                queued = state.queue.len(),
+                "observations are being dropped because the log takes none"
+            );
+        }
+        state.stats.dropped += dropped;
+        drop(guard);
+        self.bell.notify_one();
+        Ok(())
+    }
+
+    pub(crate) fn origin(&self, incarnation: u64, number: u64) -> Origin {
+        Origin {
+            site: self.site.clone(),
+            collector: self.collector.clone(),
+            incarnation,
+            number,
+        }
+    }
+
+    pub(crate) fn take(&self, records: usize, bytes: usize) -> Vec<Pending> {
+        self.state().queue.take(records, bytes)
+    }
+
+    pub(crate) fn count(&self, change: impl FnOnce(&mut PublisherStats)) {
+        change(&mut self.state().stats);
+    }
+
+    /// Everything up to this ticket is in the log or lost.
+    pub(crate) fn settle(&self, ticket: u64) {
+        self.settled.send_replace(ticket);
+    }
+
+    /// Nothing more is taken; who waits is told.
+    pub(crate) fn close(&self) {
+        let (left, queued) = {
+            let mut state = self.state();
+            state.closed = true;
+            let left = state.queue.clear();
+            state.stats.dropped += left.len() as u64;
+            (left, state.queued)
+        };
+        for ack in left.into_iter().filter_map(|pending| pending.ack) {
+            // Whoever awaited it may be gone; then nobody needs to know.
+            let _ = ack.send(Err(KitError::Closed));
+        }
+        self.settle(queued);
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod testing;
+
+#[cfg(test)]
+mod tests;
