@@ -103,7 +103,8 @@ impl Writer {
             self.number += 1;
             match self.prepare(pending, self.number) {
                 Ok(ready) => outgoing.push_back(ready),
-                Err((pending, error)) => {
+                Err(lost) => {
+                    let (pending, error) = *lost;
                     self.number -= 1;
                     self.lose(pending.ack, KitError::Encode(error));
                     self.shared.settle(pending.ticket);
@@ -179,7 +180,8 @@ impl Writer {
         match self.prepare(refused.pending, refused.number) {
             Ok(ready) if !was_gap => outgoing.push_front(ready),
             // Not even a gap is taken: the hole in the numbers tells of the loss.
-            Ok(Outgoing { pending, .. }) | Err((pending, _)) => self.shared.settle(pending.ticket),
+            Ok(Outgoing { pending, .. }) => self.shared.settle(pending.ticket),
+            Err(lost) => self.shared.settle(lost.0.ticket),
         }
     }
 
@@ -225,7 +227,7 @@ impl Writer {
         Ok(())
     }
 
-    fn prepare(&self, pending: Pending, number: u64) -> Result<Outgoing, (Pending, CodecError)> {
+    fn prepare(&self, pending: Pending, number: u64) -> Result<Outgoing, Box<(Pending, CodecError)>> {
         let origin = self.shared.origin(pending.incarnation, number);
         let id = origin.message_id();
         let subject = subjects::observation(&self.shared.site, pending.body.kind(), &self.shared.collector);
@@ -255,7 +257,7 @@ impl Writer {
                     append,
                 })
             }
-            Err(error) => Err((pending, error)),
+            Err(error) => Err(Box::new((pending, error))),
         }
     }
 }
