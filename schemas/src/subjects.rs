@@ -93,9 +93,19 @@ pub fn event(site: &str, chain: Chain, kind: &str, key: &str) -> String {
     format!("wf.evt.{site}.{}.{kind}.{}", chain.token(), tokenize(key))
 }
 
+/// The filter for one kind of event of one site, whatever chain and key: `wf.evt.<site>.*.<kind>.*`.
+pub fn events_of_kind(site: &str, kind: &str) -> String {
+    format!("wf.evt.{site}.*.{kind}.*")
+}
+
 /// `wf.snap.<site>.<chain>`
 pub fn snapshot(site: &str, chain: Chain) -> String {
     format!("wf.snap.{site}.{}", chain.token())
+}
+
+/// The filter for the events of one chain: `wf.evt.<site>.<chain>.>`.
+pub fn chain_events_filter(site: &str, chain: Chain) -> String {
+    format!("wf.evt.{site}.{}.>", chain.token())
 }
 
 /// The filter for everything of one site in a stream: `wf.obs.<site>.>`.

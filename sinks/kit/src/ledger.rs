@@ -1,0 +1,199 @@
+//! Which requests are undelivered: a fold of the requests in `WF_EVT` and of this sink's receipts in `WF_OBS`. Pure.
+//!
+//! A receipt always wins. Receipts may be read before their request; such a receipt waits until the requests have
+//! been read up to where they ended when it was read.
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+
+use watchfold_schemas::event::{Event, EventBody, Notice};
+use watchfold_schemas::observation::{DeliveryOutcome, Receipt};
+use watchfold_schemas::{EventId, Time};
+
+use crate::delivery::Edit;
+use crate::plan::{PendingRequest, incident_of};
+use crate::state::StateFile;
+
+/// Undelivered requests held at a time. When it is reached the sink reads no further: the rest waits in the log.
+pub(crate) const PENDING_MAX: usize = 1_024;
+
+/// Receipts held for requests not read yet; more than a month of them. The oldest go first, and their requests have
+/// expired.
+const RECEIPTED_MAX: usize = 262_144;
+
+/// Messages of open incidents that can be edited; more than a site has open incidents. The oldest go first.
+pub(crate) const MESSAGES_MAX: usize = 4_096;
+
+/// Edits that wait; each is one closed incident. The oldest go first.
+pub(crate) const EDITS_MAX: usize = 256;
+
+/// What became of a request on being read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Taken {
+    Pending,
+    AlreadySettled,
+    TooOld,
+    NoRequest,
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct Ledger {
+    pub pending: BTreeMap<u64, PendingRequest>,
+    sequences: HashMap<EventId, u64>,
+    receipted: HashMap<EventId, Option<String>>,
+    receipted_order: VecDeque<EventId>,
+    /// Receipts that are not durable yet, by ticket; each entry is one act of delivery, in the order to write.
+    pub due: BTreeMap<u64, Vec<Receipt>>,
+    next_ticket: u64,
+    /// (incident, message), oldest first.
+    messages: VecDeque<(String, String)>,
+    pub edits: VecDeque<Edit>,
+    /// Requests that expired before this have perhaps lost their receipts to retention.
+    pub receipts_from: Option<Time>,
+}
+
+impl Ledger {
+    pub fn from_state(state: StateFile) -> Ledger {
+        let mut ledger = Ledger {
+            messages: state.messages.into(),
+            edits: state.edits.into(),
+            ..Ledger::default()
+        };
+        for receipts in state.due {
+            ledger.owe(receipts);
+        }
+        for waiting in state.pending {
+            ledger.sequences.insert(waiting.id.clone(), waiting.sequence);
+            ledger.pending.insert(waiting.sequence, waiting);
+        }
+        ledger
+    }
+
+    pub fn is_full(&self) -> bool {
+        self.pending.len() >= PENDING_MAX
+    }
+
+    pub fn messages(&self) -> impl Iterator<Item = &(String, String)> {
+        self.messages.iter()
+    }
+
+    /// A request that was read from the log.
+    pub fn request(&mut self, sequence: u64, event: Event) -> Taken {
+        let EventBody::NotificationRequested(request) = event.body else {
+            return Taken::NoRequest;
+        };
+        if let Some(message) = self.receipted.get(&event.id).cloned() {
+            self.note_told(&request.notice, message);
+            return Taken::AlreadySettled;
+        }
+        let owed = self
+            .due
+            .values()
+            .flatten()
+            .any(|receipt| receipt.requests.contains(&event.id));
+        if owed || self.sequences.contains_key(&event.id) {
+            return Taken::AlreadySettled;
+        }
+        if self.receipts_from.is_some_and(|from| request.expires_at < from) {
+            return Taken::TooOld;
+        }
+        self.sequences.insert(event.id.clone(), sequence);
+        let waiting = PendingRequest {
+            sequence,
+            id: event.id,
+            request: *request,
+            attempts: 0,
+            last_error: None,
+        };
+        self.pending.insert(sequence, waiting);
+        Taken::Pending
+    }
+
+    /// A receipt of this sink that was read from the log. Returns whether a limit was reached.
+    pub fn receipt(&mut self, receipt: Receipt) -> bool {
+        self.due.retain(|_, owed| {
+            owed.retain(|due| due.requests != receipt.requests || due.outcome != receipt.outcome);
+            !owed.is_empty()
+        });
+        let message = receipt
+            .message
+            .filter(|_| receipt.outcome == DeliveryOutcome::Delivered);
+        let mut overflowed = false;
+        for id in receipt.requests {
+            match self.sequences.get(&id).copied() {
+                Some(sequence) => {
+                    if let Some(waiting) = self.remove(sequence) {
+                        self.note_told(&waiting.request.notice, message.clone());
+                    }
+                }
+                None => overflowed |= self.hold_receipt(id, message.clone()),
+            }
+        }
+        overflowed
+    }
+
+    /// Every request up to the end of `WF_EVT` has been read since the last receipt was.
+    pub fn caught_up(&mut self) {
+        self.receipted.clear();
+        self.receipted_order.clear();
+    }
+
+    pub fn remove(&mut self, sequence: u64) -> Option<PendingRequest> {
+        let waiting = self.pending.remove(&sequence)?;
+        self.sequences.remove(&waiting.id);
+        Some(waiting)
+    }
+
+    /// Notes receipts to write and gives the ticket under which they are owed.
+    pub fn owe(&mut self, receipts: Vec<Receipt>) -> u64 {
+        self.next_ticket += 1;
+        self.due.insert(self.next_ticket, receipts);
+        self.next_ticket
+    }
+
+    /// A message that shows an incident exists, or its incident is over.
+    pub fn note_told(&mut self, notice: &Notice, message: Option<String>) {
+        let Some(incident) = incident_of(notice) else {
+            return;
+        };
+        match (notice, message) {
+            (Notice::IncidentClosed { .. }, _) => self.forget_message(incident),
+            (_, Some(message)) if self.message(incident).is_none() => {
+                self.messages.push_back((incident.to_owned(), message));
+                if self.messages.len() > MESSAGES_MAX {
+                    self.messages.pop_front();
+                }
+            }
+            _ => {}
+        }
+    }
+
+    pub fn message(&self, incident: &str) -> Option<String> {
+        self.messages
+            .iter()
+            .find(|(known, _)| known == incident)
+            .map(|(_, message)| message.clone())
+    }
+
+    pub fn forget_message(&mut self, incident: &str) {
+        self.messages.retain(|(known, _)| known != incident);
+    }
+
+    /// Everything up to here is settled, given that requests were read up to `scanned`.
+    pub fn settled_to(&self, scanned: u64) -> u64 {
+        self.pending
+            .keys()
+            .next()
+            .map_or(scanned, |first| first.saturating_sub(1))
+    }
+
+    fn hold_receipt(&mut self, id: EventId, message: Option<String>) -> bool {
+        if self.receipted.insert(id.clone(), message).is_none() {
+            self.receipted_order.push_back(id);
+        }
+        let full = self.receipted_order.len() > RECEIPTED_MAX;
+        if full && let Some(oldest) = self.receipted_order.pop_front() {
+            self.receipted.remove(&oldest);
+        }
+        full
+    }
+}
