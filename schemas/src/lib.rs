@@ -9,6 +9,7 @@ pub mod config;
 pub mod event;
 pub mod observation;
 pub mod origin;
+pub mod snapshot;
 pub mod subjects;
 pub mod time;
 

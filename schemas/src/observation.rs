@@ -104,7 +104,7 @@ impl Outcome {
 }
 
 /// One probe of one address by one signal. The runtime form of a row of [`PingRound`].
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct PingRow {
     /// The target's name, or `pc:<key>` for a PC of the occupancy area.
     pub subject: String,
@@ -151,7 +151,7 @@ impl PingRow {
 }
 
 impl PingRowRef<'_> {
-    pub fn to_owned(self) -> PingRow {
+    pub fn to_row(self) -> PingRow {
         PingRow {
             subject: self.subject.to_owned(),
             address: self.address.to_owned(),

@@ -1,1 +1,19 @@
 //! The pure folds: observations in, events out.
+//!
+//! A fold knows no clock, no file, no socket, no environment and no randomness: time is in its input, and what it
+//! emits depends on nothing but the observations that it was given, in their order. Running them, storing their
+//! state and publishing their events belong to the runner.
+
+mod chain;
+mod clocks;
+mod fold;
+mod history;
+mod incidents;
+mod liveness;
+mod notify;
+mod occupancy;
+mod table;
+mod timers;
+
+pub use chain::{ChainCounters, LoadError, SiteChain, StateEntries};
+pub use fold::{Fold, FoldId};

@@ -1,0 +1,422 @@
+//! The site chain: takes a record apart into steps in time order, and gives each step to the folds in their order.
+//!
+//! Rows and timers of a collector run in time order up to the record's `through`; rows after it wait. Timers that
+//! are due at the instant of a row run before it, so that "at least ten seconds" holds at exactly ten.
+
+use watchfold_schemas::event::Event;
+use watchfold_schemas::observation::{Activation, Body, Fault, Gap, Observation, PingRow, PingRowRef, Tick};
+use watchfold_schemas::origin::{Cause, MessageId};
+use watchfold_schemas::{SiteConfig, Span, Time};
+
+use crate::clocks::{Clocks, TickTaken, WAITING_ROWS_MAX};
+use crate::fold::{Board, Ctx, Fold, FoldId, FoldState, Moment, Output, Step};
+use crate::history::History;
+use crate::incidents::Incidents;
+use crate::liveness::Liveness;
+use crate::notify::Notify;
+use crate::occupancy::Occupancy;
+use crate::table::{Change, Table};
+use crate::timers::{TimerClock, Timers};
+
+/// A chain's state as a store or a snapshot holds it.
+pub type StateEntries = Vec<(Vec<u8>, Vec<u8>)>;
+
+/// The version of what the chain itself keeps: clocks, timers, configuration.
+const CHAIN_VERSION: u32 = 1;
+
+/// Why stored state cannot be taken over; it is then derived again from the log.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum LoadError {
+    #[error("{fold} was stored by version {found}, and this is version {known}: the state is derived again")]
+    Newer { fold: String, found: u32, known: u32 },
+    #[error("a stored entry that no fold knows: {key}")]
+    UnknownEntry { key: String },
+    #[error("{0}")]
+    Damaged(String),
+}
+
+/// All folds of one site over its observations.
+#[derive(Debug)]
+pub struct SiteChain {
+    site: String,
+    config: SiteConfig,
+    stored_config: Table<SiteConfig>,
+    clocks: Clocks,
+    timers: Timers,
+    board: Board,
+    liveness: <Liveness as Fold>::State,
+    occupancy: <Occupancy as Fold>::State,
+    history: <History as Fold>::State,
+    incidents: <Incidents as Fold>::State,
+    notify: <Notify as Fold>::State,
+    counters: ChainCounters,
+}
+
+/// What the chain had to do without, for metrics.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ChainCounters {
+    /// Ping rounds whose columns disagreed; their rows were not used.
+    pub malformed_rounds: u64,
+    /// Rows folded before their turn because too many waited for `through` to pass them.
+    pub waiting_overflows: u64,
+}
+
+impl SiteChain {
+    pub fn new(site: &str) -> SiteChain {
+        SiteChain {
+            site: site.to_owned(),
+            config: SiteConfig { site: site.to_owned(), ..SiteConfig::default() },
+            stored_config: Table::new("chain/config/"),
+            clocks: Clocks::new(),
+            timers: Timers::new(),
+            board: Board::default(),
+            liveness: Default::default(),
+            occupancy: Default::default(),
+            history: Default::default(),
+            incidents: Default::default(),
+            notify: Default::default(),
+            counters: ChainCounters::default(),
+        }
+    }
+
+    /// Folds one observation and tells what follows from it.
+    pub fn apply(&mut self, sequence: u64, observation: &Observation) -> Vec<Event> {
+        let message = observation.origin.message_id();
+        let mut out =
+            Output { site: self.site.clone(), input: sequence, message: Some(message.clone()), events: Vec::new() };
+        let collector = observation.origin.collector.as_str();
+        match &observation.body {
+            Body::Tick(tick) => self.tick(tick, &message, &mut out),
+            Body::Activation(activation) => self.activate(activation, &message, &mut out),
+            Body::Operator(act) => {
+                let moment = self.clocks.now();
+                self.run(Step::Operator(act), moment, None, Cause::Message(message), &mut out);
+            }
+            Body::Receipt(_) => {}
+            Body::PingRound(round) => match round.rows() {
+                Ok(rows) => self.collector_record(observation, collector, &rows, None, &mut out),
+                Err(_) => {
+                    self.counters.malformed_rounds += 1;
+                    self.collector_record(observation, collector, &[], None, &mut out);
+                }
+            },
+            Body::Quiet => self.collector_record(observation, collector, &[], None, &mut out),
+            Body::Fault(fault) => {
+                self.collector_record(observation, collector, &[], None, &mut out);
+                self.fault(collector, fault, &message, &mut out);
+            }
+            Body::Gap(gap) => self.collector_record(observation, collector, &[], Some(gap), &mut out),
+        }
+        out.events
+    }
+
+    /// Records of the chain's own stream are gone. What they held is unknown and ends nothing.
+    pub fn apply_lost(&mut self, _from: u64, _to: u64) -> Vec<Event> {
+        // Every collector's next record shows the hole in its times, and its clock jumps over it.
+        Vec::new()
+    }
+
+    pub fn counters(&self) -> ChainCounters {
+        self.counters
+    }
+
+    pub fn config(&self) -> &SiteConfig {
+        &self.config
+    }
+
+    /// The greatest tick so far.
+    pub fn now(&self) -> Option<Time> {
+        self.clocks.has_ticked().then(|| self.clocks.now().at)
+    }
+
+    pub fn versions(&self) -> Vec<(String, u32)> {
+        vec![
+            ("chain".to_owned(), CHAIN_VERSION),
+            (Liveness::ID.name().to_owned(), Liveness::VERSION),
+            (Occupancy::ID.name().to_owned(), Occupancy::VERSION),
+            (History::ID.name().to_owned(), History::VERSION),
+            (Incidents::ID.name().to_owned(), Incidents::VERSION),
+            (Notify::ID.name().to_owned(), Notify::VERSION),
+        ]
+    }
+
+    /// Entries changed since the last call.
+    pub fn drain_dirty(&mut self) -> Vec<Change> {
+        let mut out = Vec::new();
+        self.stored_config.drain_dirty(&mut out);
+        self.clocks.drain_dirty(&mut out);
+        self.timers.drain_dirty(&mut out);
+        self.liveness.drain_dirty(&mut out);
+        self.occupancy.drain_dirty(&mut out);
+        self.history.drain_dirty(&mut out);
+        self.incidents.drain_dirty(&mut out);
+        self.notify.drain_dirty(&mut out);
+        out
+    }
+
+    /// Every entry, for a snapshot.
+    pub fn entries(&self) -> StateEntries {
+        let mut out = Vec::new();
+        self.stored_config.store_all(&mut out);
+        self.clocks.store_all(&mut out);
+        self.timers.store_all(&mut out);
+        self.liveness.store_all(&mut out);
+        self.occupancy.store_all(&mut out);
+        self.history.store_all(&mut out);
+        self.incidents.store_all(&mut out);
+        self.notify.store_all(&mut out);
+        out
+    }
+
+    /// Takes over what `versions` of the folds stored. On an error the chain is as new.
+    pub fn load(&mut self, versions: &[(String, u32)], entries: StateEntries) -> Result<(), LoadError> {
+        let site = self.site.clone();
+        *self = SiteChain::new(&site);
+        self.check_versions(versions)?;
+        let loaded = entries.into_iter().try_for_each(|(key, bytes)| self.load_entry(versions, &key, &bytes));
+        if let Err(error) = loaded {
+            *self = SiteChain::new(&site);
+            return Err(error);
+        }
+        if let Some(config) = self.stored_config.get("") {
+            self.config = config.clone();
+        }
+        self.liveness.rebuild(&self.config, &mut self.board);
+        self.occupancy.rebuild(&self.config, &mut self.board);
+        Ok(())
+    }
+
+    fn check_versions(&self, versions: &[(String, u32)]) -> Result<(), LoadError> {
+        for (fold, known) in self.versions() {
+            let found = version_of(versions, &fold);
+            if found > known {
+                return Err(LoadError::Newer { fold, found, known });
+            }
+        }
+        Ok(())
+    }
+
+    fn load_entry(&mut self, versions: &[(String, u32)], key: &[u8], bytes: &[u8]) -> Result<(), LoadError> {
+        let version = |id: FoldId| version_of(versions, id.name());
+        let taken = self.stored_config.load(key, bytes).map_err(LoadError::Damaged)?
+            || self.clocks.load(key, bytes).map_err(LoadError::Damaged)?
+            || self.timers.load(key, bytes).map_err(LoadError::Damaged)?
+            || self.liveness.load(version(FoldId::Liveness), key, bytes).map_err(LoadError::Damaged)?
+            || self.occupancy.load(version(FoldId::Occupancy), key, bytes).map_err(LoadError::Damaged)?
+            || self.history.load(version(FoldId::History), key, bytes).map_err(LoadError::Damaged)?
+            || self.incidents.load(version(FoldId::Incidents), key, bytes).map_err(LoadError::Damaged)?
+            || self.notify.load(version(FoldId::Notify), key, bytes).map_err(LoadError::Damaged)?;
+        if taken { Ok(()) } else { Err(LoadError::UnknownEntry { key: String::from_utf8_lossy(key).into_owned() }) }
+    }
+
+    fn tick(&mut self, tick: &Tick, message: &MessageId, out: &mut Output) {
+        let previous = match self.clocks.tick(tick.now, tick.interval_ms) {
+            TickTaken::Old => return,
+            TickTaken::First | TickTaken::Resumed => None,
+            TickTaken::After(previous) => Some(previous),
+        };
+        let now = self.clocks.now();
+        while let Some(timer) = self.timers.pop_due(&TimerClock::Site, now.steady) {
+            let moment = self.clocks.moment_of_steady(timer.deadline);
+            let cause = timer_cause(timer.fold, &timer.name, &timer.key, moment);
+            self.run(Step::Timer { fold: timer.fold, name: &timer.name, key: &timer.key }, moment, None, cause, out);
+        }
+        self.watch_collectors(now, message, out);
+        self.run(Step::Tick { previous }, now, None, Cause::Message(message.clone()), out);
+    }
+
+    /// Looks for collectors of which nothing was heard for longer than the limit.
+    fn watch_collectors(&mut self, now: Moment, message: &MessageId, out: &mut Output) {
+        let limit = Span::from_millis(self.config.network.silence_ms as i64);
+        for collector in self.clocks.collectors.keys() {
+            let Some(clock) = self.clocks.collectors.get(&collector) else { continue };
+            if !clock.measures || clock.silent || now.steady.since(clock.heard.steady) <= limit {
+                continue;
+            }
+            let heard_at = clock.heard.at;
+            if let Some(clock) = self.clocks.collectors.get_mut(&collector) {
+                clock.silent = true;
+            }
+            let step = Step::CollectorSilent { collector: &collector, heard_at };
+            self.run(step, now, None, Cause::Message(message.clone()), out);
+        }
+    }
+
+    fn activate(&mut self, activation: &Activation, message: &MessageId, out: &mut Output) {
+        let mut config = activation.config.clone();
+        config.site.clone_from(&self.site);
+        let previous = std::mem::replace(&mut self.config, config);
+        self.stored_config.insert("", self.config.clone());
+        let moment = Moment { at: activation.at, steady: self.clocks.now().steady };
+        let cause = Cause::Message(message.clone());
+        self.run(Step::Activated { previous: &previous }, moment, None, cause, out);
+    }
+
+    /// What every record of a measuring collector does: bring it back, jump over what it did not measure, then run
+    /// rows and timers up to its `through`.
+    fn collector_record(
+        &mut self,
+        observation: &Observation,
+        collector: &str,
+        rows: &[PingRowRef<'_>],
+        gap: Option<&Gap>,
+        out: &mut Output,
+    ) {
+        let message = observation.origin.message_id();
+        self.hear(collector, &message, out);
+        let first = rows.first().map_or(observation.through, |row| row.at.min(observation.through));
+        let new = {
+            let clock = self.clocks.collectors.entry_or_default(collector);
+            let new = !clock.measures;
+            if new {
+                clock.measures = true;
+                clock.incarnation = observation.origin.incarnation;
+                clock.through = first;
+            }
+            new
+        };
+        if !new {
+            self.jump_over_unmeasured(observation, collector, first, gap, out);
+        }
+        let mut waiting = match self.clocks.collectors.get_mut(collector) {
+            Some(clock) => std::mem::take(&mut clock.waiting),
+            None => Vec::new(),
+        };
+        if waiting.is_empty() {
+            self.run_rows(collector, rows.iter().copied(), observation.through, out);
+        } else {
+            waiting.extend(rows.iter().map(|row| row.to_row()));
+            waiting.sort_by_key(|row| row.at);
+            self.run_rows(collector, waiting.iter().map(PingRow::as_row), observation.through, out);
+        }
+        self.run_timers(collector, observation.through, out);
+        if let Some(clock) = self.clocks.collectors.get_mut(collector) {
+            clock.through = clock.through.max(observation.through);
+        }
+    }
+
+    fn hear(&mut self, collector: &str, message: &MessageId, out: &mut Output) {
+        let now = self.clocks.now();
+        let clock = self.clocks.collectors.entry_or_default(collector);
+        clock.heard = now;
+        if std::mem::take(&mut clock.silent) {
+            let step = Step::CollectorBack { collector };
+            self.run(step, now, Some(collector), Cause::Message(message.clone()), out);
+        }
+    }
+
+    fn jump_over_unmeasured(
+        &mut self,
+        observation: &Observation,
+        collector: &str,
+        first: Time,
+        gap: Option<&Gap>,
+        out: &mut Output,
+    ) {
+        let silence = Span::from_millis(self.config.network.silence_ms as i64);
+        let Some(clock) = self.clocks.collectors.get(collector) else { return };
+        let reborn = observation.origin.incarnation != clock.incarnation;
+        if reborn && !clock.waiting.is_empty() {
+            self.flush_waiting(collector, out);
+        }
+        let Some(clock) = self.clocks.collectors.get_mut(collector) else { return };
+        let mut span = first.since(clock.through);
+        if let Some(gap) = gap {
+            span = gap.to.since(clock.through.max(gap.from)).max(Span::ZERO);
+        } else if !reborn && span <= silence {
+            return;
+        }
+        clock.incarnation = observation.origin.incarnation;
+        clock.shift = clock.shift + span;
+        clock.through = clock.through + span;
+        let moment = clock.moment(clock.through);
+        let cause = Cause::Message(observation.origin.message_id());
+        self.run(Step::Jump { span }, moment, Some(collector), cause, out);
+    }
+
+    /// The last rows of an incarnation that ended: nothing earlier can come any more.
+    fn flush_waiting(&mut self, collector: &str, out: &mut Output) {
+        let Some(clock) = self.clocks.collectors.get_mut(collector) else { return };
+        let waiting = std::mem::take(&mut clock.waiting);
+        let Some(last) = waiting.iter().map(|row| row.at).max() else { return };
+        self.run_rows(collector, waiting.iter().map(PingRow::as_row), last, out);
+        if let Some(clock) = self.clocks.collectors.get_mut(collector) {
+            clock.through = clock.through.max(last);
+        }
+    }
+
+    /// Rows up to `through`, each after the timers that are due by its time; the rest waits.
+    fn run_rows<'r>(
+        &mut self,
+        collector: &str,
+        rows: impl Iterator<Item = PingRowRef<'r>>,
+        through: Time,
+        out: &mut Output,
+    ) {
+        let Some(message) = out.message.clone() else { return };
+        for row in rows {
+            if row.at > through {
+                match self.clocks.collectors.get_mut(collector) {
+                    Some(clock) if clock.waiting.len() < WAITING_ROWS_MAX => {
+                        clock.waiting.push(row.to_row());
+                        continue;
+                    }
+                    _ => self.counters.waiting_overflows += 1,
+                }
+            }
+            self.run_timers(collector, row.at, out);
+            let Some(clock) = self.clocks.collectors.get(collector) else { return };
+            let moment = clock.moment(row.at);
+            self.run(Step::Row(row), moment, Some(collector), Cause::Message(message.clone()), out);
+        }
+    }
+
+    fn run_timers(&mut self, collector: &str, until: Time, out: &mut Output) {
+        let Some(clock) = self.clocks.collectors.get(collector) else { return };
+        let until = clock.moment(until).steady;
+        let of_collector = TimerClock::Collector(collector.to_owned());
+        while let Some(timer) = self.timers.pop_due(&of_collector, until) {
+            let Some(clock) = self.clocks.collectors.get(collector) else { return };
+            let moment = clock.moment_of_steady(timer.deadline);
+            let cause = timer_cause(timer.fold, &timer.name, &timer.key, moment);
+            let step = Step::Timer { fold: timer.fold, name: &timer.name, key: &timer.key };
+            self.run(step, moment, Some(collector), cause, out);
+        }
+    }
+
+    fn fault(&mut self, collector: &str, fault: &Fault, message: &MessageId, out: &mut Output) {
+        let Some(clock) = self.clocks.collectors.get(collector) else { return };
+        let moment = clock.moment(fault.at);
+        self.run(Step::Fault(fault), moment, Some(collector), Cause::Message(message.clone()), out);
+    }
+
+    fn run(&mut self, step: Step<'_>, moment: Moment, collector: Option<&str>, cause: Cause, out: &mut Output) {
+        let first_event = out.events.len();
+        let mut ctx = Ctx {
+            config: &self.config,
+            moment,
+            now: self.clocks.now(),
+            collector,
+            clocks: &self.clocks,
+            timers: &mut self.timers,
+            facts: Vec::new(),
+            board: &mut self.board,
+            out,
+            cause,
+            first_event,
+        };
+        Liveness.apply(&mut self.liveness, &step, &mut ctx);
+        Occupancy.apply(&mut self.occupancy, &step, &mut ctx);
+        History.apply(&mut self.history, &step, &mut ctx);
+        Incidents.apply(&mut self.incidents, &step, &mut ctx);
+        Notify.apply(&mut self.notify, &step, &mut ctx);
+    }
+}
+
+fn version_of(versions: &[(String, u32)], name: &str) -> u32 {
+    versions.iter().find(|(fold, _)| fold == name).map_or(0, |(_, version)| *version)
+}
+
+fn timer_cause(fold: FoldId, name: &str, key: &str, moment: Moment) -> Cause {
+    Cause::Timer { timer: format!("{}/{name}/{key}", fold.name()), deadline: moment.at }
+}

@@ -1,0 +1,230 @@
+//! Hour by hour: how many probes each target answered, how fast, and how long it was up.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use watchfold_schemas::event::{EventBody, RttHistogram, SubjectState, TargetRollup};
+use watchfold_schemas::observation::{Outcome, PC_SUBJECT_PREFIX, PingRowRef};
+use watchfold_schemas::{Span, Time};
+
+use crate::fold::{Ctx, Fold, FoldId, FoldState, Step};
+use crate::table::{Change, Table};
+
+/// The length of a rollup.
+const HOUR: Span = Span::from_seconds(3_600);
+
+/// Results further apart than this leave the time between them unmeasured, whatever the interval.
+const MEASURED_MAX: Span = Span::from_seconds(120);
+
+/// The fold.
+pub struct History;
+
+/// The running hour of one target.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct Hour {
+    hour: Time,
+    collector: String,
+    probes: u64,
+    answered: u64,
+    faults: u64,
+    rtt: RttHistogram,
+    jitter_sum_us: u64,
+    jitter_count: u64,
+    last_rtt_us: Option<u32>,
+    state: SubjectState,
+    /// Up to when time was given to states.
+    counted_to: Time,
+    up: Span,
+    down: Span,
+    suppressed: Span,
+    unmeasured: Span,
+    /// Not yet known whether it was up or down.
+    suspect: Span,
+}
+
+#[derive(Debug)]
+pub struct HistoryState {
+    hours: Table<Hour>,
+}
+
+impl Default for HistoryState {
+    fn default() -> HistoryState {
+        HistoryState { hours: Table::new("history/hour/") }
+    }
+}
+
+impl FoldState for HistoryState {
+    fn drain_dirty(&mut self, out: &mut Vec<Change>) {
+        self.hours.drain_dirty(out);
+    }
+
+    fn store_all(&self, out: &mut Vec<(Vec<u8>, Vec<u8>)>) {
+        self.hours.store_all(out);
+    }
+
+    fn load(&mut self, _version: u32, key: &[u8], bytes: &[u8]) -> Result<bool, String> {
+        self.hours.load(key, bytes)
+    }
+}
+
+impl Fold for History {
+    const ID: FoldId = FoldId::History;
+    const VERSION: u32 = 1;
+    type State = HistoryState;
+
+    fn apply(&self, state: &mut HistoryState, step: &Step<'_>, ctx: &mut Ctx<'_>) {
+        match step {
+            Step::Row(row) if !row.subject.starts_with(PC_SUBJECT_PREFIX) => state.row(row, ctx),
+            Step::Jump { span } => state.jump(*span, ctx),
+            Step::Activated { .. } => state.forget_removed(ctx),
+            Step::Row(_)
+            | Step::Timer { .. }
+            | Step::Fault(_)
+            | Step::CollectorBack { .. }
+            | Step::CollectorSilent { .. }
+            | Step::Tick { .. }
+            | Step::Operator(_) => {}
+        }
+        state.follow_changes(ctx);
+    }
+}
+
+impl HistoryState {
+    fn row(&mut self, row: &PingRowRef<'_>, ctx: &mut Ctx<'_>) {
+        if !ctx.config.network.targets.iter().any(|target| target.name == row.subject) {
+            return;
+        }
+        let at = ctx.moment.at;
+        let mut finished = Vec::new();
+        let hour = self.hours.entry_or_default(row.subject);
+        hour.count_to(at, &mut finished);
+        if let Some(collector) = ctx.collector
+            && hour.collector != collector
+        {
+            collector.clone_into(&mut hour.collector);
+        }
+        hour.probes += 1;
+        match row.outcome {
+            Outcome::Ok => hour.answered += 1,
+            Outcome::Fault => hour.faults += 1,
+            Outcome::TimedOut | Outcome::Unreachable | Outcome::Refused | Outcome::Unexpected => {}
+        }
+        if let Some(rtt_us) = row.rtt_us {
+            hour.rtt.record(rtt_us);
+            if let Some(last) = hour.last_rtt_us.replace(rtt_us) {
+                hour.jitter_sum_us += u64::from(last.abs_diff(rtt_us));
+                hour.jitter_count += 1;
+            }
+        }
+        for finished in finished {
+            let rollup = finished.rollup(row.subject);
+            ctx.emit(row.subject, EventBody::TargetRollup(rollup));
+        }
+    }
+
+    /// Gives the time so far to the state before a change.
+    fn follow_changes(&mut self, ctx: &mut Ctx<'_>) {
+        let changes: BTreeMap<String, SubjectState> = ctx
+            .emitted()
+            .iter()
+            .filter_map(|event| match &event.body {
+                EventBody::SubjectChanged(change) => Some((change.subject.clone(), change.to)),
+                _ => None,
+            })
+            .collect();
+        for (subject, to) in changes {
+            let Some(hour) = self.hours.get_mut(&subject) else { continue };
+            let mut finished = Vec::new();
+            hour.count_to(ctx.moment.at, &mut finished);
+            hour.state = to;
+            let suspect = std::mem::take(&mut hour.suspect);
+            match to {
+                SubjectState::Down => hour.down = hour.down + suspect,
+                SubjectState::Suspect => hour.suspect = suspect,
+                SubjectState::Suppressed | SubjectState::Frozen => hour.suppressed = hour.suppressed + suspect,
+                SubjectState::Up | SubjectState::Unknown => hour.up = hour.up + suspect,
+            }
+            for finished in finished {
+                let rollup = finished.rollup(&subject);
+                ctx.emit(&subject, EventBody::TargetRollup(rollup));
+            }
+        }
+    }
+
+    fn jump(&mut self, span: Span, ctx: &Ctx<'_>) {
+        for key in self.hours.keys() {
+            if self.hours.get(&key).is_none_or(|hour| Some(hour.collector.as_str()) != ctx.collector) {
+                continue;
+            }
+            if let Some(hour) = self.hours.get_mut(&key) {
+                hour.unmeasured = hour.unmeasured + span.max(Span::ZERO);
+                hour.counted_to = hour.counted_to + span;
+            }
+        }
+    }
+
+    fn forget_removed(&mut self, ctx: &Ctx<'_>) {
+        for key in self.hours.keys() {
+            if !ctx.config.network.targets.iter().any(|target| target.name == key) {
+                self.hours.remove(&key);
+            }
+        }
+    }
+}
+
+impl Hour {
+    /// Counts the time up to `at`; hours that end before it go into `finished`.
+    fn count_to(&mut self, at: Time, finished: &mut Vec<Hour>) {
+        if self.counted_to == Time::EPOCH {
+            self.counted_to = at;
+            self.hour = at.floor(HOUR);
+            return;
+        }
+        let end = self.hour + HOUR;
+        if at >= end || at < self.hour {
+            self.give(end.min(at).since(self.counted_to));
+            finished.push(std::mem::take(self));
+            if let Some(last) = finished.last() {
+                self.state = last.state;
+                self.last_rtt_us = last.last_rtt_us;
+                self.collector.clone_from(&last.collector);
+            }
+            self.hour = at.floor(HOUR);
+            self.counted_to = self.hour.max(at - MEASURED_MAX);
+        }
+        self.give(at.since(self.counted_to));
+        self.counted_to = self.counted_to.max(at);
+    }
+
+    fn give(&mut self, span: Span) {
+        let span = span.max(Span::ZERO);
+        if span > MEASURED_MAX {
+            self.unmeasured = self.unmeasured + span;
+            return;
+        }
+        let of_state = match self.state {
+            SubjectState::Up => &mut self.up,
+            SubjectState::Suspect => &mut self.suspect,
+            SubjectState::Down => &mut self.down,
+            SubjectState::Suppressed | SubjectState::Frozen => &mut self.suppressed,
+            SubjectState::Unknown => &mut self.unmeasured,
+        };
+        *of_state = *of_state + span;
+    }
+
+    fn rollup(self, subject: &str) -> TargetRollup {
+        TargetRollup {
+            subject: subject.to_owned(),
+            hour: self.hour,
+            probes: self.probes,
+            answered: self.answered,
+            faults: self.faults,
+            jitter_us: self.jitter_sum_us.checked_div(self.jitter_count).unwrap_or_default(),
+            rtt: self.rtt,
+            up_ms: (self.up + self.suspect).as_millis() as u64,
+            down_ms: self.down.as_millis() as u64,
+            suppressed_ms: self.suppressed.as_millis() as u64,
+            unmeasured_ms: self.unmeasured.as_millis() as u64,
+        }
+    }
+}

@@ -1,0 +1,319 @@
+//! Incidents from their opening to their closing, and the jitter that never became one.
+
+use std::collections::VecDeque;
+
+use serde::{Deserialize, Serialize};
+use watchfold_schemas::event::{
+    Causes, CloseReason, EventBody, Incident, IncidentClass, JitterRecorded, Severity,
+};
+use watchfold_schemas::observation::{Act, OperatorAct};
+use watchfold_schemas::{SiteConfig, Span, Time};
+
+use crate::fold::{Ctx, EndedOutage, Fact, Fold, FoldId, FoldState, Moment, Step};
+use crate::table::{Change, Table};
+use crate::timers::TimerClock;
+
+const REMIND: &str = "remind";
+const ESCALATE: &str = "escalate";
+const CALM: &str = "calm";
+
+/// An incident opened longer than this after it had lasted long enough learnt of it late.
+pub const LATE_AFTER: Span = Span::from_seconds(60);
+
+/// The fold.
+pub struct Incidents;
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct OpenIncident {
+    incident: Incident,
+    since: Moment,
+    causes: Causes,
+}
+
+/// The latest jitters of one target, oldest first; at most one more than flapping needs.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct Jitters {
+    times: VecDeque<Moment>,
+}
+
+#[derive(Debug)]
+pub struct IncidentsState {
+    /// By `class subject`: one of a class and subject at a time.
+    open: Table<OpenIncident>,
+    jitters: Table<Jitters>,
+}
+
+impl Default for IncidentsState {
+    fn default() -> IncidentsState {
+        IncidentsState { open: Table::new("incidents/open/"), jitters: Table::new("incidents/jitter/") }
+    }
+}
+
+impl FoldState for IncidentsState {
+    fn drain_dirty(&mut self, out: &mut Vec<Change>) {
+        self.open.drain_dirty(out);
+        self.jitters.drain_dirty(out);
+    }
+
+    fn store_all(&self, out: &mut Vec<(Vec<u8>, Vec<u8>)>) {
+        self.open.store_all(out);
+        self.jitters.store_all(out);
+    }
+
+    fn load(&mut self, _version: u32, key: &[u8], bytes: &[u8]) -> Result<bool, String> {
+        Ok(self.open.load(key, bytes)? || self.jitters.load(key, bytes)?)
+    }
+}
+
+impl Fold for Incidents {
+    const ID: FoldId = FoldId::Incidents;
+    const VERSION: u32 = 1;
+    type State = IncidentsState;
+
+    fn apply(&self, state: &mut IncidentsState, step: &Step<'_>, ctx: &mut Ctx<'_>) {
+        for fact in std::mem::take(&mut ctx.facts) {
+            state.take(fact, ctx);
+        }
+        match step {
+            Step::Timer { fold: FoldId::Incidents, name: REMIND, key } => state.remind(key, ctx),
+            Step::Timer { fold: FoldId::Incidents, name: ESCALATE, key } => state.escalate(key, ctx),
+            Step::Timer { fold: FoldId::Incidents, name: CALM, key } => state.calm(key, ctx),
+            Step::CollectorSilent { collector, heard_at } => {
+                let since = Moment { at: *heard_at, steady: ctx.moment.steady };
+                let detail = "nothing is heard of it; what it watches keeps its last state".to_owned();
+                let class = IncidentClass::CollectorSilent;
+                state.open(class, &format!("collector:{collector}"), since, Opening::of(detail), ctx);
+            }
+            Step::CollectorBack { collector } => {
+                let subject = format!("collector:{collector}");
+                state.close(IncidentClass::CollectorSilent, &subject, CloseReason::Recovered, Span::ZERO, ctx);
+            }
+            Step::Operator(act) => state.operator(act, ctx),
+            Step::Activated { previous } => state.activated(previous, ctx),
+            Step::Row(_) | Step::Timer { .. } | Step::Jump { .. } | Step::Fault(_) | Step::Tick { .. } => {}
+        }
+    }
+}
+
+/// What is known when an incident opens, besides its class, subject and start.
+#[derive(Default)]
+struct Opening {
+    detail: Option<String>,
+    suppressed: Vec<String>,
+    causes: Causes,
+}
+
+impl Opening {
+    fn of(detail: String) -> Opening {
+        Opening { detail: Some(detail), ..Opening::default() }
+    }
+}
+
+impl IncidentsState {
+    fn take(&mut self, fact: Fact, ctx: &mut Ctx<'_>) {
+        match fact {
+            Fact::OutageConfirmed { subject, since, suppressed, detail, causes } => {
+                let opening = Opening { detail, suppressed, causes };
+                self.open(IncidentClass::Outage, &subject, since, opening, ctx);
+            }
+            Fact::OutageEnded { subject, outage, suppressed: _ } if outage.confirmed => {
+                let reason = CloseReason::Recovered;
+                self.close(IncidentClass::Outage, &subject, reason, outage.unmeasured, ctx);
+            }
+            Fact::OutageEnded { subject, outage, suppressed: _ } => self.jitter(&subject, &outage, ctx),
+            Fact::FaultConfirmed { collector, since, detail } => {
+                let subject = format!("collector:{collector}");
+                self.open(IncidentClass::MeasurementFault, &subject, since, Opening::of(detail), ctx);
+            }
+            Fact::FaultEnded { collector } => {
+                let subject = format!("collector:{collector}");
+                self.close(IncidentClass::MeasurementFault, &subject, CloseReason::Recovered, Span::ZERO, ctx);
+            }
+            Fact::SubjectRemoved { subject } => {
+                for class in [IncidentClass::Outage, IncidentClass::Flapping] {
+                    self.close(class, &subject, CloseReason::Removed, Span::ZERO, ctx);
+                }
+                self.jitters.remove(&subject);
+            }
+        }
+    }
+
+    fn open(&mut self, class: IncidentClass, subject: &str, since: Moment, opening: Opening, ctx: &mut Ctx<'_>) {
+        let key = open_key(class, subject);
+        if self.open.get(&key).is_some() {
+            return;
+        }
+        let opened_at = ctx.moment.at;
+        let incident = Incident {
+            id: Incident::derive_id(&ctx.config.site, class, subject, since.at),
+            class,
+            subject: subject.to_owned(),
+            severity: severity(class),
+            started_at: since.at,
+            opened_at,
+            ended_at: None,
+            duration_ms: None,
+            unmeasured_ms: 0,
+            late: ctx.now.at.since(opened_at) > LATE_AFTER,
+            acknowledged_by: None,
+            acknowledged_at: None,
+            reminders: 0,
+            suppressed: opening.suppressed,
+            close_reason: None,
+            detail: opening.detail,
+        };
+        let mut causes = opening.causes;
+        if causes.total == 0
+            && let Some(message) = ctx.message()
+        {
+            causes.push(message);
+        }
+        ctx.emit_with(&incident.id, opened_at, causes.clone(), EventBody::IncidentOpened(incident.clone()));
+        self.open.insert(&key, OpenIncident { incident, since, causes });
+        set_if(ctx, REMIND, &key, ctx.config.network.remind_every_ms);
+        if class == IncidentClass::Outage {
+            set_if(ctx, ESCALATE, &key, ctx.config.network.escalate_after_ms);
+        }
+    }
+
+    fn close(
+        &mut self,
+        class: IncidentClass,
+        subject: &str,
+        reason: CloseReason,
+        unmeasured: Span,
+        ctx: &mut Ctx<'_>,
+    ) {
+        let key = open_key(class, subject);
+        let Some(open) = self.open.remove(&key) else { return };
+        for timer in [REMIND, ESCALATE, CALM] {
+            ctx.cancel_timer(FoldId::Incidents, timer, &key);
+        }
+        let mut incident = open.incident;
+        let until = ctx.moment;
+        let wall = until.at.since(incident.started_at);
+        // A clock that was set back makes the wall's span short or negative; what was measured still counts.
+        let steady = if on_collector_clock(class) { until.steady.since(open.since.steady) } else { wall };
+        incident.ended_at = Some(until.at);
+        incident.duration_ms = Some(wall.max(steady).max(Span::ZERO).as_millis() as u64);
+        incident.unmeasured_ms = unmeasured.max(Span::ZERO).as_millis() as u64;
+        incident.close_reason = Some(reason);
+        let mut causes = open.causes;
+        if let Some(message) = ctx.message() {
+            causes.push(message);
+        }
+        ctx.emit_with(&incident.id.clone(), until.at, causes, EventBody::IncidentClosed(incident));
+    }
+
+    fn jitter(&mut self, subject: &str, outage: &EndedOutage, ctx: &mut Ctx<'_>) {
+        let duration_ms = outage.active.max(Span::ZERO).as_millis() as u64;
+        let body = JitterRecorded { subject: subject.to_owned(), since: outage.since.at, until: ctx.moment.at, duration_ms };
+        ctx.emit(subject, EventBody::JitterRecorded(body));
+        let network = &ctx.config.network;
+        let window = Span::from_millis(network.flapping_window_ms as i64);
+        let needed = network.flapping_count as usize + 1;
+        let times = &mut self.jitters.entry_or_default(subject).times;
+        times.push_back(ctx.moment);
+        while times.len() > needed || times.front().is_some_and(|first| ctx.moment.steady.since(first.steady) > window) {
+            times.pop_front();
+        }
+        let key = open_key(IncidentClass::Flapping, subject);
+        if times.len() >= needed && self.open.get(&key).is_none() {
+            let since = times.front().copied().unwrap_or(ctx.moment);
+            let minutes = network.flapping_window_ms / 60_000;
+            let detail = format!("dropped out {} times within {minutes} min, each shorter than an incident", times.len());
+            self.open(IncidentClass::Flapping, subject, since, Opening::of(detail), ctx);
+        }
+        if self.open.get(&key).is_some()
+            && let Some(collector) = ctx.collector
+        {
+            let clock = TimerClock::Collector(collector.to_owned());
+            let deadline = ctx.moment.steady + window;
+            ctx.set_timer(FoldId::Incidents, CALM, &key, clock, deadline);
+        }
+    }
+
+    /// A whole window passed without jitter.
+    fn calm(&mut self, key: &str, ctx: &mut Ctx<'_>) {
+        let Some(subject) = self.open.get(key).map(|open| open.incident.subject.clone()) else { return };
+        self.jitters.remove(&subject);
+        self.close(IncidentClass::Flapping, &subject, CloseReason::Recovered, Span::ZERO, ctx);
+    }
+
+    fn remind(&mut self, key: &str, ctx: &mut Ctx<'_>) {
+        let every = ctx.config.network.remind_every_ms;
+        let Some(open) = self.open.get_mut(key) else { return };
+        if open.incident.acknowledged_at.is_some() || every == 0 {
+            return;
+        }
+        open.incident.reminders += 1;
+        let (incident, causes) = (open.incident.clone(), open.causes.clone());
+        ctx.emit_with(&incident.id.clone(), ctx.moment.at, causes, EventBody::IncidentReminded(incident));
+        set_if(ctx, REMIND, key, every);
+    }
+
+    fn escalate(&mut self, key: &str, ctx: &mut Ctx<'_>) {
+        let Some(open) = self.open.get_mut(key) else { return };
+        if open.incident.acknowledged_at.is_some() || open.incident.severity == Severity::Critical {
+            return;
+        }
+        open.incident.severity = Severity::Critical;
+        let (incident, causes) = (open.incident.clone(), open.causes.clone());
+        ctx.emit_with(&incident.id.clone(), ctx.moment.at, causes, EventBody::IncidentEscalated(incident));
+    }
+
+    fn operator(&mut self, act: &OperatorAct, ctx: &mut Ctx<'_>) {
+        let Act::Acknowledge { incident: id } = &act.act else { return };
+        let Some(key) = self.open.iter().find(|(_, open)| open.incident.id == *id).map(|(key, _)| key.clone()) else {
+            return;
+        };
+        let Some(open) = self.open.get_mut(&key) else { return };
+        if open.incident.acknowledged_at.is_some() {
+            return;
+        }
+        open.incident.acknowledged_at = Some(act.at);
+        open.incident.acknowledged_by = Some(act.who.clone());
+        let incident = open.incident.clone();
+        for timer in [REMIND, ESCALATE] {
+            ctx.cancel_timer(FoldId::Incidents, timer, &key);
+        }
+        ctx.emit(&incident.id.clone(), EventBody::IncidentAcknowledged(incident));
+    }
+
+    /// Reminders follow the new configuration from now on.
+    fn activated(&mut self, previous: &SiteConfig, ctx: &mut Ctx<'_>) {
+        let network = &ctx.config.network;
+        if previous.network.remind_every_ms == network.remind_every_ms {
+            return;
+        }
+        for key in self.open.keys() {
+            ctx.cancel_timer(FoldId::Incidents, REMIND, &key);
+            if self.open.get(&key).is_some_and(|open| open.incident.acknowledged_at.is_none()) {
+                set_if(ctx, REMIND, &key, ctx.config.network.remind_every_ms);
+            }
+        }
+    }
+}
+
+fn open_key(class: IncidentClass, subject: &str) -> String {
+    format!("{} {subject}", class.name())
+}
+
+fn severity(class: IncidentClass) -> Severity {
+    match class {
+        IncidentClass::Outage | IncidentClass::CollectorSilent => Severity::High,
+        IncidentClass::Flapping | IncidentClass::MeasurementFault => Severity::Medium,
+    }
+}
+
+fn on_collector_clock(class: IncidentClass) -> bool {
+    class != IncidentClass::CollectorSilent
+}
+
+/// Sets a timer on the site's clock, unless its span is 0 and it is switched off.
+fn set_if(ctx: &mut Ctx<'_>, name: &str, key: &str, after_ms: u64) {
+    if after_ms > 0 {
+        let deadline: Time = ctx.now.steady + Span::from_millis(after_ms as i64);
+        ctx.set_timer(FoldId::Incidents, name, key, TimerClock::Site, deadline);
+    }
+}

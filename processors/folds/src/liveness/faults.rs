@@ -1,0 +1,86 @@
+//! What a collector cannot measure. It never turns a target red; lasting, it is an incident of the collector.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use watchfold_schemas::Span;
+
+use super::LivenessState;
+use crate::fold::{Ctx, Fact, FoldId, Moment};
+use crate::timers::TimerClock;
+
+/// The timer at which a lasting fault becomes an incident.
+pub const DUE: &str = "fault_due";
+
+/// The most subjects of one collector whose faults are kept apart; more are counted under the last one's name.
+const FAULTY_SUBJECTS_MAX: usize = 4_096;
+
+/// The most subjects that an incident names.
+const NAMED_MAX: usize = 8;
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct CollectorFaults {
+    /// By subject; the collector itself is the empty subject.
+    reasons: BTreeMap<String, String>,
+    since: Moment,
+    confirmed: bool,
+}
+
+impl CollectorFaults {
+    fn describe(&self) -> String {
+        let mut reasons: Vec<&String> = self.reasons.values().collect();
+        reasons.sort();
+        reasons.dedup();
+        let why = reasons.iter().take(3).map(|reason| reason.as_str()).collect::<Vec<_>>().join("; ");
+        let subjects: Vec<&str> =
+            self.reasons.keys().filter(|name| !name.is_empty()).take(NAMED_MAX).map(String::as_str).collect();
+        match (subjects.is_empty(), self.reasons.len() > NAMED_MAX) {
+            (true, _) => why,
+            (false, true) => format!("{} and others: {why}", subjects.join(", ")),
+            (false, false) => format!("{}: {why}", subjects.join(", ")),
+        }
+    }
+}
+
+impl LivenessState {
+    /// Notes that `subject` cannot be measured, or can again.
+    pub(super) fn note_fault(&mut self, subject: &str, active: bool, reason: Option<&str>, ctx: &mut Ctx<'_>) {
+        let Some(collector) = ctx.collector else { return };
+        let known = self.faults.get(collector).is_some_and(|faults| faults.reasons.contains_key(subject));
+        if active == known {
+            return;
+        }
+        let moment = ctx.moment;
+        let faults = self.faults.entry_or_default(collector);
+        if active {
+            if faults.reasons.len() >= FAULTY_SUBJECTS_MAX {
+                return;
+            }
+            if faults.reasons.is_empty() {
+                faults.since = moment;
+                let limit = Span::from_millis(ctx.config.network.fault_incident_ms as i64);
+                let clock = TimerClock::Collector(collector.to_owned());
+                ctx.set_timer(FoldId::Liveness, DUE, collector, clock, moment.steady + limit);
+            }
+            let faults = self.faults.entry_or_default(collector);
+            faults.reasons.insert(subject.to_owned(), reason.unwrap_or("could not be measured").to_owned());
+            return;
+        }
+        faults.reasons.remove(subject);
+        if faults.reasons.is_empty() {
+            let confirmed = faults.confirmed;
+            self.faults.remove(collector);
+            ctx.cancel_timer(FoldId::Liveness, DUE, collector);
+            if confirmed {
+                ctx.facts.push(Fact::FaultEnded { collector: collector.to_owned() });
+            }
+        }
+    }
+
+    pub(super) fn fault_due(&mut self, collector: &str, ctx: &mut Ctx<'_>) {
+        let Some(faults) = self.faults.get_mut(collector) else { return };
+        faults.confirmed = true;
+        let (since, detail) = (faults.since, faults.describe());
+        ctx.facts.push(Fact::FaultConfirmed { collector: collector.to_owned(), since, detail });
+    }
+}

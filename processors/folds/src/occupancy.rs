@@ -1,0 +1,395 @@
+//! Who is here: the confirmed presence of each PC, and its sessions from first to last moment.
+//!
+//! A PC is present while any signal says so; one missed round is ignored. A changed state holds once it has agreed
+//! for `min_session`. While an ancestor is down, or nothing can be measured, states are held and clocks stand still.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use watchfold_schemas::config::{PcHost, Signal};
+use watchfold_schemas::event::{EventBody, OccupancySnapshot, Session, SubjectChanged, SubjectState};
+use watchfold_schemas::observation::{Outcome, PC_SUBJECT_PREFIX, PingRowRef};
+use watchfold_schemas::{SiteConfig, Span, Time};
+
+use crate::fold::{Board, Ctx, Fold, FoldId, FoldState, Moment, Step};
+use crate::table::{Change, Table};
+use crate::timers::TimerClock;
+
+/// The timer at which a changed state is confirmed.
+const CONFIRM: &str = "confirm";
+
+/// A signal's answer counts for this many intervals and one timeout; then only newer ones do.
+const ANSWER_INTERVALS: u64 = 2;
+
+/// The fold.
+pub struct Occupancy;
+
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct Pc {
+    /// Confirmed.
+    present: bool,
+    /// A state other than the confirmed one, since its first moment.
+    pending: Option<Pending>,
+    /// The first of the failed rounds in a row, once there is one.
+    missed: Option<Moment>,
+    session: Option<OpenSession>,
+    collector: String,
+    /// The latest answer of each signal.
+    answers: BTreeMap<String, Time>,
+    frozen: bool,
+    /// Since when its clocks stand still.
+    paused_since: Option<Moment>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+struct Pending {
+    since: Moment,
+    paused: Span,
+    /// The confirmation is due, and waits for the next round to tell whether the last one was merely lost.
+    due: bool,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+struct OpenSession {
+    since: Moment,
+    unmeasured: Span,
+}
+
+#[derive(Debug)]
+pub struct OccupancyState {
+    pcs: Table<Pc>,
+    /// The name and the key of each configured PC by subject; from the configuration.
+    hosts: BTreeMap<String, PcHost>,
+    /// Whether the PCs are frozen; derived from them.
+    frozen: bool,
+}
+
+impl Default for OccupancyState {
+    fn default() -> OccupancyState {
+        OccupancyState { pcs: Table::new("occupancy/pc/"), hosts: BTreeMap::new(), frozen: false }
+    }
+}
+
+impl FoldState for OccupancyState {
+    fn drain_dirty(&mut self, out: &mut Vec<Change>) {
+        self.pcs.drain_dirty(out);
+    }
+
+    fn store_all(&self, out: &mut Vec<(Vec<u8>, Vec<u8>)>) {
+        self.pcs.store_all(out);
+    }
+
+    fn load(&mut self, _version: u32, key: &[u8], bytes: &[u8]) -> Result<bool, String> {
+        self.pcs.load(key, bytes)
+    }
+}
+
+impl Fold for Occupancy {
+    const ID: FoldId = FoldId::Occupancy;
+    const VERSION: u32 = 1;
+    type State = OccupancyState;
+
+    fn apply(&self, state: &mut OccupancyState, step: &Step<'_>, ctx: &mut Ctx<'_>) {
+        state.follow_blame(ctx);
+        match step {
+            Step::Row(row) if row.subject.starts_with(PC_SUBJECT_PREFIX) => state.row(row, ctx),
+            Step::Timer { fold: FoldId::Occupancy, name: CONFIRM, key } => state.due(key, ctx),
+            Step::Jump { span } => state.jump(*span, ctx),
+            Step::Activated { previous } => state.activated(previous, ctx),
+            Step::Tick { previous } => state.tick(*previous, ctx),
+            Step::Row(_)
+            | Step::Timer { .. }
+            | Step::Fault(_)
+            | Step::CollectorBack { .. }
+            | Step::CollectorSilent { .. }
+            | Step::Operator(_) => {}
+        }
+    }
+}
+
+impl OccupancyState {
+    /// Makes what is not stored again from what is.
+    pub fn rebuild(&mut self, config: &SiteConfig, board: &mut Board) {
+        self.hosts = config.occupancy.hosts.iter().map(|host| (host.key().to_owned(), host.clone())).collect();
+        self.frozen = self.pcs.iter().any(|(_, pc)| pc.frozen);
+        self.count(board);
+    }
+
+    fn count(&self, board: &mut Board) {
+        board.pcs_total = self.hosts.len() as u32;
+        board.pcs_present =
+            self.hosts.keys().filter(|key| self.pcs.get(key).is_some_and(|pc| pc.present)).count() as u32;
+    }
+
+    fn row(&mut self, row: &PingRowRef<'_>, ctx: &mut Ctx<'_>) {
+        let key = &row.subject[PC_SUBJECT_PREFIX.len()..];
+        let Some(host) = self.hosts.get(key) else { return };
+        let moment = ctx.moment;
+        // Another machine answers under this address.
+        let foreign = host.mac.as_deref().is_some_and(|mac| row.mac.is_some_and(|seen| seen != mac));
+        let pc = self.pcs.entry_or_default(key);
+        pc.frozen = self.frozen;
+        if let Some(collector) = ctx.collector
+            && pc.collector != collector
+        {
+            collector.clone_into(&mut pc.collector);
+        }
+        if row.outcome == Outcome::Fault {
+            pc.pause(key, moment, ctx);
+            return;
+        }
+        if row.outcome == Outcome::Ok && !foreign {
+            pc.answers.insert(row.signal.name().to_owned(), moment.steady);
+        } else {
+            pc.answers.remove(row.signal.name());
+        }
+        if pc.frozen {
+            return;
+        }
+        pc.resume(key, moment, ctx);
+        let answered = row.outcome == Outcome::Ok && !foreign || pc.answers_still(row.signal, moment, ctx);
+        if answered {
+            self.seen(key, ctx);
+        } else {
+            self.missed(key, ctx);
+        }
+    }
+
+    fn seen(&mut self, key: &str, ctx: &mut Ctx<'_>) {
+        let moment = ctx.moment;
+        let Some(pc) = self.pcs.get_mut(key) else { return };
+        pc.missed = None;
+        if pc.present {
+            if pc.pending.take().is_some() {
+                ctx.cancel_timer(FoldId::Occupancy, CONFIRM, key);
+            }
+        } else if let Some(pending) = &pc.pending {
+            if pending.due {
+                self.confirm(key, ctx);
+            }
+        } else {
+            pc.begin(key, moment, ctx);
+        }
+    }
+
+    fn missed(&mut self, key: &str, ctx: &mut Ctx<'_>) {
+        let moment = ctx.moment;
+        let interval = Span::from_millis(ctx.config.occupancy.interval_ms as i64);
+        let Some(pc) = self.pcs.get_mut(key) else { return };
+        let Some(first) = pc.missed else {
+            pc.missed = Some(moment);
+            return;
+        };
+        // Several signals of one round are one missed round.
+        if moment.steady.since(first.steady).0 * 2 < interval.0 {
+            return;
+        }
+        if pc.present {
+            if pc.pending.is_none() {
+                pc.begin(key, first, ctx);
+            }
+        } else if pc.pending.take().is_some() {
+            ctx.cancel_timer(FoldId::Occupancy, CONFIRM, key);
+        }
+    }
+
+    /// The pending state has held for `min_session`.
+    fn due(&mut self, key: &str, ctx: &mut Ctx<'_>) {
+        let Some(pc) = self.pcs.get_mut(key) else { return };
+        if !pc.present && pc.missed.is_some() {
+            if let Some(pending) = &mut pc.pending {
+                pending.due = true;
+            }
+            return;
+        }
+        self.confirm(key, ctx);
+    }
+
+    fn confirm(&mut self, key: &str, ctx: &mut Ctx<'_>) {
+        let name = self.hosts.get(key).map_or_else(|| key.to_owned(), |host| host.name.clone());
+        let Some(pc) = self.pcs.get_mut(key) else { return };
+        let Some(pending) = pc.pending.take() else { return };
+        ctx.cancel_timer(FoldId::Occupancy, CONFIRM, key);
+        pc.present = !pc.present;
+        let (from, to) = if pc.present {
+            (SubjectState::Down, SubjectState::Up)
+        } else {
+            (SubjectState::Up, SubjectState::Down)
+        };
+        let subject = format!("{PC_SUBJECT_PREFIX}{key}");
+        let change =
+            SubjectChanged { subject: subject.clone(), from, to, since: pending.since.at, root: None, detail: None };
+        if pc.present {
+            pc.session = Some(OpenSession { since: pending.since, unmeasured: Span::ZERO });
+            let session = started(&ctx.config.site, key, &name, pending.since.at);
+            ctx.emit(&subject, EventBody::SubjectChanged(change));
+            ctx.emit(&session.id.clone(), EventBody::SessionStarted(session));
+        } else {
+            let open = pc.session.take();
+            ctx.emit(&subject, EventBody::SubjectChanged(change));
+            if let Some(open) = open {
+                let session = ended(&ctx.config.site, key, &name, &open, pending.since);
+                ctx.emit(&session.id.clone(), EventBody::SessionEnded(session));
+            }
+        }
+        self.count(ctx.board);
+    }
+
+    /// Freezes or thaws every PC when the ancestors' state asks for it.
+    fn follow_blame(&mut self, ctx: &mut Ctx<'_>) {
+        if ctx.board.occupancy_blame.is_some() == self.frozen {
+            return;
+        }
+        let blame = ctx.board.occupancy_blame.clone();
+        self.frozen = blame.is_some();
+        let differs = |pc: &Pc| pc.frozen != blame.is_some();
+        for key in self.pcs.keys() {
+            let Some(pc) = self.pcs.get_mut(&key).filter(|pc| differs(pc)) else { continue };
+            pc.frozen = blame.is_some();
+            let moment = ctx.moment;
+            let confirmed = if pc.present { SubjectState::Up } else { SubjectState::Down };
+            let (from, to) = match &blame {
+                Some(blame) => {
+                    pc.missed = None;
+                    if pc.pending.as_ref().is_some_and(|pending| pending.since.at > blame.last_ok) {
+                        pc.pending = None;
+                        ctx.cancel_timer(FoldId::Occupancy, CONFIRM, &key);
+                    }
+                    pc.pause(&key, moment, ctx);
+                    (confirmed, SubjectState::Frozen)
+                }
+                None => {
+                    pc.resume(&key, moment, ctx);
+                    (SubjectState::Frozen, confirmed)
+                }
+            };
+            let subject = format!("{PC_SUBJECT_PREFIX}{key}");
+            let root = blame.as_ref().map(|blame| blame.root.clone());
+            let body = SubjectChanged { subject: subject.clone(), from, to, since: moment.at, root, detail: None };
+            ctx.emit(&subject, EventBody::SubjectChanged(body));
+        }
+    }
+
+    fn jump(&mut self, span: Span, ctx: &mut Ctx<'_>) {
+        for key in self.pcs.keys() {
+            let mine = |pc: &&Pc| Some(pc.collector.as_str()) == ctx.collector && pc.session.is_some();
+            if self.pcs.get(&key).filter(mine).is_none() || !span.is_positive() {
+                continue;
+            }
+            if let Some(session) = self.pcs.get_mut(&key).and_then(|pc| pc.session.as_mut()) {
+                session.unmeasured = session.unmeasured + span;
+            }
+        }
+    }
+
+    /// PCs that are no longer configured end their sessions; a change of name or range keeps what is known.
+    fn activated(&mut self, previous: &SiteConfig, ctx: &mut Ctx<'_>) {
+        let named: BTreeMap<String, String> =
+            previous.occupancy.hosts.iter().map(|host| (host.key().to_owned(), host.name.clone())).collect();
+        self.rebuild(ctx.config, ctx.board);
+        for key in self.pcs.keys() {
+            if self.hosts.contains_key(&key) {
+                continue;
+            }
+            let Some(pc) = self.pcs.remove(&key) else { continue };
+            ctx.cancel_timer(FoldId::Occupancy, CONFIRM, &key);
+            if let Some(open) = pc.session {
+                let name = named.get(&key).unwrap_or(&key);
+                let session = ended(&ctx.config.site, &key, name, &open, ctx.moment);
+                ctx.emit(&session.id.clone(), EventBody::SessionEnded(session));
+            }
+        }
+        self.count(ctx.board);
+    }
+
+    fn tick(&mut self, previous: Option<Time>, ctx: &mut Ctx<'_>) {
+        let config = &ctx.config.occupancy;
+        if !config.hourly_snapshot || self.hosts.is_empty() {
+            return;
+        }
+        let Some(previous) = previous else { return };
+        let hour = local_hour(ctx.moment.at, &ctx.config.time_zone);
+        if hour <= local_hour(previous, &ctx.config.time_zone) {
+            return;
+        }
+        let (current, total) = (ctx.board.pcs_present, ctx.board.pcs_total);
+        let percent = (u64::from(current) * 100).checked_div(u64::from(total)).unwrap_or_default() as u32;
+        let frozen = ctx.board.occupancy_blame.is_some();
+        let site = ctx.config.site.clone();
+        ctx.emit(&site, EventBody::OccupancySnapshot(OccupancySnapshot { at: hour, current, total, percent, frozen }));
+    }
+}
+
+impl Pc {
+    fn begin(&mut self, key: &str, since: Moment, ctx: &mut Ctx<'_>) {
+        self.pending = Some(Pending { since, paused: Span::ZERO, due: false });
+        self.set_confirm(key, ctx);
+    }
+
+    fn set_confirm(&self, key: &str, ctx: &mut Ctx<'_>) {
+        if let Some(pending) = &self.pending {
+            let min_session = Span::from_millis(ctx.config.occupancy.min_session_ms as i64);
+            let deadline = pending.since.steady + min_session + pending.paused;
+            let clock = TimerClock::Collector(self.collector.clone());
+            ctx.set_timer(FoldId::Occupancy, CONFIRM, key, clock, deadline);
+        }
+    }
+
+    fn pause(&mut self, key: &str, now: Moment, ctx: &mut Ctx<'_>) {
+        if self.paused_since.is_none() {
+            self.paused_since = Some(now);
+            ctx.cancel_timer(FoldId::Occupancy, CONFIRM, key);
+        }
+    }
+
+    fn resume(&mut self, key: &str, now: Moment, ctx: &mut Ctx<'_>) {
+        let Some(since) = self.paused_since.take() else { return };
+        let paused = now.steady.since(since.steady).max(Span::ZERO);
+        if let Some(session) = &mut self.session {
+            session.unmeasured = session.unmeasured + paused;
+        }
+        if let Some(pending) = &mut self.pending {
+            pending.paused = pending.paused + paused;
+            self.set_confirm(key, ctx);
+        }
+    }
+
+    /// Whether a signal other than `but` answered recently enough to count.
+    fn answers_still(&self, but: Signal, now: Moment, ctx: &Ctx<'_>) -> bool {
+        let config = &ctx.config.occupancy;
+        let fresh = Span::from_millis((config.interval_ms * ANSWER_INTERVALS + config.timeout_ms) as i64);
+        self.answers.iter().any(|(signal, at)| signal != but.name() && now.steady.since(*at) < fresh)
+    }
+}
+
+fn started(site: &str, key: &str, name: &str, started_at: Time) -> Session {
+    Session {
+        id: Session::derive_id(site, key, started_at),
+        pc: key.to_owned(),
+        name: name.to_owned(),
+        started_at,
+        ended_at: None,
+        duration_ms: None,
+        unmeasured_ms: 0,
+    }
+}
+
+fn ended(site: &str, key: &str, name: &str, open: &OpenSession, until: Moment) -> Session {
+    let wall = until.at.since(open.since.at);
+    let steady = until.steady.since(open.since.steady);
+    Session {
+        ended_at: Some(until.at),
+        duration_ms: Some(wall.max(steady).max(Span::ZERO).as_millis() as u64),
+        unmeasured_ms: open.unmeasured.as_millis() as u64,
+        ..started(site, key, name, open.since.at)
+    }
+}
+
+/// The first instant of the clock hour that holds `at`, where people read that zone's clocks.
+pub fn local_hour(at: Time, time_zone: &str) -> Time {
+    let hour = Span::from_seconds(3_600);
+    let zone = jiff::tz::TimeZone::get(time_zone).unwrap_or(jiff::tz::TimeZone::UTC);
+    let Ok(timestamp) = jiff::Timestamp::from_nanosecond(i128::from(at.0)) else { return at.floor(hour) };
+    let offset = Span::from_seconds(i64::from(zone.to_offset(timestamp).seconds()));
+    (at + offset).floor(hour) - offset
+}
