@@ -1,0 +1,96 @@
+// What the states, classes and signals are called and how they look: a word, an icon and a tone each, so that nothing is
+// told by colour alone.
+import type { Incident, IncidentClass, Outcome, Pc, Severity, Signal, SubjectState, Target } from "../api";
+import type { IconName } from "../../ui/icons";
+
+export type Tone = "good" | "bad" | "warn" | "held" | "idle" | "info";
+
+export interface Look {
+  word: string;
+  icon: IconName;
+  tone: Tone;
+}
+
+const STATES: Record<SubjectState, Look> = {
+  unknown: { word: "Unknown", icon: "question", tone: "idle" },
+  up: { word: "Up", icon: "check", tone: "good" },
+  suspect: { word: "Suspect", icon: "alert", tone: "warn" },
+  down: { word: "Down", icon: "cross", tone: "bad" },
+  suppressed: { word: "Suppressed", icon: "link-off", tone: "held" },
+  frozen: { word: "Frozen", icon: "snow", tone: "held" },
+};
+
+export const stateLook = (state: SubjectState): Look => STATES[state] ?? STATES.unknown;
+
+/** A target that is up although some of its addresses do not answer. */
+export const isDegraded = (target: Target): boolean => target.state === "up" && target.addresses_down.length > 0;
+
+export function targetLook(target: Target): Look {
+  return isDegraded(target) ? { word: "Up, degraded", icon: "alert", tone: "warn" } : stateLook(target.state);
+}
+
+export const CLASS_WORD: Record<IncidentClass, string> = {
+  outage: "Outage",
+  flapping: "Flapping",
+  collector_silent: "Collector silent",
+  measurement_fault: "Cannot measure",
+};
+
+/** What happens, as a sentence about the subject. */
+export function incidentSentence(incident: Incident): string {
+  const open = incident.ended_at === null;
+  switch (incident.class) {
+    case "outage":
+      return `${incident.subject} ${open ? "is" : "was"} down`;
+    case "flapping":
+      return `${incident.subject} ${open ? "is" : "was"} flapping`;
+    case "collector_silent":
+      return `Collector ${incident.subject} ${open ? "is" : "was"} silent`;
+    case "measurement_fault":
+      return `${incident.subject} ${open ? "cannot" : "could not"} be measured`;
+    default:
+      return incident.subject;
+  }
+}
+
+export const SEVERITY_TONE: Record<Severity, Tone> = {
+  info: "info",
+  low: "info",
+  medium: "warn",
+  high: "bad",
+  critical: "bad",
+};
+
+export const SIGNAL_WORD: Record<Signal, string> = {
+  echo: "Echo",
+  neighbour: "ARP",
+  dns: "DNS",
+  tcp: "TCP",
+  https: "HTTPS",
+};
+
+export const OUTCOME_WORD: Record<Outcome, string> = {
+  ok: "answers",
+  timed_out: "no answer",
+  unreachable: "unreachable",
+  refused: "refused",
+  unexpected: "unexpected answer",
+  fault: "could not be measured",
+};
+
+export type PcPhase = "present" | "absent" | "arriving" | "leaving";
+
+/** Confirmed presence, and whether the latest round already disagrees with it. A held PC does not change. */
+export function pcPhase(pc: Pc): PcPhase {
+  if (pc.frozen) return pc.present ? "present" : "absent";
+  const seen = pc.seen_by.length > 0;
+  if (pc.present) return seen ? "present" : "leaving";
+  return seen ? "arriving" : "absent";
+}
+
+export const PHASE_WORD: Record<PcPhase, string> = {
+  present: "Present",
+  absent: "Absent",
+  arriving: "Arriving",
+  leaving: "Leaving",
+};

@@ -1,0 +1,35 @@
+// Numbers as the page shows them. A missing one is an en dash, never a zero.
+
+export const NONE = "–";
+
+/** A round trip: `0.82 ms`, `12.4 ms`, `184 ms`, `1.20 s`. */
+export function rtt(us: number | null): string {
+  if (us === null) return NONE;
+  const ms = us / 1_000;
+  if (ms >= 1_000) return `${(ms / 1_000).toFixed(2)} s`;
+  return `${ms.toFixed(ms < 10 ? 2 : ms < 100 ? 1 : 0)} ms`;
+}
+
+/** Thousandths as percent: `0 %`, `0.4 %`, `12 %`. */
+export function loss(permille: number | null): string {
+  if (permille === null) return NONE;
+  const percent = permille / 10;
+  return `${percent === 0 || percent >= 10 ? Math.round(percent) : percent.toFixed(1)} %`;
+}
+
+/** Uptime rounds down: what was not whole never reads as 100 %. */
+export function uptime(ppm: number | null): string {
+  if (ppm === null) return NONE;
+  if (ppm >= 1_000_000) return "100 %";
+  const digits = ppm >= 990_000 ? 3 : 2;
+  const scale = 10 ** (digits - 2);
+  return `${(Math.floor((ppm / 100) * scale) / (100 * scale)).toFixed(digits)} %`;
+}
+
+export function count(value: number | null): string {
+  return value === null ? NONE : value.toLocaleString("en-GB").replaceAll(",", "\u202f");
+}
+
+export function plural(n: number, one: string, many = `${one}s`): string {
+  return `${n} ${n === 1 ? one : many}`;
+}

@@ -1,0 +1,87 @@
+// The page's live state for the components: the view, the link to the server and the present moment. The folding is in
+// `state/reduce.ts`, the line in `state/stream.ts`; here they meet the browser.
+import type { Position } from "./api";
+import { apiUrl, probe } from "./state/rest";
+import { EMPTY_VIEW, reduce, type View } from "./state/reduce";
+import { Stream, type Link, type Socket } from "./state/stream";
+
+/** Without a word for this long the data counts as stale: three rounds and a beat were due. */
+export const STALE_AFTER_MS = 10_000;
+/** Without a line for this long it is a disconnection, not a hiccup. */
+const DISCONNECTED_AFTER_MS = 30_000;
+const TICK_MS = 1_000;
+
+export type Connection = "connecting" | "live" | "reconnecting" | "disconnected" | "unauthorised";
+
+class Live {
+  view = $state.raw<View>(EMPTY_VIEW);
+  link = $state<Link>("connecting");
+  /** How old the newest word from the server is. */
+  age_ms = $state(0);
+  /** The site's present. Stands still while nothing arrives, so that the page never claims more than it knows. */
+  now_ms = $state(Date.now());
+  #heard = performance.now();
+
+  board = $derived(this.view.board);
+  zone = $derived(this.view.board?.time_zone ?? "UTC");
+  readOnly = $derived(this.view.board?.read_only ?? true);
+  stale = $derived(this.link !== "live" || this.age_ms > STALE_AFTER_MS);
+  connection = $derived.by((): Connection => {
+    if (this.link === "live") return this.age_ms > STALE_AFTER_MS ? "reconnecting" : "live";
+    if (this.link !== "unauthorised" && this.age_ms > DISCONNECTED_AFTER_MS) return "disconnected";
+    return this.link;
+  });
+  /** Acts are possible: a live line, and not a recording. */
+  canAct = $derived(!this.readOnly && this.connection === "live");
+
+  start(): () => void {
+    const stream = new Stream({
+      connect: (after) => new WebSocket(streamUrl(after)) as unknown as Socket,
+      probe,
+      position: () => this.view.position,
+      onMessage: (message) => {
+        this.view = reduce(this.view, message);
+        this.#heard = performance.now();
+        this.#tick();
+      },
+      onLink: (link) => {
+        this.link = link;
+        this.#tick();
+      },
+      random: Math.random,
+    });
+    const wake = (): void => {
+      if (document.visibilityState === "visible") stream.wake();
+      this.#tick();
+    };
+    stream.start();
+    const timer = setInterval(() => this.#tick(), TICK_MS);
+    addEventListener("online", wake);
+    document.addEventListener("visibilitychange", wake);
+    return () => {
+      stream.stop();
+      clearInterval(timer);
+      removeEventListener("online", wake);
+      document.removeEventListener("visibilitychange", wake);
+    };
+  }
+
+  #tick(): void {
+    const age_ms = performance.now() - this.#heard;
+    this.age_ms = age_ms;
+    const told_ms = this.view.now_ms;
+    if (told_ms === null) return;
+    // A recording's time moves only with its messages; a lost line's not at all.
+    const runs = this.link === "live" && !this.readOnly;
+    this.now_ms = told_ms + (runs ? Math.min(age_ms, STALE_AFTER_MS) : 0);
+  }
+}
+
+function streamUrl(after: Position | null): string {
+  const url = new URL(apiUrl("stream"));
+  url.protocol = url.protocol === "https:" ? "wss:" : "ws:";
+  if (after !== null) url.searchParams.set("after", `${after.events},${after.observations}`);
+  return url.href;
+}
+
+export const live = new Live();
