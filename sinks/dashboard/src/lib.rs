@@ -1,1 +1,68 @@
 //! The HTTP API, the live page and its projection.
+//!
+//! The projection folds the event and observation streams into what is shown; the server tells it. Nothing here
+//! judges, measures, or opens a processor's store. What an operator does through the API is published as an
+//! observation, and comes back as events like everything else.
+
+mod api;
+mod assets;
+mod auth;
+pub mod config;
+mod deliver;
+mod feed;
+mod live;
+mod metrics;
+pub mod projection;
+mod snapshot;
+mod stream;
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use watchfold_kit::{Progress, ProgressSnapshot, Publisher};
+use watchfold_log::{LogError, MessageLog};
+
+pub use config::DashboardConfig;
+pub use deliver::Dashboard;
+
+/// What the dashboard is given.
+pub struct DashboardOptions {
+    pub log: Arc<dyn MessageLog>,
+    pub site: String,
+    pub listen: SocketAddr,
+    /// Holds `token` and `dashboard.snapshot`.
+    pub data_dir: PathBuf,
+    /// Publishes what operators do, as collector `operator`. `None` shows a recording: nothing can be done.
+    pub operator: Option<Arc<Publisher>>,
+    /// The progress of every stage, the dashboard's own included.
+    pub stages: Arc<dyn Fn() -> Vec<ProgressSnapshot> + Send + Sync>,
+    /// The dashboard's own progress.
+    pub progress: Arc<Progress>,
+    /// Name and version, as shown.
+    pub software: String,
+}
+
+/// Why the dashboard could not start or go on.
+#[derive(Debug, thiserror::Error)]
+pub enum DashboardError {
+    #[error("{listen} is in use by another program: stop that one, or choose another address with --listen")]
+    AddressInUse { listen: SocketAddr },
+    #[error("cannot listen on {listen}: {source}; choose another address with --listen")]
+    Listen {
+        listen: SocketAddr,
+        source: std::io::Error,
+    },
+    #[error("failed to {action} {path}: {source}; make the data directory writable and start again")]
+    Data {
+        action: &'static str,
+        path: PathBuf,
+        source: std::io::Error,
+    },
+    #[error("{path} does not hold an access token: delete it, and a new one is made at the next start")]
+    Token { path: PathBuf },
+    #[error("the system gave no random bytes for an access token: {0}")]
+    Random(String),
+    #[error("the log cannot be read: {0}")]
+    Log(#[from] LogError),
+}

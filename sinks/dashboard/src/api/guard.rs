@@ -1,0 +1,132 @@
+//! What every request passes through: the token, the origin, a time limit, counting, and security headers.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::extract::{MatchedPath, Request, State};
+use axum::http::{HeaderValue, Method, StatusCode, header};
+use axum::middleware::Next;
+use axum::response::{Html, IntoResponse, Response};
+
+use super::App;
+use super::error::ApiError;
+use crate::auth::Refusal;
+
+/// A request that takes longer is answered with 503. The live stream is answered at once.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
+/// The page's own files only; styles also inline, since charts size their elements so.
+const CONTENT_SECURITY_POLICY: &str = "default-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; \
+     object-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+
+pub async fn guard(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
+    let matched = request
+        .extensions()
+        .get::<MatchedPath>()
+        .map(|path| path.as_str().to_owned());
+    let route = matched.unwrap_or_else(|| "page".to_owned());
+    let mut response = match admit(&app, &request) {
+        Ok(()) => match tokio::time::timeout(REQUEST_TIMEOUT, next.run(request)).await {
+            Ok(response) => response,
+            Err(_) => ApiError::unavailable("timeout", "the answer took too long; try again").into_response(),
+        },
+        Err(response) => *response,
+    };
+    if response.status() == StatusCode::METHOD_NOT_ALLOWED {
+        let allow = response.headers().get(header::ALLOW).cloned();
+        response = ApiError::new(
+            StatusCode::METHOD_NOT_ALLOWED,
+            "method_not_allowed",
+            "not a method of this address",
+        )
+        .into_response();
+        response
+            .headers_mut()
+            .extend(allow.map(|allow| (header::ALLOW, allow)));
+    }
+    app.http.count(&route, response.status().as_u16());
+    secure(&mut response);
+    response
+}
+
+/// Lets the request pass, or gives the answer that it gets instead.
+fn admit(app: &App, request: &Request) -> Result<(), Box<Response>> {
+    let path = request.uri().path();
+    if matches!(path, "/livez" | "/readyz") {
+        return Ok(());
+    }
+    if path == "/"
+        && let Some(token) = link_token(request.uri().query())
+    {
+        return Err(Box::new(match app.auth.check_link(token) {
+            Ok(()) => enter(app),
+            Err(refusal) => refuse(path, refusal),
+        }));
+    }
+    let changes = !matches!(*request.method(), Method::GET | Method::HEAD);
+    let guarded = changes || path == "/api/v1/stream";
+    match app.auth.check(request.headers(), guarded) {
+        Ok(_) => Ok(()),
+        Err(refusal) => Err(Box::new(refuse(path, refusal))),
+    }
+}
+
+/// Sets the cookie and leads to the page without the token in the address.
+fn enter(app: &App) -> Response {
+    let Ok(cookie) = HeaderValue::try_from(app.auth.set_cookie()) else {
+        return StatusCode::INTERNAL_SERVER_ERROR.into_response();
+    };
+    let headers = [
+        (header::SET_COOKIE, cookie),
+        (header::LOCATION, HeaderValue::from_static("/")),
+    ];
+    (StatusCode::SEE_OTHER, headers).into_response()
+}
+
+fn refuse(path: &str, refusal: Refusal) -> Response {
+    let (status, code, message) = match refusal {
+        Refusal::Missing => (
+            StatusCode::UNAUTHORIZED,
+            "unauthorized",
+            "send the access token: Authorization: Bearer …",
+        ),
+        Refusal::Wrong => (
+            StatusCode::UNAUTHORIZED,
+            "unauthorized",
+            "this is not the access token",
+        ),
+        Refusal::Limited => (
+            StatusCode::TOO_MANY_REQUESTS,
+            "too_many_failures",
+            "too many wrong tokens; try later",
+        ),
+        Refusal::ForeignOrigin => (
+            StatusCode::FORBIDDEN,
+            "foreign_origin",
+            "only the page itself may ask for this",
+        ),
+    };
+    if path == "/" && status == StatusCode::UNAUTHORIZED {
+        return (status, Html(include_str!("../signin.html"))).into_response();
+    }
+    ApiError::new(status, code, message).into_response()
+}
+
+/// The token has only characters that stand for themselves in an address.
+fn link_token(query: Option<&str>) -> Option<&str> {
+    query?.split('&').find_map(|pair| pair.strip_prefix("token="))
+}
+
+fn secure(response: &mut Response) {
+    let headers = response.headers_mut();
+    for (name, value) in [
+        (header::CONTENT_SECURITY_POLICY, CONTENT_SECURITY_POLICY),
+        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+        (header::REFERRER_POLICY, "no-referrer"),
+        (header::X_FRAME_OPTIONS, "DENY"),
+    ] {
+        headers.insert(name, HeaderValue::from_static(value));
+    }
+    headers
+        .entry(header::CACHE_CONTROL)
+        .or_insert(HeaderValue::from_static("no-store"));
+}

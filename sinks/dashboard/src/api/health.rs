@@ -1,0 +1,124 @@
+//! `/api/v1/health`, `/livez`, `/readyz` and `/metrics`: whether everything advances.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use serde::Serialize;
+use watchfold_kit::ProgressSnapshot;
+use watchfold_log::StreamInfo;
+use watchfold_schemas::{Stream, Time};
+
+use super::App;
+use super::error::ApiError;
+use super::params::Params;
+use crate::metrics;
+use crate::projection::shapes::Stage;
+
+/// A stage that has not advanced for longer is not well. Every stage that waits at the head of its stream says so at
+/// least every few seconds.
+pub const STAGE_AGE_MAX: Duration = Duration::from_secs(60);
+
+#[derive(Serialize)]
+pub struct Health {
+    ok: bool,
+    now: Time,
+    software: String,
+    site: String,
+    started_at: Time,
+    stages: Vec<Stage>,
+    streams: Vec<StreamHealth>,
+}
+
+/// What a stream of the log holds.
+#[derive(Serialize)]
+struct StreamHealth {
+    name: &'static str,
+    first_sequence: u64,
+    last_sequence: u64,
+    last_stored_at: Option<Time>,
+    bytes: u64,
+    damaged: u64,
+}
+
+pub async fn health(State(app): State<Arc<App>>, params: Params) -> Result<Json<Health>, ApiError> {
+    params.allow(&[])?;
+    let stages = app.stages();
+    let streams: Vec<StreamHealth> = streams(&app).await.into_iter().map(StreamHealth::from).collect();
+    Ok(Json(Health {
+        ok: stages.iter().all(|stage| stage.ok) && !streams.is_empty(),
+        now: app.now(),
+        software: app.live.identity().software.clone(),
+        site: app.live.identity().site.clone(),
+        started_at: app.started_at.unwrap_or_else(|| app.now()),
+        stages,
+        streams,
+    }))
+}
+
+pub async fn livez() -> &'static str {
+    "ok"
+}
+
+pub async fn readyz(State(app): State<Arc<App>>) -> Response {
+    if app.feed.ready.load(Ordering::Acquire) && app.stages().iter().all(|stage| stage.age_ms.is_some()) {
+        "ok".into_response()
+    } else {
+        (StatusCode::SERVICE_UNAVAILABLE, "starting").into_response()
+    }
+}
+
+pub async fn metrics(State(app): State<Arc<App>>, params: Params) -> Result<Response, ApiError> {
+    params.allow(&[])?;
+    let text = metrics::render(&app, &app.stages(), &streams(&app).await);
+    Ok((
+        [(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")],
+        text,
+    )
+        .into_response())
+}
+
+/// A stage as it is shown.
+pub fn stage_of(snapshot: ProgressSnapshot) -> Stage {
+    let moves = snapshot.advanced_age.is_some_and(|age| age <= STAGE_AGE_MAX);
+    Stage {
+        name: snapshot.name,
+        position: Some(snapshot.position),
+        head: Some(snapshot.head),
+        lag: Some(snapshot.head.saturating_sub(snapshot.position)),
+        age_ms: snapshot
+            .advanced_age
+            .map(|age| u64::try_from(age.as_millis()).unwrap_or(u64::MAX)),
+        ok: moves && snapshot.detail.is_none(),
+        detail: snapshot.detail,
+    }
+}
+
+/// The streams that the log can tell about.
+async fn streams(app: &App) -> Vec<(&'static str, StreamInfo)> {
+    let mut streams = Vec::new();
+    for stream in [Stream::Observations, Stream::Events] {
+        match app.log.info(stream).await {
+            Ok(info) => streams.push((stream.name(), info)),
+            Err(error) => tracing::debug!(%error, %stream, "the log does not tell about a stream"),
+        }
+    }
+    streams
+}
+
+impl From<(&'static str, StreamInfo)> for StreamHealth {
+    fn from((name, info): (&'static str, StreamInfo)) -> StreamHealth {
+        StreamHealth {
+            name,
+            first_sequence: info.first_sequence,
+            last_sequence: info.last_sequence,
+            last_stored_at: info.last_stored_at,
+            bytes: info.bytes,
+            damaged: info.damaged,
+        }
+    }
+}

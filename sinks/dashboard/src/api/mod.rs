@@ -1,0 +1,169 @@
+//! The routes of the API, what handlers share, and what every request passes through.
+
+mod acts;
+mod csv;
+pub mod error;
+mod guard;
+pub mod health;
+pub mod params;
+mod read;
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::{DefaultBodyLimit, Request, State};
+use axum::http::{Method, StatusCode, header};
+use axum::middleware::from_fn_with_state;
+use axum::response::{IntoResponse, Response};
+use axum::routing::{MethodRouter, delete, get, post};
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+use watchfold_kit::{ProgressSnapshot, Publisher};
+use watchfold_log::MessageLog;
+use watchfold_schemas::Time;
+
+use crate::assets;
+use crate::auth::Auth;
+use crate::feed::FeedCounters;
+use crate::live::Live;
+use crate::metrics::HttpCounters;
+use crate::projection::shapes::Stage;
+use crate::stream::{VIEWERS_MAX, stream};
+use error::ApiError;
+
+/// The largest request body: a maintenance window that names a thousand targets.
+const BODY_BYTES_MAX: usize = 64 * 1024;
+
+/// The description that is served, and held against the routes by a test.
+const OPENAPI: &str = include_str!("../../openapi.json");
+
+/// What handlers share.
+pub struct App {
+    pub live: Arc<Live>,
+    pub log: Arc<dyn MessageLog>,
+    pub operator: Option<Arc<Publisher>>,
+    pub stages: Arc<dyn Fn() -> Vec<ProgressSnapshot> + Send + Sync>,
+    pub feed: Arc<FeedCounters>,
+    pub auth: Auth,
+    pub http: HttpCounters,
+    /// One permit for each viewer that may still come.
+    pub viewer_places: Arc<Semaphore>,
+    pub started_at: Option<Time>,
+    pub cancel: CancellationToken,
+}
+
+impl App {
+    /// The collector's clock; in a recording, its own time.
+    pub fn now(&self) -> Time {
+        match &self.operator {
+            Some(operator) => operator.now(),
+            None => self.live.read(|projection| projection.now()),
+        }
+    }
+
+    pub fn stages(&self) -> Vec<Stage> {
+        (self.stages)().into_iter().map(health::stage_of).collect()
+    }
+
+    pub fn viewers(&self) -> usize {
+        VIEWERS_MAX - self.viewer_places.available_permits()
+    }
+}
+
+/// Everything that is served.
+pub fn router(app: Arc<App>) -> Router {
+    let mut router = Router::new();
+    for (path, _, handler) in routes() {
+        router = router.route(path, handler);
+    }
+    router
+        .fallback(page)
+        .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
+        .layer(from_fn_with_state(Arc::clone(&app), guard::guard))
+        .with_state(app)
+}
+
+/// Path, methods and handler of each route that `openapi.json` has to describe.
+fn routes() -> Vec<(&'static str, &'static [&'static str], MethodRouter<Arc<App>>)> {
+    vec![
+        ("/livez", &["get"], get(health::livez)),
+        ("/readyz", &["get"], get(health::readyz)),
+        ("/metrics", &["get"], get(health::metrics)),
+        ("/api/v1/state", &["get"], get(read::state)),
+        ("/api/v1/health", &["get"], get(health::health)),
+        ("/api/v1/stream", &["get"], get(stream)),
+        ("/api/v1/targets", &["get"], get(read::targets)),
+        ("/api/v1/targets/{name}/history", &["get"], get(read::history)),
+        (
+            "/api/v1/targets/{name}/mute",
+            &["post", "delete"],
+            post(acts::mute).delete(acts::unmute),
+        ),
+        ("/api/v1/incidents", &["get"], get(read::incidents)),
+        ("/api/v1/incidents.csv", &["get"], get(read::incidents_csv)),
+        ("/api/v1/incidents/{id}/ack", &["post"], post(acts::acknowledge)),
+        ("/api/v1/maintenance", &["post"], post(acts::plan_maintenance)),
+        (
+            "/api/v1/maintenance/{id}",
+            &["delete"],
+            delete(acts::cancel_maintenance),
+        ),
+        ("/api/v1/occupancy", &["get"], get(read::occupancy)),
+        ("/api/v1/sessions", &["get"], get(read::sessions)),
+        ("/api/v1/events", &["get"], get(read::events)),
+        ("/api/v1/openapi.json", &["get"], get(openapi)),
+    ]
+}
+
+async fn openapi() -> Response {
+    ([(header::CONTENT_TYPE, "application/json")], OPENAPI).into_response()
+}
+
+/// Whatever is no route: a file of the page, or nothing.
+async fn page(State(_): State<Arc<App>>, request: Request) -> Response {
+    let path = request.uri().path();
+    if path.starts_with("/api/") {
+        return ApiError::not_found("there is nothing at this address; see /api/v1/openapi.json")
+            .into_response();
+    }
+    if !matches!(*request.method(), Method::GET | Method::HEAD) {
+        let mut response = StatusCode::METHOD_NOT_ALLOWED.into_response();
+        response
+            .headers_mut()
+            .insert(header::ALLOW, header::HeaderValue::from_static("GET, HEAD"));
+        return response;
+    }
+    assets::serve(path, request.headers())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn the_description_and_the_routes_are_the_same() {
+        let description: serde_json::Value = serde_json::from_str(OPENAPI).unwrap();
+        let mut described = BTreeSet::new();
+        for (path, item) in description["paths"].as_object().unwrap() {
+            for method in item
+                .as_object()
+                .unwrap()
+                .keys()
+                .filter(|key| *key != "parameters")
+            {
+                described.insert((path.clone(), method.clone()));
+            }
+        }
+        let routed: BTreeSet<(String, String)> = routes()
+            .into_iter()
+            .flat_map(|(path, methods, _)| {
+                methods
+                    .iter()
+                    .map(move |method| (path.to_owned(), (*method).to_owned()))
+            })
+            .collect();
+        assert_eq!(described, routed);
+    }
+}

@@ -1,0 +1,192 @@
+//! The server: listens, accepts, serves, and drains.
+
+use std::io::ErrorKind;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use watchfold_log::LogError;
+
+use crate::api::{App, router};
+use crate::auth::{Auth, Token};
+use crate::feed::{Feed, FeedCounters};
+use crate::live::{Identity, Live};
+use crate::metrics::HttpCounters;
+use crate::stream::VIEWERS_MAX;
+use crate::{DashboardError, DashboardOptions};
+
+/// Connections that wait for an answer or a further request; viewers have left this count.
+pub const CONNECTIONS_MAX: usize = 1_024;
+/// A connection that has not sent the whole head of a request by then is closed; an idle one too.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(20);
+/// Bytes of a request's head.
+const HEAD_BYTES_MAX: usize = 32 * 1024;
+/// Requests and viewers get this long to end.
+const DRAIN: Duration = Duration::from_millis(800);
+/// After a failed accept: out of file descriptors, as a rule.
+const ACCEPT_RETRY_AFTER: Duration = Duration::from_millis(100);
+
+/// A dashboard that listens and does not answer yet.
+pub struct Dashboard {
+    /// Where it listens; the port is known even if 0 was asked for.
+    pub addr: SocketAddr,
+    /// The file that holds the access token, readable by its owner only.
+    pub token_path: PathBuf,
+    listener: TcpListener,
+    app: Arc<App>,
+    feed: Feed,
+}
+
+impl Dashboard {
+    /// Listens, and makes the access token if there is none.
+    pub async fn bind(options: DashboardOptions) -> Result<Dashboard, DashboardError> {
+        let listen = options.listen;
+        let listener = TcpListener::bind(listen)
+            .await
+            .map_err(|source| match source.kind() {
+                ErrorKind::AddrInUse => DashboardError::AddressInUse { listen },
+                _ => DashboardError::Listen { listen, source },
+            })?;
+        let addr = listener
+            .local_addr()
+            .map_err(|source| DashboardError::Listen { listen, source })?;
+        let token_path = options.data_dir.join("token");
+        let auth = Auth::new(Token::load_or_create(&token_path)?, addr.port());
+        let live = Arc::new(Live::new(Identity {
+            site: options.site.clone(),
+            software: options.software,
+            read_only: options.operator.is_none(),
+        }));
+        let counters = Arc::new(FeedCounters::default());
+        let app = Arc::new(App {
+            live: Arc::clone(&live),
+            log: Arc::clone(&options.log),
+            started_at: options.operator.as_ref().map(|operator| operator.now()),
+            operator: options.operator,
+            stages: Arc::clone(&options.stages),
+            feed: Arc::clone(&counters),
+            auth,
+            http: HttpCounters::default(),
+            viewer_places: Arc::new(Semaphore::new(VIEWERS_MAX)),
+            cancel: CancellationToken::new(),
+        });
+        let feed = Feed {
+            log: options.log,
+            site: options.site,
+            live,
+            snapshot_path: options.data_dir.join("dashboard.snapshot"),
+            stages: options.stages,
+            progress: options.progress,
+            counters,
+        };
+        Ok(Dashboard {
+            addr,
+            token_path,
+            listener,
+            app,
+            feed,
+        })
+    }
+
+    /// The link that lets a browser in. It holds the access token: for the owner's terminal only.
+    pub fn link(&self) -> String {
+        format!("{}?token={}", self.address(), self.app.auth.token.expose())
+    }
+
+    /// The address without the token.
+    pub fn address(&self) -> String {
+        match self.addr.ip() {
+            ip if ip.is_unspecified() => format!("http://localhost:{}/", self.addr.port()),
+            _ => format!("http://{}/", self.addr),
+        }
+    }
+
+    /// Serves until cancelled, then ends within a second.
+    pub async fn run(self, cancel: CancellationToken) -> Result<(), DashboardError> {
+        let stop = self.app.cancel.clone();
+        let _stopping = stop.clone().drop_guard();
+        let mut feed = tokio::spawn(self.feed.run(stop.clone()));
+        let router = router(self.app);
+        let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+        let connections = TaskTracker::new();
+        let outcome = loop {
+            tokio::select! {
+                () = cancel.cancelled() => break Ok(()),
+                ended = &mut feed => {
+                    let reason = ended.err().map_or("it ended".to_owned(), |error| error.to_string());
+                    break Err(DashboardError::Log(LogError::Stopped(format!("the page's reader: {reason}"))));
+                }
+                accepted = self.listener.accept() => match accepted {
+                    Ok((socket, _)) => match Arc::clone(&places).try_acquire_owned() {
+                        Ok(place) => {
+                            let serving = serve(socket, router.clone(), stop.clone());
+                            connections.spawn(async move {
+                                serving.await;
+                                drop(place);
+                            });
+                        }
+                        Err(_) => tracing::warn!(limit = CONNECTIONS_MAX, "a connection was refused: there are too many"),
+                    },
+                    Err(error) => {
+                        tracing::warn!(%error, "a connection could not be accepted");
+                        tokio::time::sleep(ACCEPT_RETRY_AFTER).await;
+                    }
+                },
+            }
+        };
+        drop(self.listener);
+        stop.cancel();
+        connections.close();
+        let ended = timeout(DRAIN, async {
+            connections.wait().await;
+            if outcome.is_ok() {
+                // How it ended was told in the log.
+                let _ = feed.await;
+            }
+        });
+        if ended.await.is_err() {
+            tracing::warn!("some connections did not end in time and were cut");
+        }
+        outcome
+    }
+}
+
+async fn serve(socket: TcpStream, router: Router, stop: CancellationToken) {
+    // Deltas are small and should not wait for company. Without it they are only slower.
+    if let Err(error) = socket.set_nodelay(true) {
+        tracing::debug!(%error, "a connection keeps small writes back");
+    }
+    let mut builder = http1::Builder::new();
+    builder
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_TIMEOUT)
+        .max_buf_size(HEAD_BYTES_MAX);
+    let service = TowerToHyperService::new(router);
+    let connection = builder
+        .serve_connection(TokioIo::new(socket), service)
+        .with_upgrades();
+    tokio::pin!(connection);
+    let ended = tokio::select! {
+        ended = connection.as_mut() => ended,
+        () = stop.cancelled() => {
+            connection.as_mut().graceful_shutdown();
+            match timeout(DRAIN, connection).await {
+                Ok(ended) => ended,
+                Err(_) => return,
+            }
+        }
+    };
+    if let Err(error) = ended {
+        tracing::debug!(%error, "a connection ended early");
+    }
+}

@@ -1,0 +1,322 @@
+//! One encoder, many viewers: the shared projection, the deltas made from it, and how a viewer joins.
+//!
+//! A delta is encoded once and shared by all viewers. Each viewer reads from one bounded ring at its own pace; one that
+//! falls behind the ring starts again from a whole state. It opens no sockets and reads no log.
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use axum::extract::ws::Utf8Bytes;
+use serde::Serialize;
+use tokio::sync::broadcast;
+use watchfold_schemas::Time;
+
+use crate::projection::Projection;
+use crate::projection::shapes::{Change, Folded, Position, Stage};
+
+/// Messages that a viewer may be behind before it starts again from a whole state.
+pub const VIEWER_QUEUE_MAX: usize = 256;
+/// Deltas kept for viewers that come back, by number …
+pub const RESUME_DELTAS_MAX: usize = 4_096;
+/// … and by bytes.
+pub const RESUME_BYTES_MAX: usize = 8 * 1024 * 1024;
+
+/// What stays the same while the server runs.
+#[derive(Clone, Debug)]
+pub struct Identity {
+    pub site: String,
+    pub software: String,
+    pub read_only: bool,
+}
+
+pub struct Live {
+    identity: Identity,
+    inner: Mutex<Inner>,
+    sender: broadcast::Sender<Utf8Bytes>,
+    /// Viewers that fell behind and were given a whole state again.
+    pub resyncs: AtomicU64,
+    pub deltas: AtomicU64,
+    pub snapshots: AtomicU64,
+    pub resumes: AtomicU64,
+}
+
+struct Inner {
+    projection: Projection,
+    stages: Vec<Stage>,
+    /// Where viewers stand who got everything sent so far.
+    told: Position,
+    /// Deltas for those who come back, each with the place that it leads to.
+    recent: VecDeque<(Position, Utf8Bytes)>,
+    recent_bytes: usize,
+    /// Where the first of `recent` begins.
+    recent_from: Position,
+    /// The whole state at `told`, once somebody asked for it.
+    snapshot: Option<Utf8Bytes>,
+}
+
+/// A viewer's first messages, and where the next ones come from.
+pub struct Joined {
+    pub first: Vec<Utf8Bytes>,
+    pub next: broadcast::Receiver<Utf8Bytes>,
+}
+
+/// The whole state as it is sent.
+#[derive(Serialize)]
+pub struct State<'a> {
+    site: &'a str,
+    software: &'a str,
+    read_only: bool,
+    #[serde(flatten)]
+    folded: Folded,
+    stages: &'a [Stage],
+}
+
+#[derive(Serialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+enum Message<'a> {
+    Snapshot {
+        position: Position,
+        state: State<'a>,
+    },
+    Resumed {
+        position: Position,
+        now: Time,
+    },
+    Delta {
+        position: Position,
+        now: Time,
+        changes: &'a [Change],
+    },
+    Beat {
+        position: Position,
+        now: Time,
+    },
+}
+
+impl Live {
+    pub fn new(identity: Identity) -> Live {
+        Live {
+            identity,
+            inner: Mutex::new(Inner {
+                projection: Projection::default(),
+                stages: Vec::new(),
+                told: Position::default(),
+                recent: VecDeque::new(),
+                recent_bytes: 0,
+                recent_from: Position::default(),
+                snapshot: None,
+            }),
+            sender: broadcast::Sender::new(VIEWER_QUEUE_MAX),
+            resyncs: AtomicU64::new(0),
+            deltas: AtomicU64::new(0),
+            snapshots: AtomicU64::new(0),
+            resumes: AtomicU64::new(0),
+        }
+    }
+
+    pub fn identity(&self) -> &Identity {
+        &self.identity
+    }
+
+    pub fn read<R>(&self, read: impl FnOnce(&Projection) -> R) -> R {
+        read(&self.inner().projection)
+    }
+
+    /// Changes the projection; [`Live::flush`] tells the viewers.
+    pub fn fold<R>(&self, fold: impl FnOnce(&mut Projection) -> R) -> R {
+        fold(&mut self.inner().projection)
+    }
+
+    /// Starts anew from `projection`: nobody can resume from before, and who is there gets a whole state.
+    pub fn reset(&self, projection: Projection) {
+        let mut inner = self.inner();
+        inner.projection = projection;
+        inner.projection.forget_changes();
+        self.restart(&mut inner);
+    }
+
+    /// Ends catching up: what was folded so far is told to nobody as a change.
+    pub fn begin(&self) {
+        let mut inner = self.inner();
+        inner.projection.forget_changes();
+        self.restart(&mut inner);
+    }
+
+    /// The whole state as JSON.
+    pub fn state_json(&self) -> Result<String, serde_json::Error> {
+        let inner = self.inner();
+        serde_json::to_string(&self.state(&inner))
+    }
+
+    /// Tells viewers what changed since the last call.
+    pub fn flush(&self) {
+        self.flush_inner(&mut self.inner());
+    }
+
+    /// Tells viewers how the stages advance. Not kept for those who come back: it is told again soon.
+    pub fn tell_stages(&self, stages: Vec<Stage>) {
+        let mut inner = self.inner();
+        inner.stages = stages;
+        inner.snapshot = None;
+        if self.sender.receiver_count() > 0 {
+            self.flush_inner(&mut inner);
+            let now = inner.projection.now();
+            let changes = [Change::Stages(inner.stages.clone())];
+            self.send(&Message::Delta {
+                position: inner.told,
+                now,
+                changes: &changes,
+            });
+        }
+    }
+
+    /// A sign of life with the place that viewers are at.
+    pub fn beat(&self) {
+        let mut inner = self.inner();
+        self.flush_inner(&mut inner);
+        self.send(&Message::Beat {
+            position: inner.told,
+            now: inner.projection.now(),
+        });
+    }
+
+    /// Joins a viewer, after `after` if the deltas since then are still there.
+    pub fn join(&self, after: Option<Position>) -> Joined {
+        let mut inner = self.inner();
+        // What the snapshot holds must not be told again as a delta: samples would come twice.
+        self.flush_inner(&mut inner);
+        let next = self.sender.subscribe();
+        let first = match after.and_then(|after| self.resume(&inner, after)) {
+            Some(messages) => {
+                self.resumes.fetch_add(1, Ordering::Relaxed);
+                messages
+            }
+            None => {
+                self.snapshots.fetch_add(1, Ordering::Relaxed);
+                self.snapshot(&mut inner).into_iter().collect()
+            }
+        };
+        Joined { first, next }
+    }
+
+    fn flush_inner(&self, inner: &mut Inner) {
+        let position = inner.projection.position();
+        if !inner.projection.has_changes() {
+            if position != inner.told {
+                inner.told = position;
+                inner.snapshot = None;
+            }
+            return;
+        }
+        let changes = inner.projection.take_changes();
+        inner.told = position;
+        inner.snapshot = None;
+        if changes.restart {
+            self.restart(inner);
+            return;
+        }
+        let now = inner.projection.now();
+        let Some(text) = self.encode(&Message::Delta {
+            position,
+            now,
+            changes: &changes.list,
+        }) else {
+            return;
+        };
+        self.deltas.fetch_add(1, Ordering::Relaxed);
+        inner.recent_bytes += text.len();
+        inner.recent.push_back((position, text.clone()));
+        while inner.recent.len() > RESUME_DELTAS_MAX || inner.recent_bytes > RESUME_BYTES_MAX {
+            let Some((dropped_to, dropped)) = inner.recent.pop_front() else {
+                break;
+            };
+            inner.recent_bytes -= dropped.len();
+            inner.recent_from = dropped_to;
+        }
+        // No receivers is no error: nobody watches.
+        let _ = self.sender.send(text);
+    }
+
+    fn restart(&self, inner: &mut Inner) {
+        inner.told = inner.projection.position();
+        inner.recent.clear();
+        inner.recent_bytes = 0;
+        inner.recent_from = inner.told;
+        inner.snapshot = None;
+        if self.sender.receiver_count() > 0
+            && let Some(text) = self.snapshot(inner)
+        {
+            let _ = self.sender.send(text);
+        }
+    }
+
+    /// The deltas after `after`, where `after` is a place on the way that led here.
+    fn resume(&self, inner: &Inner, after: Position) -> Option<Vec<Utf8Bytes>> {
+        if !inner.recent_from.within(after) || !after.within(inner.told) {
+            return None;
+        }
+        let known = inner
+            .recent
+            .iter()
+            .take_while(|(position, _)| position.within(after))
+            .count();
+        let missed = inner.recent.iter().skip(known);
+        if missed.clone().any(|(position, _)| !after.within(*position)) {
+            return None;
+        }
+        let position = after;
+        let resumed = self.encode(&Message::Resumed {
+            position,
+            now: inner.projection.now(),
+        })?;
+        Some(
+            std::iter::once(resumed)
+                .chain(missed.map(|(_, text)| text.clone()))
+                .collect(),
+        )
+    }
+
+    fn snapshot(&self, inner: &mut Inner) -> Option<Utf8Bytes> {
+        if inner.snapshot.is_none() {
+            let message = Message::Snapshot {
+                position: inner.told,
+                state: self.state(inner),
+            };
+            inner.snapshot = self.encode(&message);
+        }
+        inner.snapshot.clone()
+    }
+
+    fn state<'a>(&'a self, inner: &'a Inner) -> State<'a> {
+        State {
+            site: &self.identity.site,
+            software: &self.identity.software,
+            read_only: self.identity.read_only,
+            folded: inner.projection.folded(),
+            stages: &inner.stages,
+        }
+    }
+
+    fn send(&self, message: &Message<'_>) {
+        if let Some(text) = self.encode(message) {
+            // No receivers is no error: nobody watches.
+            let _ = self.sender.send(text);
+        }
+    }
+
+    fn encode(&self, message: &Message<'_>) -> Option<Utf8Bytes> {
+        match serde_json::to_string(message) {
+            Ok(text) => Some(Utf8Bytes::from(text)),
+            Err(error) => {
+                tracing::error!(%error, "a message to viewers could not be encoded; please report this");
+                None
+            }
+        }
+    }
+
+    /// A panic elsewhere leaves whole values behind: every fold of one record is applied before anything can fail.
+    fn inner(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

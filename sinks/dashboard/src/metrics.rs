@@ -1,0 +1,286 @@
+//! `/metrics` in Prometheus' text format. Label values come from the configuration and from code, never from strangers.
+
+use std::collections::BTreeMap;
+use std::fmt::Write;
+use std::sync::atomic::Ordering;
+use std::sync::{Mutex, PoisonError};
+
+use watchfold_log::StreamInfo;
+use watchfold_schemas::config::Signal;
+use watchfold_schemas::event::IncidentClass;
+use watchfold_schemas::observation::Outcome;
+
+use crate::api::App;
+use crate::projection::shapes::{AddressStatus, Stage, Target};
+
+/// HTTP requests by route and status. Routes are those of the router, so the table is bounded.
+#[derive(Debug, Default)]
+pub struct HttpCounters(Mutex<BTreeMap<(String, u16), u64>>);
+
+impl HttpCounters {
+    pub fn count(&self, route: &str, status: u16) {
+        let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        *counts.entry((route.to_owned(), status)).or_default() += 1;
+    }
+}
+
+/// What a scrape shows. `streams` are those whose log could tell.
+pub fn render(app: &App, stages: &[Stage], streams: &[(&'static str, StreamInfo)]) -> String {
+    let mut page = Page(String::new());
+    page.family("watchfold_build_info", "gauge", "The software that runs.");
+    page.sample(
+        "watchfold_build_info",
+        &[("software", &app.live.identity().software)],
+        1,
+    );
+    stage_families(&mut page, stages);
+    let (targets, outcomes, occupancy, open, evicted, malformed) = app.live.read(|projection| {
+        let mut open: BTreeMap<&'static str, u64> = BTreeMap::new();
+        for entry in projection
+            .incidents(None)
+            .filter(|entry| entry.incident.ended_at.is_none())
+        {
+            *open.entry(entry.incident.class.name()).or_default() += 1;
+        }
+        (
+            projection.targets().collect::<Vec<_>>(),
+            projection.latest_outcomes(),
+            projection.occupancy().count,
+            open,
+            projection.evicted(),
+            projection.malformed(),
+        )
+    });
+    probe_families(&mut page, &targets, &outcomes);
+    page.family("watchfold_incidents_open", "gauge", "Open incidents by class.");
+    for class in [
+        IncidentClass::Outage,
+        IncidentClass::Flapping,
+        IncidentClass::CollectorSilent,
+        IncidentClass::MeasurementFault,
+    ] {
+        let count = open.get(class.name()).copied().unwrap_or(0);
+        page.sample("watchfold_incidents_open", &[("class", class.name())], count);
+    }
+    let live = &app.live;
+    let load = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed);
+    for (name, kind, help, value) in [
+        (
+            "watchfold_pcs",
+            "gauge",
+            "PCs configured.",
+            u64::from(occupancy.total),
+        ),
+        (
+            "watchfold_pcs_present",
+            "gauge",
+            "PCs present.",
+            u64::from(occupancy.current),
+        ),
+        (
+            "watchfold_viewers",
+            "gauge",
+            "Open live streams.",
+            app.viewers() as u64,
+        ),
+        (
+            "watchfold_viewer_resyncs_total",
+            "counter",
+            "Viewers that fell behind and began anew.",
+            load(&live.resyncs),
+        ),
+        (
+            "watchfold_viewer_snapshots_total",
+            "counter",
+            "Whole states sent to new viewers.",
+            load(&live.snapshots),
+        ),
+        (
+            "watchfold_viewer_resumes_total",
+            "counter",
+            "Viewers that went on where they were.",
+            load(&live.resumes),
+        ),
+        (
+            "watchfold_deltas_total",
+            "counter",
+            "Deltas made for viewers.",
+            load(&live.deltas),
+        ),
+        (
+            "watchfold_projection_evicted_total",
+            "counter",
+            "Live things pushed out by a limit.",
+            evicted,
+        ),
+        (
+            "watchfold_projection_malformed_total",
+            "counter",
+            "Ping rounds whose columns disagree.",
+            malformed,
+        ),
+        (
+            "watchfold_projection_lost_total",
+            "counter",
+            "Records gone before they were read.",
+            load(&app.feed.lost),
+        ),
+        (
+            "watchfold_projection_undecodable_total",
+            "counter",
+            "Records that could not be decoded.",
+            load(&app.feed.undecodable),
+        ),
+    ] {
+        page.family(name, kind, help);
+        page.sample(name, &[], value);
+    }
+    page.family(
+        "watchfold_log_last_sequence",
+        "gauge",
+        "Last synced sequence of a stream.",
+    );
+    for (stream, info) in streams {
+        page.sample(
+            "watchfold_log_last_sequence",
+            &[("stream", stream)],
+            info.last_sequence,
+        );
+    }
+    page.family("watchfold_log_bytes", "gauge", "Bytes that a stream takes.");
+    for (stream, info) in streams {
+        page.sample("watchfold_log_bytes", &[("stream", stream)], info.bytes);
+    }
+    page.family(
+        "watchfold_http_requests_total",
+        "counter",
+        "HTTP requests answered.",
+    );
+    for ((route, status), count) in app.http.0.lock().unwrap_or_else(PoisonError::into_inner).iter() {
+        page.sample(
+            "watchfold_http_requests_total",
+            &[("route", route), ("status", &status.to_string())],
+            count,
+        );
+    }
+    page.0
+}
+
+fn stage_families(page: &mut Page, stages: &[Stage]) {
+    type Value = fn(&Stage) -> Option<f64>;
+    let families: [(&str, &str, Value); 4] = [
+        ("watchfold_stage_ok", "Whether a stage advances.", |stage| {
+            Some(f64::from(u8::from(stage.ok)))
+        }),
+        (
+            "watchfold_stage_position",
+            "The last sequence dealt with.",
+            |stage| stage.position.map(|at| at as f64),
+        ),
+        (
+            "watchfold_stage_lag_records",
+            "Records still to be dealt with.",
+            |stage| stage.lag.map(|lag| lag as f64),
+        ),
+        (
+            "watchfold_stage_age_seconds",
+            "Time since it last advanced.",
+            |stage| stage.age_ms.map(|age_ms| age_ms as f64 / 1e3),
+        ),
+    ];
+    for (name, help, value) in families {
+        page.family(name, "gauge", help);
+        for stage in stages {
+            if let Some(value) = value(stage) {
+                page.sample(name, &[("stage", &stage.name)], value);
+            }
+        }
+    }
+}
+
+fn probe_families(page: &mut Page, targets: &[Target], outcomes: &BTreeMap<String, Outcome>) {
+    page.family(
+        "probe_success",
+        "gauge",
+        "Whether the latest probe of a target was answered.",
+    );
+    for (target, outcome) in outcomes.iter().filter(|(_, outcome)| **outcome != Outcome::Fault) {
+        page.sample(
+            "probe_success",
+            &[("target", target)],
+            u8::from(*outcome == Outcome::Ok),
+        );
+    }
+    page.family(
+        "probe_duration_seconds",
+        "gauge",
+        "Best round-trip time of a target's latest probe.",
+    );
+    for target in targets {
+        if let Some(rtt_us) = target.rtt_us {
+            page.sample(
+                "probe_duration_seconds",
+                &[("target", &target.name)],
+                seconds(rtt_us),
+            );
+        }
+    }
+    for (name, help, signal, phase) in [
+        (
+            "probe_icmp_duration_seconds",
+            "Round-trip time of the latest echo.",
+            Signal::Echo,
+            Some(("phase", "rtt")),
+        ),
+        (
+            "probe_dns_lookup_time_seconds",
+            "Time of the latest DNS query.",
+            Signal::Dns,
+            None,
+        ),
+    ] {
+        page.family(name, "gauge", help);
+        for target in targets {
+            let of_signal =
+                |status: &&AddressStatus| status.signal == signal && status.outcome == Outcome::Ok;
+            if let Some(rtt_us) = target
+                .addresses
+                .iter()
+                .filter(of_signal)
+                .filter_map(|status| status.rtt_us)
+                .min()
+            {
+                let mut labels = vec![("target", target.name.as_str())];
+                labels.extend(phase);
+                page.sample(name, &labels, seconds(rtt_us));
+            }
+        }
+    }
+}
+
+fn seconds(rtt_us: u32) -> f64 {
+    f64::from(rtt_us) / 1e6
+}
+
+struct Page(String);
+
+impl Page {
+    fn family(&mut self, name: &str, kind: &str, help: &str) {
+        // Writing into a String cannot fail.
+        let _ = writeln!(self.0, "# HELP {name} {help}\n# TYPE {name} {kind}");
+    }
+
+    fn sample(&mut self, name: &str, labels: &[(&str, &str)], value: impl std::fmt::Display) {
+        self.0.push_str(name);
+        for (index, (label, text)) in labels.iter().enumerate() {
+            let open = if index == 0 { '{' } else { ',' };
+            let text = text
+                .replace('\\', "\\\\")
+                .replace('"', "\\\"")
+                .replace('\n', "\\n");
+            let _ = write!(self.0, "{open}{label}=\"{text}\"");
+        }
+        let close = if labels.is_empty() { "" } else { "}" };
+        let _ = writeln!(self.0, "{close} {value}");
+    }
+}

@@ -1,0 +1,191 @@
+//! The shapes that the API and the live stream send, as `page/src/lib/api.ts` and `openapi.json` describe them.
+//!
+//! They are answers, not stored types: nothing here is ever read back.
+
+use serde::Serialize;
+use watchfold_schemas::Time;
+use watchfold_schemas::config::Signal;
+use watchfold_schemas::event::{CloseReason, IncidentClass, Severity, SubjectState};
+use watchfold_schemas::observation::Outcome;
+
+/// Where a projection stands: the last sequence of each stream that went into it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, serde::Deserialize)]
+pub struct Position {
+    pub events: u64,
+    pub observations: u64,
+}
+
+impl Position {
+    /// Whether everything that made `self` is also in `other`.
+    pub fn within(self, other: Position) -> bool {
+        self.events <= other.events && self.observations <= other.observations
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct AddressStatus {
+    pub address: String,
+    pub signal: Signal,
+    pub outcome: Outcome,
+    pub rtt_us: Option<u32>,
+    pub at: Time,
+    pub detail: Option<String>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Target {
+    pub name: String,
+    pub state: SubjectState,
+    pub since: Option<Time>,
+    pub root: Option<String>,
+    pub depends_on: Vec<String>,
+    pub quorum: u32,
+    pub addresses: Vec<AddressStatus>,
+    pub addresses_down: Vec<String>,
+    pub rtt_us: Option<u32>,
+    pub loss_permille: Option<u64>,
+    pub rtt_p50_us: Option<u32>,
+    pub rtt_p95_us: Option<u32>,
+    pub jitter_us: Option<u64>,
+    pub uptime_day_ppm: Option<u64>,
+    pub uptime_month_ppm: Option<u64>,
+    pub last_measured_at: Option<Time>,
+    pub muted_until: Option<Time>,
+    pub incident: Option<String>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Incident {
+    pub id: String,
+    pub class: IncidentClass,
+    pub subject: String,
+    pub severity: Severity,
+    pub started_at: Time,
+    pub opened_at: Time,
+    pub ended_at: Option<Time>,
+    pub duration_ms: Option<u64>,
+    pub unmeasured_ms: u64,
+    pub late: bool,
+    pub acknowledged_by: Option<String>,
+    pub acknowledged_at: Option<Time>,
+    pub reminders: u32,
+    pub suppressed: Vec<String>,
+    pub close_reason: Option<CloseReason>,
+    pub detail: Option<String>,
+    /// The event that told of its latest change.
+    pub event: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Pc {
+    pub key: String,
+    pub name: String,
+    pub address: String,
+    pub mac: Option<String>,
+    pub present: bool,
+    pub frozen: bool,
+    pub since: Option<Time>,
+    pub seen_by: Vec<Signal>,
+    pub last_seen_at: Option<Time>,
+    pub session: Option<String>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct OccupancyCount {
+    pub current: u32,
+    pub total: u32,
+    pub percent: u32,
+    pub frozen: bool,
+    pub root: Option<String>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Occupancy {
+    #[serde(flatten)]
+    pub count: OccupancyCount,
+    pub pcs: Vec<Pc>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Session {
+    pub id: String,
+    pub pc: String,
+    pub name: String,
+    pub started_at: Time,
+    pub ended_at: Option<Time>,
+    pub duration_ms: Option<u64>,
+    pub unmeasured_ms: u64,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Stage {
+    pub name: String,
+    pub position: Option<u64>,
+    pub head: Option<u64>,
+    pub lag: Option<u64>,
+    pub age_ms: Option<u64>,
+    pub ok: bool,
+    pub detail: Option<String>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct HistoryPoint {
+    pub at: Time,
+    pub probes: u64,
+    pub answered: u64,
+    pub faults: u64,
+    pub min_us: Option<u32>,
+    pub p50_us: Option<u32>,
+    pub p95_us: Option<u32>,
+    pub p99_us: Option<u32>,
+    pub max_us: Option<u32>,
+    pub jitter_us: Option<u64>,
+    pub up_ms: Option<u64>,
+    pub down_ms: Option<u64>,
+    pub suppressed_ms: Option<u64>,
+    pub unmeasured_ms: Option<u64>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Sample {
+    pub target: String,
+    pub at: Time,
+    pub outcome: Outcome,
+    pub rtt_us: Option<u32>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Heatmap {
+    pub time_zone: String,
+    /// By local weekday (0 = Monday) and hour, in thousandths of a PC.
+    pub cells: Vec<Vec<Option<u64>>>,
+}
+
+/// What the folded streams say. The server adds what it alone knows to make the whole `State`.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Folded {
+    pub time_zone: String,
+    pub now: Time,
+    pub targets: Vec<Target>,
+    pub incidents: Vec<Incident>,
+    pub occupancy: Occupancy,
+    pub sessions: Vec<Session>,
+    pub heatmap: Heatmap,
+    pub samples: Vec<Sample>,
+}
+
+/// One thing that a viewer has to replace, add or remove.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Change {
+    Target(Target),
+    TargetRemoved(String),
+    Incident(Incident),
+    Occupancy(OccupancyCount),
+    Pc(Pc),
+    PcRemoved(String),
+    Session(Session),
+    Heatmap(Heatmap),
+    Samples(Vec<Sample>),
+    Stages(Vec<Stage>),
+}
