@@ -1,1 +1,35 @@
 //! Runs chains: reads the log, folds, commits to the store, publishes.
+//!
+//! It holds nothing that cannot be rebuilt from the log, judges nothing, and knows no kind of event. The folds are
+//! behind [`ChainFold`], the log behind [`watchfold_log::MessageLog`], the store behind [`StateStore`].
+
+mod chain;
+mod crash;
+mod error;
+mod intake;
+mod layout;
+mod memory_store;
+mod options;
+mod outbox;
+mod published;
+mod recover;
+mod runner;
+mod sled_store;
+mod snapshot;
+mod state;
+mod stats;
+mod store;
+#[cfg(test)]
+mod tests;
+
+pub use chain::{ChainFold, ChainInput, STATE_KEY_BYTES_MAX};
+pub use crash::{CrashHook, CrashPoint};
+pub use error::RunnerError;
+pub use intake::{COLLECTORS_MAX, Folded, fold_all};
+pub use memory_store::MemoryStore;
+pub use options::RunnerOptions;
+pub use outbox::PUBLISH_EVENTS_MAX;
+pub use runner::ChainRunner;
+pub use sled_store::{BROKEN_KEPT_MAX, SledStore};
+pub use stats::{RunnerStats, StatsHandle};
+pub use store::{Batch, Pairs, StateStore, StoreError};

@@ -1,0 +1,279 @@
+//! Where a chain starts: from its store, from a snapshot, or from the first record.
+//!
+//! The rule is one for stores and snapshots: the position agrees with the log, no event that it takes for published
+//! is missing from the log of events, and the folds take its entries over.
+
+use watchfold_log::{LogError, MessageLog, Position, StreamInfo, agrees};
+use watchfold_schemas::event::Place;
+use watchfold_schemas::snapshot::{CollectorPosition, StoredEvent};
+use watchfold_schemas::{Chain, Stream};
+
+use crate::chain::ChainFold;
+use crate::error::RunnerError;
+use crate::layout::{self, Content, Opened, SnapshotClock};
+use crate::memory_store::MemoryStore;
+use crate::published::{Input, last_published};
+use crate::snapshot::{Candidate, candidates};
+use crate::store::StateStore;
+
+/// What the folds were brought to.
+pub(crate) struct Recovered {
+    pub(crate) position: Position,
+    /// Events up to here are in the log: a refold is silent about them.
+    pub(crate) silent_until: Option<Place>,
+    pub(crate) outbox: Vec<StoredEvent>,
+    pub(crate) collectors: Vec<CollectorPosition>,
+    pub(crate) snapshot: SnapshotClock,
+    /// What the store held before, or nothing where it has to be written anew.
+    pub(crate) facts: Option<layout::Facts>,
+    /// Why the store was set aside.
+    pub(crate) set_aside: Option<String>,
+    /// The store's directory cannot be used.
+    pub(crate) in_memory: bool,
+}
+
+/// The chain to be recovered.
+pub(crate) struct Subject<'a> {
+    pub(crate) log: &'a dyn MessageLog,
+    pub(crate) stream: Stream,
+    pub(crate) site: &'a str,
+    pub(crate) chain: Chain,
+}
+
+/// What a state was brought from, for the rule above.
+struct Claim {
+    sequence: u64,
+    published: Option<Place>,
+}
+
+pub(crate) async fn recover(
+    subject: &Subject<'_>,
+    store: &mut Box<dyn StateStore>,
+    fold: &mut dyn ChainFold,
+) -> Result<Recovered, RunnerError> {
+    let (log, stream) = (subject.log, subject.stream);
+    let input = log.info(stream).await?;
+    let events = log.info(Stream::Events).await?;
+    let (mut content, mut problem) = match layout::open(store.as_ref(), subject.site, subject.chain) {
+        Ok(Opened::Empty) => (None, None),
+        Ok(Opened::Usable(content)) => (Some(content), None),
+        Ok(Opened::Broken(reason)) => (None, Some(reason)),
+        Err(error) => (None, Some(error.to_string())),
+    };
+    let mut disagreed = false;
+    if let Some(found) = &content
+        && !agrees(log, stream, &found.facts.position).await?
+    {
+        disagreed = true;
+        problem = Some(disagreement(&found.facts.position, &input));
+        content = None;
+    }
+    let snapshots = match content {
+        Some(_) => Vec::new(),
+        None => candidates(log, subject.site, subject.chain).await?,
+    };
+    let evidence = evidence(subject, content.as_deref(), &snapshots, disagreed, &input).await?;
+    let mark = last_published(log, subject.site, subject.chain, &evidence).await?;
+
+    if let Some(mut found) = content {
+        let claim = Claim {
+            sequence: found.facts.position.sequence,
+            published: found.facts.published,
+        };
+        let refused = match claim.lost_events(mark, &events) {
+            Some(reason) => Some(reason),
+            None => fold
+                .load(&found.facts.versions, std::mem::take(&mut found.entries))
+                .err(),
+        };
+        match refused {
+            None => return Ok(from_store(*found, fold, mark)),
+            Some(reason) => problem = Some(reason),
+        }
+    }
+    let in_memory = problem.is_some() && set_aside(store);
+    let snapshots = if snapshots.is_empty() {
+        candidates(log, subject.site, subject.chain).await?
+    } else {
+        snapshots
+    };
+    let mut recovered = rebuild(subject, fold, mark, &input, &events, snapshots).await?;
+    recovered.set_aside = problem;
+    recovered.in_memory = in_memory;
+    Ok(recovered)
+}
+
+async fn evidence<'a>(
+    subject: &Subject<'_>,
+    content: Option<&Content>,
+    snapshots: &[Candidate],
+    disagreed: bool,
+    info: &'a StreamInfo,
+) -> Result<Input<'a>, LogError> {
+    let mut evidence = Input {
+        stream: subject.stream,
+        info,
+        proven: 0,
+        suspicious: disagreed,
+    };
+    if let Some(content) = content {
+        evidence.proven = content.facts.position.sequence;
+    }
+    for snapshot in snapshots {
+        if agrees(subject.log, subject.stream, &snapshot.position()).await? {
+            evidence.proven = snapshot.position().sequence;
+            break;
+        }
+        evidence.suspicious = true;
+    }
+    Ok(evidence)
+}
+
+fn from_store(content: Content, fold: &dyn ChainFold, mark: Option<Place>) -> Recovered {
+    let Content {
+        facts,
+        outbox,
+        collectors,
+        ..
+    } = content;
+    let same_software = facts.versions == fold.versions();
+    Recovered {
+        position: facts.position.clone(),
+        silent_until: mark.max(facts.published),
+        outbox: unpublished(outbox, mark),
+        collectors,
+        snapshot: facts.snapshot,
+        // Entries that were migrated are written anew.
+        facts: same_software.then_some(facts),
+        set_aside: None,
+        in_memory: false,
+    }
+}
+
+async fn rebuild(
+    subject: &Subject<'_>,
+    fold: &mut dyn ChainFold,
+    mark: Option<Place>,
+    input: &StreamInfo,
+    events: &StreamInfo,
+    snapshots: Vec<Candidate>,
+) -> Result<Recovered, RunnerError> {
+    for snapshot in snapshots {
+        match from_snapshot(subject, fold, mark, events, &snapshot).await? {
+            Ok(recovered) => return Ok(recovered),
+            Err(reason) => {
+                let sequence = snapshot.manifest.position.sequence;
+                tracing::warn!(site = subject.site, sequence, reason, "passed over a snapshot");
+            }
+        }
+    }
+    fold.reset();
+    Ok(Recovered {
+        position: Position {
+            log_id: input.log_id.clone(),
+            sequence: 0,
+            id: String::new(),
+        },
+        silent_until: mark,
+        outbox: Vec::new(),
+        collectors: Vec::new(),
+        snapshot: SnapshotClock::default(),
+        facts: None,
+        set_aside: None,
+        in_memory: false,
+    })
+}
+
+async fn from_snapshot(
+    subject: &Subject<'_>,
+    fold: &mut dyn ChainFold,
+    mark: Option<Place>,
+    events: &StreamInfo,
+    snapshot: &Candidate,
+) -> Result<Result<Recovered, String>, LogError> {
+    let position = snapshot.position();
+    if !agrees(subject.log, subject.stream, &position).await? {
+        return Ok(Err("the log disagrees with its position".to_owned()));
+    }
+    let claim = Claim {
+        sequence: position.sequence,
+        published: snapshot.manifest.published,
+    };
+    if let Some(reason) = claim.lost_events(mark, events) {
+        return Ok(Err(reason));
+    }
+    let state = match snapshot.read(subject.log).await? {
+        Ok(state) => state,
+        Err(reason) => return Ok(Err(reason)),
+    };
+    let entries = state
+        .entries
+        .into_iter()
+        .map(|entry| (entry.key, entry.value))
+        .collect();
+    if let Err(reason) = fold.load(&snapshot.versions(), entries) {
+        return Ok(Err(reason));
+    }
+    Ok(Ok(Recovered {
+        silent_until: mark.max(claim.published),
+        outbox: unpublished(state.outbox, mark),
+        collectors: state.collectors,
+        snapshot: SnapshotClock {
+            period: None,
+            bytes_read: 0,
+            manifest: Some(snapshot.sequence),
+            tick: snapshot.manifest.at,
+        },
+        facts: None,
+        set_aside: None,
+        in_memory: false,
+        position,
+    }))
+}
+
+impl Claim {
+    /// The log of events ends before what this state takes for published, and not because retention emptied it.
+    fn lost_events(&self, mark: Option<Place>, events: &StreamInfo) -> Option<String> {
+        let published = self.published.filter(|published| mark < Some(*published))?;
+        if mark.is_none() && events.first_sequence > 1 {
+            return None;
+        }
+        let at = self.sequence;
+        Some(format!(
+            "at {at} it had published {published:?}, and the log of events ends at {mark:?}"
+        ))
+    }
+}
+
+/// Sets the store's content aside, or goes on in memory where even that cannot be done. Nothing is lost by either.
+/// Returns whether the state is in memory now.
+pub(crate) fn set_aside(store: &mut Box<dyn StateStore>) -> bool {
+    let Err(error) = store.set_aside() else {
+        return false;
+    };
+    tracing::error!(%error, "the state cannot be set aside; it is kept in memory until the next start");
+    *store = Box::new(MemoryStore::new());
+    true
+}
+
+/// An event is published in order, so everything up to the mark is in the log.
+fn unpublished(outbox: Vec<StoredEvent>, mark: Option<Place>) -> Vec<StoredEvent> {
+    outbox
+        .into_iter()
+        .filter(|event| mark < Some(event.place))
+        .collect()
+}
+
+fn disagreement(position: &Position, info: &StreamInfo) -> String {
+    let Position { log_id, sequence, id } = position;
+    if *log_id != info.log_id {
+        return format!(
+            "it was made from the log {log_id}, and this one is {}",
+            info.log_id
+        );
+    }
+    format!(
+        "the log, which ends at {}, does not hold {id} at {sequence}",
+        info.last_sequence
+    )
+}

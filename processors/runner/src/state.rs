@@ -1,0 +1,472 @@
+//! A chain's state between two commits: what a record does to it, what a commit writes, what a snapshot holds.
+//!
+//! No log is read or written here.
+
+use std::sync::Arc;
+
+use tokio::time::Instant;
+use watchfold_log::{LostRange, Position, Record};
+use watchfold_schemas::event::Place;
+use watchfold_schemas::snapshot::{
+    FoldVersion, SNAPSHOT_VERSION, SnapshotManifest, SnapshotPosition, SnapshotState, StateEntry,
+};
+use watchfold_schemas::{Body, Chain, Event, Observation, Span, Time};
+
+use crate::chain::{ChainFold, ChainInput};
+use crate::crash::{CrashHook, CrashPoint};
+use crate::error::RunnerError;
+use crate::intake::{Intake, Taken, apply};
+use crate::layout::{self, Changes, Facts, SnapshotClock};
+use crate::options::{RunnerOptions, SNAPSHOTS_PER_STREAM};
+use crate::outbox::{Outbox, stored};
+use crate::recover::{Recovered, set_aside};
+use crate::snapshot::{Draft, SnapshotError};
+use crate::stats::Counters;
+use crate::store::StateStore;
+
+/// What was read from the log.
+pub(crate) enum Input {
+    Record(Record),
+    Lost(LostRange),
+}
+
+/// The clock as it will stand once a snapshot that is due now was taken.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct SnapshotDue {
+    period: Option<Time>,
+    bytes_read: u64,
+}
+
+pub(crate) struct ChainState {
+    site: String,
+    chain: Chain,
+    store: Box<dyn StateStore>,
+    fold: Box<dyn ChainFold>,
+    intake: Intake,
+    outbox: Outbox,
+    position: Position,
+    /// Events up to here were published by an earlier run.
+    silent_until: Option<Place>,
+    published: Option<Place>,
+    snapshot: SnapshotClock,
+    /// What the store holds; `None` until it holds what was recovered.
+    facts: Option<Facts>,
+    uncommitted: Uncommitted,
+    limits: Limits,
+    crash: CrashHook,
+    counters: Arc<Counters>,
+}
+
+/// What has happened since the last commit.
+#[derive(Default)]
+struct Uncommitted {
+    records: u64,
+    since: Option<Instant>,
+    event_since: Option<Instant>,
+}
+
+struct Limits {
+    records: u64,
+    outbox_events: usize,
+    outbox_bytes: usize,
+    idle_commit: std::time::Duration,
+    snapshot_every: Span,
+    snapshot_bytes: u64,
+    /// The outbox was full at the last look.
+    full: bool,
+}
+
+impl ChainState {
+    pub(crate) fn new(
+        site: &str,
+        chain: Chain,
+        store: Box<dyn StateStore>,
+        fold: Box<dyn ChainFold>,
+        recovered: Recovered,
+        options: &RunnerOptions,
+        counters: Arc<Counters>,
+    ) -> ChainState {
+        if let Some(reason) = &recovered.set_aside {
+            tracing::warn!(
+                site,
+                chain = chain.token(),
+                reason,
+                "set the state aside; it is rebuilt"
+            );
+            counters.stores_set_aside.add(1);
+            counters.rebuilds.add(1);
+        } else if recovered.facts.is_none() {
+            counters.rebuilds.add(1);
+        }
+        counters.store_in_memory.set(u64::from(recovered.in_memory));
+        let mut uncommitted = Uncommitted::default();
+        if recovered.facts.is_none() {
+            uncommitted.since = Some(Instant::now());
+        }
+        let state = ChainState {
+            site: site.to_owned(),
+            chain,
+            store,
+            fold,
+            intake: Intake::new(site, recovered.collectors),
+            outbox: Outbox::restored(recovered.outbox),
+            position: recovered.position,
+            silent_until: recovered.silent_until,
+            published: recovered.silent_until,
+            snapshot: recovered.snapshot,
+            facts: recovered.facts,
+            uncommitted,
+            limits: Limits {
+                records: options.uncommitted_records_max,
+                outbox_events: options.outbox_events_max,
+                outbox_bytes: options.outbox_bytes_max,
+                idle_commit: options.idle_commit,
+                snapshot_every: options.snapshot_every,
+                snapshot_bytes: (options.stream_bytes_max / SNAPSHOTS_PER_STREAM).max(1),
+                full: false,
+            },
+            crash: options.crash.clone(),
+            counters,
+        };
+        state.show();
+        state
+    }
+
+    pub(crate) fn site(&self) -> &str {
+        &self.site
+    }
+
+    pub(crate) fn chain(&self) -> Chain {
+        self.chain
+    }
+
+    /// The last sequence dealt with.
+    pub(crate) fn position(&self) -> u64 {
+        self.position.sequence
+    }
+
+    pub(crate) fn outbox(&self) -> &Outbox {
+        &self.outbox
+    }
+
+    /// Whether the outbox takes what the next input may emit.
+    pub(crate) fn has_room(&self) -> bool {
+        self.outbox.len() < self.limits.outbox_events && self.outbox.bytes() < self.limits.outbox_bytes
+    }
+
+    /// Whether nothing has to be done before the next input: a commit, a snapshot at exactly this position, or
+    /// publishing.
+    pub(crate) fn may_fold(&mut self, snapshot_allowed: bool) -> bool {
+        let room = self.has_room();
+        if !room && !self.limits.full {
+            self.counters.outbox_full.add(1);
+            tracing::warn!(
+                site = self.site,
+                events = self.outbox.len(),
+                bytes = self.outbox.bytes(),
+                "the outbox is full: no more input is folded until the log takes events"
+            );
+        }
+        self.limits.full = !room;
+        room && self.uncommitted.records < self.limits.records
+            && !(snapshot_allowed && self.snapshot_due().is_some())
+    }
+
+    pub(crate) fn fold(&mut self, input: Input) {
+        match input {
+            Input::Lost(lost) => self.fold_lost(lost),
+            Input::Record(record) => self.fold_record(record),
+        }
+        let now = Instant::now();
+        self.uncommitted.records += 1;
+        self.uncommitted.since.get_or_insert(now);
+        self.show();
+    }
+
+    fn fold_lost(&mut self, lost: LostRange) {
+        let LostRange { from, to } = lost;
+        tracing::warn!(
+            site = self.site,
+            chain = self.chain.token(),
+            from,
+            to,
+            "the log no longer has these records"
+        );
+        self.counters.lost_records.add(to.saturating_sub(from) + 1);
+        let events = apply(self.fold.as_mut(), ChainInput::Lost { from, to });
+        self.emit(events);
+        self.position.sequence = to;
+        // No record stands there to be compared with.
+        self.position.id.clear();
+    }
+
+    fn fold_record(&mut self, record: Record) {
+        let Record { sequence, id, .. } = &record;
+        let size_bytes = record.payload.len();
+        self.snapshot.bytes_read += (size_bytes + record.subject.len() + id.0.len()) as u64;
+        match self.intake.take(&record) {
+            Taken::Observation(observation) => {
+                self.counters.records.add(1);
+                let input = ChainInput::Observation {
+                    sequence: *sequence,
+                    observation: &observation,
+                    size_bytes,
+                };
+                let events = apply(self.fold.as_mut(), input);
+                self.emit(events);
+                self.see_tick(&observation);
+            }
+            Taken::Duplicate => self.counters.duplicates.add(1),
+            Taken::Quarantined(error) => {
+                tracing::warn!(
+                    site = self.site,
+                    sequence,
+                    error,
+                    "passed over a record that cannot be folded"
+                );
+                self.counters.quarantined.add(1);
+            }
+        }
+        self.counters.collectors_evicted.set(self.intake.evicted);
+        self.position.sequence = record.sequence;
+        self.position.id = record.id.0;
+    }
+
+    fn emit(&mut self, events: Vec<Event>) {
+        for event in events {
+            self.counters.events.add(1);
+            if Some(event.place) <= self.silent_until {
+                self.counters.events_silenced.add(1);
+                continue;
+            }
+            match stored(&event) {
+                Ok(event) => {
+                    self.outbox.push(event);
+                    self.uncommitted.event_since.get_or_insert_with(Instant::now);
+                }
+                Err(error) => {
+                    let (id, kind) = (&event.id, event.body.kind());
+                    tracing::error!(site = self.site, %id, kind, %error, "dropped an event that cannot be encoded");
+                    self.counters.events_refused.add(1);
+                }
+            }
+        }
+    }
+
+    fn see_tick(&mut self, observation: &Observation) {
+        let Body::Tick(tick) = &observation.body else {
+            return;
+        };
+        self.snapshot.tick = self.snapshot.tick.max(tick.now);
+        if self.snapshot.period.is_none() {
+            self.snapshot.period = Some(self.current_period());
+        }
+    }
+
+    fn current_period(&self) -> Time {
+        self.snapshot.tick.floor(self.limits.snapshot_every)
+    }
+
+    /// Never during a refold up to what was published: such a snapshot would only repeat older ones.
+    pub(crate) fn snapshot_due(&self) -> Option<SnapshotDue> {
+        if self
+            .silent_until
+            .is_some_and(|mark| self.position.sequence < mark.input)
+        {
+            return None;
+        }
+        let by_time = self
+            .snapshot
+            .period
+            .is_some_and(|period| period < self.current_period());
+        let by_size = self.snapshot.bytes_read >= self.limits.snapshot_bytes;
+        let period = self.snapshot.period.map(|_| self.current_period());
+        (by_time || by_size).then_some(SnapshotDue {
+            period,
+            bytes_read: self.snapshot.bytes_read,
+        })
+    }
+
+    pub(crate) fn snapshot_taken(&mut self, due: SnapshotDue, manifest: u64) {
+        self.snapshot.period = due.period;
+        self.snapshot.bytes_read = self.snapshot.bytes_read.saturating_sub(due.bytes_read);
+        self.snapshot.manifest = Some(manifest);
+        self.uncommitted.since.get_or_insert_with(Instant::now);
+    }
+
+    pub(crate) fn event_waiting_since(&self) -> Option<Instant> {
+        self.uncommitted.event_since
+    }
+
+    pub(crate) fn is_uncommitted(&self) -> bool {
+        self.uncommitted.since.is_some()
+    }
+
+    /// When the next commit is due at the latest.
+    pub(crate) fn commit_at(&self) -> Option<Instant> {
+        self.uncommitted
+            .since
+            .map(|since| since + self.limits.idle_commit)
+    }
+
+    pub(crate) fn commit_due(&self, snapshot_allowed: bool) -> bool {
+        let late = self.commit_at().is_some_and(|at| Instant::now() >= at);
+        let wanted = self.uncommitted.event_since.is_some()
+            || self.facts.is_none()
+            || self.uncommitted.records >= self.limits.records
+            || (snapshot_allowed && self.snapshot_due().is_some());
+        late || (wanted && self.is_uncommitted())
+    }
+
+    /// The first `count` events of the outbox are in the log.
+    pub(crate) fn acknowledged(&mut self, count: usize) {
+        self.published = self.published.max(self.outbox.remove_front(count));
+        self.uncommitted.since.get_or_insert_with(Instant::now);
+        self.show();
+    }
+
+    /// Writes state, outbox and position in one batch and makes them durable. A store that fails is set aside and
+    /// written anew; one that fails again is replaced by memory. So a commit always succeeds, or the process ends.
+    pub(crate) fn commit(&mut self) -> Result<(), RunnerError> {
+        if !self.is_uncommitted() {
+            return Ok(());
+        }
+        self.crash_at(CrashPoint::BeforeCommit)?;
+        let facts = match self.try_commit() {
+            Ok(facts) => facts,
+            Err(RunnerError::Store(error)) => {
+                tracing::error!(site = self.site, %error, "the store failed; setting it aside and writing it anew");
+                self.replace_store()?
+            }
+            Err(error) => return Err(error),
+        };
+        self.facts = Some(facts);
+        self.outbox.mark_committed();
+        self.uncommitted = Uncommitted::default();
+        self.counters.commits.add(1);
+        self.crash_at(CrashPoint::AfterCommit)
+    }
+
+    fn try_commit(&mut self) -> Result<Facts, RunnerError> {
+        let changes = if self.facts.is_some() {
+            self.changes()?
+        } else {
+            self.everything()?
+        };
+        self.write(changes)
+    }
+
+    fn replace_store(&mut self) -> Result<Facts, RunnerError> {
+        self.counters.stores_set_aside.add(1);
+        self.facts = None;
+        if set_aside(&mut self.store) {
+            self.counters.store_in_memory.set(1);
+        }
+        let changes = self.everything()?;
+        match self.write(changes) {
+            Err(RunnerError::Store(error)) => {
+                tracing::error!(%error, "the state cannot be kept on disk; it is kept in memory until the next start");
+                self.counters.store_in_memory.set(1);
+                self.store = Box::new(crate::memory_store::MemoryStore::new());
+                let changes = self.everything()?;
+                self.write(changes)
+            }
+            other => other,
+        }
+    }
+
+    fn write(&mut self, changes: Changes) -> Result<Facts, RunnerError> {
+        let (position, versions) = (self.position.clone(), self.fold.versions());
+        let chain = (self.site.as_str(), self.chain);
+        let mut facts = layout::facts(chain, position, versions, self.published, self.snapshot);
+        facts.continue_from(self.facts.as_ref());
+        layout::apply(self.store.as_mut(), changes, &mut facts)?;
+        self.crash_at(CrashPoint::BeforeSync)?;
+        self.store.sync()?;
+        Ok(facts)
+    }
+
+    /// What differs from the last commit.
+    fn changes(&mut self) -> Result<Changes, RunnerError> {
+        let mut changes = Changes::default();
+        for (key, value) in self.fold.drain_dirty() {
+            changes.entry(&key, value);
+        }
+        for (name, entry) in self.intake.drain_changed() {
+            changes.collector(&name, entry.as_ref())?;
+        }
+        for place in self.outbox.removed() {
+            changes.event_removed(*place);
+        }
+        for event in self.outbox.uncommitted() {
+            changes.event(event)?;
+        }
+        Ok(changes)
+    }
+
+    /// All of it, for a store that holds something else or nothing.
+    fn everything(&mut self) -> Result<Changes, RunnerError> {
+        // These are part of what follows.
+        drop(self.fold.drain_dirty());
+        drop(self.intake.drain_changed());
+        let mut changes = Changes::replacing_all();
+        for (key, value) in self.fold.entries() {
+            changes.entry(&key, Some(value));
+        }
+        for entry in self.intake.collectors() {
+            changes.collector(&entry.collector, Some(entry))?;
+        }
+        for event in self.outbox.iter() {
+            changes.event(event)?;
+        }
+        Ok(changes)
+    }
+
+    /// The state as it is, to be written as a snapshot. Only right after a commit.
+    pub(crate) fn draft(&self) -> Result<Draft, SnapshotError> {
+        let Position { log_id, sequence, id } = self.position.clone();
+        let entries = self
+            .fold
+            .entries()
+            .into_iter()
+            .map(|(key, value)| StateEntry { key, value })
+            .collect();
+        let state = SnapshotState {
+            v: SNAPSHOT_VERSION,
+            entries,
+            outbox: self.outbox.iter().cloned().collect(),
+            collectors: self.intake.collectors().cloned().collect(),
+        };
+        let versions = self
+            .fold
+            .versions()
+            .into_iter()
+            .map(|(fold, version)| FoldVersion { fold, version });
+        let manifest = SnapshotManifest {
+            site: self.site.clone(),
+            chain: self.chain,
+            position: SnapshotPosition { log_id, sequence, id },
+            published: self.published,
+            versions: versions.collect(),
+            at: self.snapshot.tick,
+            chunk_sequences: Vec::new(),
+            bytes: 0,
+            crc32c: 0,
+            previous: self.snapshot.manifest,
+        };
+        Draft::new(manifest, &state)
+    }
+
+    fn crash_at(&self, point: CrashPoint) -> Result<(), RunnerError> {
+        if self.crash.reached(point) {
+            Err(RunnerError::Crashed(point))
+        } else {
+            Ok(())
+        }
+    }
+
+    fn show(&self) {
+        self.counters.position.set(self.position.sequence);
+        self.counters.outbox.set(self.outbox.len() as u64);
+    }
+}

@@ -1,0 +1,9 @@
+//! Tests of the runner, against the in-memory log, with a small fold whose events tell any record lost or folded
+//! twice.
+
+mod crash;
+mod input;
+mod rebuild;
+mod snapshots;
+mod stores;
+mod world;
