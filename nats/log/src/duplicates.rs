@@ -10,18 +10,22 @@ use watchfold_schemas::{Span, Time};
 pub struct DuplicateWindow {
     pub count: usize,
     pub span: Span,
-    /// The cap on ids, whatever `span` asks for: 56 bytes of memory each.
+    /// The cap on ids, whatever `span` asks for; each takes some 100 bytes of memory.
     pub count_max: usize,
 }
 
+impl DuplicateWindow {
+    /// 65,536 ids as readers of events remember, and 2 minutes as brokers do; at most 262,144 ids.
+    pub const DEFAULT: DuplicateWindow = DuplicateWindow {
+        count: 65_536,
+        span: Span::from_seconds(120),
+        count_max: 262_144,
+    };
+}
+
 impl Default for DuplicateWindow {
-    /// 65,536 ids as readers of events remember, and 2 minutes as brokers do; at most 262,144 ids (14 MiB).
     fn default() -> DuplicateWindow {
-        DuplicateWindow {
-            count: 65_536,
-            span: Span::from_seconds(120),
-            count_max: 262_144,
-        }
+        DuplicateWindow::DEFAULT
     }
 }
 
@@ -77,6 +81,20 @@ impl SeenIds {
                 self.places.remove(&oldest);
             }
         }
+    }
+
+    /// Whether a message that stands before all others, stored at this time, is still within the window.
+    pub(crate) fn wants_older(&self, stored_at: Time) -> bool {
+        let newest = self.order.back().map_or(stored_at, |(_, _, at)| *at);
+        let is_recent =
+            newest.since(stored_at) < self.window.span && self.order.len() < self.window.count_max;
+        self.order.len() < self.window.count || is_recent
+    }
+
+    /// Remembers a message that stands before all others.
+    pub(crate) fn prepend(&mut self, hash: u128, sequence: u64, stored_at: Time) {
+        self.places.entry(hash).or_insert(sequence);
+        self.order.push_front((hash, sequence, stored_at));
     }
 
     /// Forgets everything from `sequence` on: those messages are not in the log after all.

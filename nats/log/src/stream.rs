@@ -1,0 +1,546 @@
+//! One stream on disk: append, sync, retain, recover. Synchronous, without threads or clocks, so that a simulator can
+//! drive it; the writer thread drives it in a process.
+//!
+//! What is durable when: a segment's header and name before the first record is written to it; its records at
+//! [`StreamStore::sync`], which is the only thing that moves what readers see; the stream's file before a segment is
+//! made or unlinked.
+
+use std::collections::VecDeque;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use tokio::sync::watch;
+use watchfold_schemas::Time;
+
+use crate::disk::{Disk, DiskFile, io_error, write_all_at};
+use crate::duplicates::SeenIds;
+use crate::frame::{LogId, SEGMENT_HEADER_BYTES, SegmentHeader, encode_frame, frame_seed};
+use crate::index::Index;
+use crate::layout::{Layout, Segment, Tail, find_tail};
+use crate::meta::Meta;
+use crate::options::StreamOptions;
+use crate::view::{Damage, View};
+use crate::{Ack, Append, LogError, check_message};
+
+/// Bytes of the encoding buffer that stay allocated between commits.
+const BUFFER_BYTES_KEPT: usize = 1024 * 1024;
+
+/// The writing side of a stream. Dropping it without [`StreamStore::close`] is a crash, which it survives.
+pub struct StreamStore {
+    disk: Arc<dyn Disk>,
+    dir: PathBuf,
+    options: StreamOptions,
+    meta: Meta,
+    segments: Arc<Vec<Segment>>,
+    /// The last of `segments`, when it takes records.
+    active: Option<Active>,
+    /// One more than the last written sequence.
+    next_sequence: u64,
+    last_stored_at: Option<Time>,
+    seen: SeenIds,
+    damage: Damage,
+    stopped: Option<Arc<str>>,
+    views: watch::Sender<View>,
+    /// Kept between commits for its capacity.
+    buffer: Vec<u8>,
+}
+
+struct Active {
+    file: Arc<dyn DiskFile>,
+    seed: u32,
+    created_at: Time,
+    written: u64,
+    synced: u64,
+    index: Index,
+}
+
+impl Active {
+    fn is_dirty(&self) -> bool {
+        self.written > self.synced
+    }
+}
+
+impl StreamStore {
+    /// Opens the stream in `dir`, or makes it with `fresh_log_id`. Cuts a torn tail, and syncs what it found before it
+    /// shows it to readers.
+    pub fn open(
+        disk: Arc<dyn Disk>,
+        dir: &Path,
+        options: StreamOptions,
+        fresh_log_id: LogId,
+    ) -> Result<StreamStore, LogError> {
+        disk.create_dir(dir)
+            .map_err(|error| io_error("create", dir, error))?;
+        let layout = Layout::load(disk.as_ref(), dir)?;
+        if layout.log_id.is_none() && !layout.segments.is_empty() {
+            let unknown =
+                "its stream file and its segment headers are damaged: restore one of them from a copy";
+            return Err(io_error(
+                "open",
+                dir,
+                std::io::Error::new(std::io::ErrorKind::InvalidData, unknown),
+            ));
+        }
+        let log_id = layout.log_id.unwrap_or(fresh_log_id);
+        let known = layout.meta.unwrap_or(Meta {
+            log_id,
+            next_segment: 1,
+            first_segment: 0,
+            next_sequence: 1,
+        });
+        let meta = Meta {
+            next_segment: known.next_segment.max(layout.next_segment),
+            ..known
+        };
+        let view = View {
+            log_id,
+            segments: Arc::default(),
+            synced_end: None,
+            next_sequence: meta.next_sequence,
+            last_stored_at: None,
+            stopped: None,
+        };
+        let mut store = StreamStore {
+            disk,
+            dir: dir.to_owned(),
+            options,
+            meta,
+            segments: Arc::new(layout.segments),
+            active: None,
+            next_sequence: meta.next_sequence,
+            last_stored_at: None,
+            seen: SeenIds::new(options.duplicates),
+            damage: Damage::default(),
+            stopped: None,
+            views: watch::Sender::new(view),
+            buffer: Vec::new(),
+        };
+        store.recover_tail()?;
+        store.recover_seen_ids()?;
+        if layout.meta != Some(store.meta) {
+            store.meta.write(store.disk.as_ref(), &store.dir)?;
+        }
+        for path in layout.leftovers {
+            store.unlink(&path);
+        }
+        store
+            .disk
+            .sync_dir(dir)
+            .map_err(|error| io_error("sync", dir, error))?;
+        store.publish();
+        Ok(store)
+    }
+
+    /// What readers may see, and its changes.
+    pub fn views(&self) -> watch::Receiver<View> {
+        self.views.subscribe()
+    }
+
+    pub fn damage(&self) -> Damage {
+        self.damage.clone()
+    }
+
+    pub fn log_id(&self) -> LogId {
+        self.meta.log_id
+    }
+
+    /// Whether something is written that no sync has covered.
+    pub fn is_dirty(&self) -> bool {
+        self.active.as_ref().is_some_and(Active::is_dirty)
+    }
+
+    /// Writes the messages in order. They are durable, and their acks true, only after the next [`StreamStore::sync`].
+    /// On an error none of them is in the log; what was written before them still is.
+    pub fn append(&mut self, messages: &[Append], now: Time) -> Result<Vec<Ack>, LogError> {
+        self.refuse_if_stopped()?;
+        messages.iter().try_for_each(check_message)?;
+        if self.active_is_full(now) {
+            self.seal()?;
+        }
+        if self.active.is_none() && !messages.is_empty() {
+            self.start_segment(now)?;
+        }
+        let Some(active) = &self.active else {
+            return Ok(Vec::new());
+        };
+        let (seed, offset, mut first_of_commit) = (active.seed, active.written, !active.is_dirty());
+        let mut next_sequence = self.next_sequence;
+        let mut buffer = std::mem::take(&mut self.buffer);
+        let mut acks = Vec::with_capacity(messages.len());
+        let mut indexed = Index::default();
+        for message in messages {
+            let hash = self.seen.hash(&message.id.0);
+            if let Some(sequence) = self.seen.place(hash) {
+                acks.push(Ack {
+                    sequence,
+                    duplicate: true,
+                });
+                continue;
+            }
+            indexed.note(next_sequence, offset + buffer.len() as u64, now);
+            encode_frame(&mut buffer, seed, next_sequence, now, first_of_commit, message);
+            self.seen.insert(hash, next_sequence, now);
+            acks.push(Ack {
+                sequence: next_sequence,
+                duplicate: false,
+            });
+            next_sequence += 1;
+            first_of_commit = false;
+        }
+        let written = self.write(&buffer);
+        buffer.clear();
+        buffer.shrink_to(BUFFER_BYTES_KEPT);
+        self.buffer = buffer;
+        if let Err(error) = written {
+            self.seen.forget_from(self.next_sequence);
+            return Err(error);
+        }
+        if next_sequence > self.next_sequence {
+            self.next_sequence = next_sequence;
+            self.last_stored_at = Some(now);
+        }
+        if let Some(active) = &mut self.active {
+            for entry in indexed.entries {
+                active.index.note(entry.sequence, entry.offset, entry.stored_at);
+            }
+        }
+        Ok(acks)
+    }
+
+    /// Makes everything written durable and visible. After a failure nobody knows what the disk holds, so the stream
+    /// takes nothing more until it is opened again.
+    pub fn sync(&mut self) -> Result<(), LogError> {
+        self.refuse_if_stopped()?;
+        let Some(active) = self.active.as_mut().filter(|active| active.is_dirty()) else {
+            return Ok(());
+        };
+        if let Err(error) = active.file.sync() {
+            return Err(self.stop("sync", error));
+        }
+        active.synced = active.written;
+        self.publish();
+        Ok(())
+    }
+
+    /// Seals a segment that is old, and drops those that are past the stream's age. For streams that get no appends.
+    pub fn retain(&mut self, now: Time) -> Result<(), LogError> {
+        self.refuse_if_stopped()?;
+        let Some(age_max) = self.options.age_max else {
+            return Ok(());
+        };
+        let is_old = |at: Option<Time>| at.is_some_and(|at| now.since(at) > age_max);
+        let active_is_old =
+            self.active_is_full(now) || (self.active_has_records() && is_old(self.last_stored_at));
+        if active_is_old {
+            self.seal()?;
+        }
+        // A segment's records are no younger than the segment after it.
+        let followers = self.segments.iter().skip(1).map(|follower| follower.created_at);
+        let mut expired = followers.take_while(|created_at| is_old(*created_at)).count();
+        let only_sealed = self.active.is_none() && expired + 1 == self.segments.len();
+        if only_sealed && is_old(self.last_stored_at) {
+            expired += 1;
+        }
+        self.drop_oldest(expired)
+    }
+
+    /// Syncs, and notes where the stream ended.
+    pub fn close(mut self) -> Result<(), LogError> {
+        self.sync()?;
+        self.save_meta(self.meta.next_segment, self.meta.first_segment)
+    }
+
+    fn recover_tail(&mut self) -> Result<(), LogError> {
+        let Some(last) = self.segments.last().cloned() else {
+            return Ok(());
+        };
+        let seen = &mut self.seen;
+        let tail = find_tail(self.disk.as_ref(), &last, &self.meta, |found| {
+            let hash = seen.hash(found.frame.id(&found.bytes));
+            seen.insert(hash, found.frame.sequence, found.frame.stored_at);
+        })?;
+        for &(from, to) in &tail.damaged {
+            self.damage.note(&self.dir, from, to);
+        }
+        let file = self
+            .disk
+            .open(&last.path)
+            .map_err(|error| io_error("open", &last.path, error))?;
+        if tail.torn_bytes > 0 {
+            let path = last.path.display();
+            tracing::warn!(%path, bytes = tail.torn_bytes, "cut a torn tail");
+            file.set_len(tail.end)
+                .map_err(|error| io_error("cut", &last.path, error))?;
+        }
+        // It may be in the cache only, and readers are about to see it.
+        file.sync().map_err(|error| io_error("sync", &last.path, error))?;
+        self.next_sequence = self.meta.next_sequence.max(tail.next_sequence);
+        if self.next_sequence > tail.next_sequence {
+            self.damage
+                .note(&self.dir, tail.next_sequence, self.next_sequence - 1);
+        }
+        self.last_stored_at = tail.last_stored_at.or(last.created_at);
+        if let Some(kept) = Arc::make_mut(&mut self.segments).last_mut() {
+            kept.bytes = tail.end;
+        }
+        self.reuse(file, &last, tail);
+        Ok(())
+    }
+
+    /// Goes on writing to the last segment, unless its header is damaged or sequences were lost at its end.
+    fn reuse(&mut self, file: Arc<dyn DiskFile>, last: &Segment, tail: Tail) {
+        let Some(created_at) = last
+            .created_at
+            .filter(|_| self.next_sequence == tail.next_sequence)
+        else {
+            return;
+        };
+        let seed = frame_seed(self.meta.log_id, last.number);
+        let (written, index) = (tail.end, tail.index);
+        self.active = Some(Active {
+            file,
+            seed,
+            created_at,
+            written,
+            synced: written,
+            index,
+        });
+    }
+
+    /// Walks back from the last segment until the duplicate window is full.
+    fn recover_seen_ids(&mut self) -> Result<(), LogError> {
+        for position in (0..self.segments.len().saturating_sub(1)).rev() {
+            let segment = &self.segments[position];
+            let youngest = self.segments[position + 1].created_at.unwrap_or(Time(i64::MAX));
+            if !self.seen.wants_older(youngest) {
+                break;
+            }
+            let failed = |error| io_error("read", &segment.path, error);
+            let file = self.disk.open_read(&segment.path).map_err(failed)?;
+            let mut walk = segment.walk(file, self.meta.log_id);
+            let mut ids = VecDeque::new();
+            while let Some(found) = walk.next().map_err(failed)? {
+                ids.push_back((self.seen.hash(found.frame.id(&found.bytes)), found.frame));
+                if ids.len() > self.options.duplicates.count_max {
+                    ids.pop_front();
+                }
+            }
+            for (hash, frame) in ids.into_iter().rev() {
+                if !self.seen.wants_older(frame.stored_at) {
+                    break;
+                }
+                self.seen.prepend(hash, frame.sequence, frame.stored_at);
+            }
+        }
+        Ok(())
+    }
+
+    fn write(&mut self, buffer: &[u8]) -> Result<(), LogError> {
+        if buffer.is_empty() {
+            return Ok(());
+        }
+        self.make_room(buffer.len() as u64)?;
+        let path = self.active_path();
+        let Some(active) = &mut self.active else {
+            return Err(LogError::Closed);
+        };
+        let Err(error) = write_all_at(active.file.as_ref(), active.written, buffer) else {
+            active.written += buffer.len() as u64;
+            return Ok(());
+        };
+        // Whole frames of a refused append may have been written. They must be gone for certain before others take
+        // their place, else a crash could bring back a mixture; this also syncs what was written before them.
+        let cut = active
+            .file
+            .set_len(active.written)
+            .and_then(|()| active.file.sync());
+        match cut {
+            Ok(()) => {
+                active.synced = active.written;
+                self.publish();
+                Err(io_error("write", &path, error))
+            }
+            Err(cut) => Err(self.stop("cut back", cut)),
+        }
+    }
+
+    /// Drops the oldest segments until `bytes` more are within the limit.
+    fn make_room(&mut self, bytes: u64) -> Result<(), LogError> {
+        let active_bytes = self.active.as_ref().map_or(0, |active| active.written);
+        let sealed = &self.segments[..self.segments.len() - usize::from(self.active.is_some())];
+        let mut total = sealed.iter().map(|segment| segment.bytes).sum::<u64>() + active_bytes + bytes;
+        let mut count = 0;
+        for segment in sealed {
+            if total <= self.options.bytes_max {
+                break;
+            }
+            total -= segment.bytes;
+            count += 1;
+        }
+        self.drop_oldest(count)
+    }
+
+    /// Notes the new beginning first, then unlinks.
+    fn drop_oldest(&mut self, count: usize) -> Result<(), LogError> {
+        if count == 0 {
+            return Ok(());
+        }
+        let dropped: Vec<Segment> = self.segments[..count].to_vec();
+        let first_segment = dropped
+            .last()
+            .map_or(self.meta.first_segment, |segment| segment.number + 1);
+        match self.save_meta(self.meta.next_segment, first_segment) {
+            // Unlinking is what a full disk needs; an old segment that comes back after a crash is only old.
+            Err(LogError::Full { path }) => {
+                tracing::warn!(path, "disk full: dropping segments without a note")
+            }
+            saved => saved?,
+        }
+        self.segments = Arc::new(self.segments[count..].to_vec());
+        self.views
+            .send_modify(|view| view.segments = self.segments.clone());
+        for segment in &dropped {
+            self.unlink(&segment.path);
+            self.unlink(&segment.index_path());
+        }
+        tracing::info!(dir = %self.dir.display(), segments = count, first_segment, "dropped the oldest segments");
+        Ok(())
+    }
+
+    /// A file that stays is found again at the next open.
+    fn unlink(&self, path: &Path) {
+        match self.disk.remove(path) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                tracing::warn!(path = %path.display(), %error, "cannot remove a file that is no longer needed");
+            }
+            _ => {}
+        }
+    }
+
+    fn active_has_records(&self) -> bool {
+        self.active
+            .as_ref()
+            .is_some_and(|active| active.written > SEGMENT_HEADER_BYTES as u64)
+    }
+
+    fn active_is_full(&self, now: Time) -> bool {
+        self.active_has_records()
+            && self.active.as_ref().is_some_and(|active| {
+                active.written >= self.options.segment_bytes_used()
+                    || now.since(active.created_at) >= self.options.segment_age_used()
+            })
+    }
+
+    fn active_path(&self) -> PathBuf {
+        self.segments
+            .last()
+            .map_or_else(|| self.dir.clone(), |segment| segment.path.clone())
+    }
+
+    /// Ends the active segment; the next append starts another.
+    fn seal(&mut self) -> Result<(), LogError> {
+        self.sync()?;
+        let Some(active) = self.active.take() else {
+            return Ok(());
+        };
+        if let Some(segment) = Arc::make_mut(&mut self.segments).last_mut() {
+            segment.bytes = active.written;
+            active
+                .index
+                .save(self.disk.as_ref(), &segment.index_path(), active.seed);
+        }
+        self.publish();
+        Ok(())
+    }
+
+    /// Notes that the number is taken, then makes the segment; both are durable before it takes a record.
+    fn start_segment(&mut self, now: Time) -> Result<(), LogError> {
+        let number = self.meta.next_segment;
+        self.save_meta(number + 1, self.meta.first_segment)?;
+        let first_sequence = self.next_sequence;
+        let path = self.dir.join(Segment::name(number, first_sequence));
+        let log_id = self.meta.log_id;
+        let header = SegmentHeader {
+            log_id,
+            number,
+            first_sequence,
+            created_at: now,
+        };
+        let made = self.disk.create_new(&path).and_then(|file| {
+            write_all_at(file.as_ref(), 0, &header.encode())?;
+            file.sync()?;
+            self.disk.sync_dir(&self.dir)?;
+            Ok(file)
+        });
+        let file = match made {
+            Ok(file) => file,
+            Err(error) => {
+                // Its number is spent, so whatever stays of it is never taken for another.
+                self.unlink(&path);
+                return Err(io_error("create", &path, error));
+            }
+        };
+        let bytes = SEGMENT_HEADER_BYTES as u64;
+        let segment = Segment {
+            number,
+            first_sequence,
+            created_at: Some(now),
+            bytes,
+            path,
+        };
+        Arc::make_mut(&mut self.segments).push(segment);
+        let seed = frame_seed(log_id, number);
+        let index = Index::default();
+        self.active = Some(Active {
+            file,
+            seed,
+            created_at: now,
+            written: bytes,
+            synced: bytes,
+            index,
+        });
+        self.publish();
+        Ok(())
+    }
+
+    fn save_meta(&mut self, next_segment: u64, first_segment: u64) -> Result<(), LogError> {
+        // Taken even if saving fails: the file may say so already.
+        self.meta.next_segment = next_segment;
+        let next_sequence = self.views.borrow().next_sequence;
+        let meta = Meta {
+            next_segment,
+            first_segment,
+            next_sequence,
+            ..self.meta
+        };
+        meta.write(self.disk.as_ref(), &self.dir)?;
+        self.meta = meta;
+        Ok(())
+    }
+
+    /// Shows readers what is synced. Only called while nothing is written beyond it.
+    fn publish(&mut self) {
+        self.views.send_modify(|view| {
+            view.segments = self.segments.clone();
+            view.synced_end = self.active.as_ref().map(|active| active.synced);
+            view.next_sequence = self.next_sequence;
+            view.last_stored_at = self.last_stored_at;
+        });
+    }
+
+    fn refuse_if_stopped(&self) -> Result<(), LogError> {
+        match &self.stopped {
+            Some(why) => Err(LogError::Stopped(why.to_string())),
+            None => Ok(()),
+        }
+    }
+
+    fn stop(&mut self, action: &'static str, error: std::io::Error) -> LogError {
+        let why = format!("failed to {action} {}: {error}", self.active_path().display());
+        tracing::error!(why, "the stream stops: nobody knows what the disk holds");
+        let why: Arc<str> = why.into();
+        self.stopped = Some(why.clone());
+        self.views.send_modify(|view| view.stopped = Some(why.clone()));
+        LogError::Stopped(why.to_string())
+    }
+}
