@@ -54,7 +54,7 @@ export function chartOptions(plot: Plot, look: Look, element: HTMLElement): uPlo
     },
     scales: {
       x: { time: true, range: () => [look.plot().from_s, look.plot().to_s] },
-      y: { range: (_, _low, high) => (look.measure === "loss" ? [0, 100] : [0, Math.max(RTT_TOP_MS_MIN, (high ?? 0) * 1.15)]) },
+      y: yScale(plot, look.measure),
     },
     axes: [
       { ...axis, size: 28, gap: 6, space: 72, grid: { show: false }, values: (_, splits) => splits.map(time) },
@@ -63,7 +63,8 @@ export function chartOptions(plot: Plot, look: Look, element: HTMLElement): uPlo
         size: 58,
         space: look.measure === "loss" ? 24 : 36,
         ...(look.measure === "loss" ? { splits: () => [0, 50, 100] } : {}),
-        values: (_, splits) => splits.map((value) => (look.measure === "loss" ? `${value} %` : `${Number(value.toFixed(2))} ms`)),
+        ...(look.measure === "rtt" && isLogarithmic(plot) ? { splits: (_, __, low, high) => decades(low, high) } : {}),
+        values: (_, splits) => splits.map((value) => (look.measure === "loss" ? `${value} %` : `${Number(value.toFixed(3))} ms`)),
       },
     ],
     series: [
@@ -89,6 +90,24 @@ export function chartOptions(plot: Plot, look: Look, element: HTMLElement): uPlo
       setCursor: [(chart) => look.onCursor(chart.cursor.idx ?? null, chart.cursor.left ?? -1)],
     },
   };
+}
+
+/** Several targets lie decades apart: the router under a millisecond, the internet at thirty. */
+export const isLogarithmic = (plot: Plot): boolean => plot.lines.length > 1;
+
+function yScale(plot: Plot, measure: Measure): uPlot.Scale {
+  if (measure === "loss") return { range: () => [0, 100] };
+  if (!isLogarithmic(plot)) return { range: (_, __, high) => [0, Math.max(RTT_TOP_MS_MIN, (high ?? 0) * 1.15)] };
+  return {
+    distr: 3,
+    log: 10,
+    range: (_, low, high) => [10 ** Math.floor(Math.log10(Math.max(0.001, low ?? 0.1))), 10 ** Math.ceil(Math.log10(Math.max(0.01, (high ?? 10) * 1.05)))],
+  };
+}
+
+function decades(low: number, high: number): number[] {
+  const first = Math.round(Math.log10(low));
+  return Array.from({ length: Math.round(Math.log10(high)) - first + 1 }, (_, i) => 10 ** (first + i));
 }
 
 const SPAN_COLOUR: Record<SpanKind, string> = { down: "bad-fill", suppressed: "held-fill", unmeasured: "idle-fill" };
