@@ -14,8 +14,9 @@ pub enum RunnerError {
     /// Only for a store that another process holds; a broken one is set aside and rebuilt.
     #[error(transparent)]
     Store(#[from] StoreError),
-    #[error("failed to encode the state: {0}")]
-    Encode(#[from] CodecError),
+    /// Stored by newer software, or too large to be stored; what it says names the way out.
+    #[error(transparent)]
+    Codec(#[from] CodecError),
     #[error("failed to start the thread of a chain: {0}")]
     Thread(std::io::Error),
     #[error("the thread of a chain panicked: start the chain again, it goes on from its last commit")]

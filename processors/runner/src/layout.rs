@@ -10,6 +10,7 @@ use watchfold_schemas::event::Place;
 use watchfold_schemas::snapshot::{CollectorPosition, StoredEvent};
 use watchfold_schemas::{Chain, CodecError, Time};
 
+use crate::chain::STATE_KEY_BYTES_MAX;
 use crate::error::RunnerError;
 use crate::store::{Batch, StateStore, StoreError};
 
@@ -89,6 +90,11 @@ impl Changes {
     }
 
     pub(crate) fn entry(&mut self, key: &[u8], value: Option<Vec<u8>>) {
+        debug_assert!(
+            key.len() <= STATE_KEY_BYTES_MAX,
+            "a state key of {} bytes",
+            key.len()
+        );
         self.pairs.push((prefixed(ENTRY, key), value));
     }
 

@@ -6,7 +6,9 @@
 use watchfold_log::{LogError, MessageLog, Record, Start, StreamInfo};
 use watchfold_schemas::event::Place;
 use watchfold_schemas::origin::Cause;
-use watchfold_schemas::{Chain, Event, Stream, decode_event, subjects};
+use watchfold_schemas::{Chain, CodecError, Event, Stream, decode_event, subjects};
+
+use crate::error::RunnerError;
 
 /// How far back from the end of the events a contradiction is looked for before the last one is believed, in
 /// sequences of the stream.
@@ -39,12 +41,12 @@ pub(crate) async fn last_published(
     site: &str,
     chain: Chain,
     input: &Input<'_>,
-) -> Result<Option<Place>, LogError> {
+) -> Result<Option<Place>, RunnerError> {
     let filter = subjects::chain_events_filter(site, chain);
     let Some(last) = log.last(Stream::Events, &filter).await? else {
         return Ok(None);
     };
-    if let Some(event) = event_of(&last)
+    if let Some(event) = event_of(&last)?
         && input.judge(log, &event).await? == Verdict::Agrees
     {
         return Ok(Some(event.place));
@@ -75,7 +77,7 @@ async fn search(
     filter: &str,
     start: Start,
     input: &Input<'_>,
-) -> Result<Seen, LogError> {
+) -> Result<Seen, RunnerError> {
     let mut reader = log.reader(Stream::Events, filter, start).await?;
     let mut seen = Seen::default();
     loop {
@@ -83,7 +85,8 @@ async fn search(
         if batch.records.is_empty() && batch.lost.is_none() {
             return Ok(seen);
         }
-        for event in batch.records.iter().filter_map(event_of) {
+        for record in &batch.records {
+            let Some(event) = event_of(record)? else { continue };
             seen.last = Some(event.place);
             match input.judge(log, &event).await? {
                 Verdict::Agrees => seen.agreed = seen.agreed.max(Some(event.place)),
@@ -116,13 +119,15 @@ impl Input<'_> {
     }
 }
 
-/// An event that this version cannot read tells nothing.
-fn event_of(record: &Record) -> Option<Event> {
+/// An event that is damaged tells nothing. One of newer software must stop the start: without it, everything since
+/// would be told again.
+fn event_of(record: &Record) -> Result<Option<Event>, CodecError> {
     match decode_event(&record.payload) {
-        Ok(event) => Some(event),
+        Ok(event) => Ok(Some(event)),
+        Err(error @ CodecError::Newer { .. }) => Err(error),
         Err(error) => {
             tracing::warn!(sequence = record.sequence, %error, "an event in the log cannot be read");
-            None
+            Ok(None)
         }
     }
 }

@@ -25,7 +25,7 @@ use crate::outbox::PUBLISH_EVENTS_MAX;
 use crate::recover::{Subject, recover};
 use crate::sled_store::SledStore;
 use crate::snapshot::{self, SnapshotError};
-use crate::state::{ChainState, Input, SnapshotDue};
+use crate::state::{ChainState, Input};
 use crate::stats::{Counters, StatsHandle};
 use crate::store::{StateStore, StoreError};
 
@@ -60,10 +60,7 @@ struct Publishing {
     crash: bool,
 }
 
-struct Snapshotting {
-    flight: BoxFuture<'static, Result<u64, SnapshotError>>,
-    due: SnapshotDue,
-}
+type Snapshotting = BoxFuture<'static, Result<u64, SnapshotError>>;
 
 /// When to try again. It starts small, doubles, and ends with success.
 #[derive(Default)]
@@ -224,7 +221,7 @@ impl ChainRunner {
             self.commit_if_due()?;
             self.start_publishing();
             self.start_snapshot()?;
-            if !self.queue.is_empty() && self.state.has_room() {
+            if !self.queue.is_empty() && self.state.may_fold(self.snapshot_wanted()) {
                 continue;
             }
             let wake = self.next_deadline();
@@ -234,7 +231,7 @@ impl ChainRunner {
                 acks = landed(self.publishing.as_mut().map(|publishing| &mut publishing.flight)) => {
                     self.published(acks)?;
                 }
-                result = landed(self.snapshotting.as_mut().map(|snapshotting| &mut snapshotting.flight)) => {
+                result = landed(self.snapshotting.as_mut()) => {
                     self.snapshot_written(result)?;
                 }
                 batch = next_batch(
@@ -259,7 +256,7 @@ impl ChainRunner {
 
     /// Folds what was read, until something has to be done first.
     fn fold_queue(&mut self) {
-        while self.state.may_fold(self.snapshot_allowed()) {
+        while self.state.may_fold(self.snapshot_wanted()) {
             let Some(input) = self.queue.pop_front() else {
                 return;
             };
@@ -271,7 +268,7 @@ impl ChainRunner {
     /// shares its commits.
     fn waits_for_company(&mut self) -> bool {
         self.queue.is_empty()
-            && self.state.may_fold(self.snapshot_allowed())
+            && self.state.may_fold(self.snapshot_wanted())
             && self
                 .state
                 .event_waiting_since()
@@ -293,7 +290,7 @@ impl ChainRunner {
     }
 
     fn commit_if_due(&mut self) -> Result<(), RunnerError> {
-        if !self.state.commit_due(self.snapshot_allowed()) {
+        if !self.state.commit_due(self.snapshot_wanted()) {
             return Ok(());
         }
         self.commit()
@@ -390,12 +387,14 @@ impl ChainRunner {
         }
     }
 
-    fn snapshot_allowed(&self) -> bool {
-        self.snapshotting.is_none() && self.snapshot_not_before.is_none_or(|at| Instant::now() >= at)
+    /// Whether a snapshot that is due is taken before more is folded. Not while writing them fails; but one that is due
+    /// while another is on its way waits for it, so that each is taken exactly where it was due.
+    fn snapshot_wanted(&self) -> bool {
+        self.snapshot_not_before.is_none_or(|at| Instant::now() >= at)
     }
 
     fn start_snapshot(&mut self) -> Result<(), RunnerError> {
-        if !self.snapshot_allowed() || self.state.is_uncommitted() {
+        if self.snapshotting.is_some() || !self.snapshot_wanted() || self.state.is_uncommitted() {
             return Ok(());
         }
         let Some(due) = self.state.snapshot_due() else {
@@ -405,7 +404,8 @@ impl ChainRunner {
             Ok(draft) => {
                 let (log, crash) = (self.log.clone(), self.options.crash.clone());
                 let flight = Box::pin(async move { snapshot::write(log.as_ref(), draft, &crash).await });
-                self.snapshotting = Some(Snapshotting { flight, due });
+                self.state.snapshot_begun(due);
+                self.snapshotting = Some(flight);
                 Ok(())
             }
             Err(error) => self.snapshot_failed(&error),
@@ -413,14 +413,12 @@ impl ChainRunner {
     }
 
     fn snapshot_written(&mut self, result: Result<u64, SnapshotError>) -> Result<(), RunnerError> {
-        let Some(Snapshotting { due, .. }) = self.snapshotting.take() else {
-            return Ok(());
-        };
+        self.snapshotting = None;
+        self.state.snapshot_ended(result.as_ref().ok().copied());
         match result {
-            Ok(manifest) => {
+            Ok(_) => {
                 self.counters.snapshots.add(1);
                 self.snapshot_not_before = None;
-                self.state.snapshot_taken(due, manifest);
                 Ok(())
             }
             Err(SnapshotError::Crashed) => Err(RunnerError::Crashed(CrashPoint::DuringSnapshot)),
@@ -478,7 +476,7 @@ impl ChainRunner {
             ),
         }
         if let Some(snapshotting) = self.snapshotting.as_mut()
-            && let Ok(result) = timeout(STOP_WAIT, &mut snapshotting.flight).await
+            && let Ok(result) = timeout(STOP_WAIT, snapshotting).await
         {
             self.snapshot_written(result)?;
         }

@@ -49,6 +49,8 @@ pub(crate) struct ChainState {
     silent_until: Option<Place>,
     published: Option<Place>,
     snapshot: SnapshotClock,
+    /// One is on its way; it counts only once its manifest stands.
+    underway: Option<SnapshotDue>,
     /// What the store holds; `None` until it holds what was recovered.
     facts: Option<Facts>,
     uncommitted: Uncommitted,
@@ -114,6 +116,7 @@ impl ChainState {
             silent_until: recovered.silent_until,
             published: recovered.silent_until,
             snapshot: recovered.snapshot,
+            underway: None,
             facts: recovered.facts,
             uncommitted,
             limits: Limits {
@@ -156,7 +159,7 @@ impl ChainState {
 
     /// Whether nothing has to be done before the next input: a commit, a snapshot at exactly this position, or
     /// publishing.
-    pub(crate) fn may_fold(&mut self, snapshot_allowed: bool) -> bool {
+    pub(crate) fn may_fold(&mut self, snapshot_wanted: bool) -> bool {
         let room = self.has_room();
         if !room && !self.limits.full {
             self.counters.outbox_full.add(1);
@@ -169,7 +172,7 @@ impl ChainState {
         }
         self.limits.full = !room;
         room && self.uncommitted.records < self.limits.records
-            && !(snapshot_allowed && self.snapshot_due().is_some())
+            && !(snapshot_wanted && self.snapshot_due().is_some())
     }
 
     pub(crate) fn fold(&mut self, input: Input) {
@@ -275,21 +278,28 @@ impl ChainState {
         {
             return None;
         }
-        let by_time = self
-            .snapshot
-            .period
-            .is_some_and(|period| period < self.current_period());
-        let by_size = self.snapshot.bytes_read >= self.limits.snapshot_bytes;
-        let period = self.snapshot.period.map(|_| self.current_period());
-        (by_time || by_size).then_some(SnapshotDue {
-            period,
-            bytes_read: self.snapshot.bytes_read,
-        })
+        let (taken_period, taken_bytes) = match self.underway {
+            Some(underway) => (underway.period, underway.bytes_read),
+            None => (self.snapshot.period, 0),
+        };
+        let bytes_read = self.snapshot.bytes_read;
+        let by_time = taken_period.is_some_and(|period| period < self.current_period());
+        let by_size = bytes_read - taken_bytes >= self.limits.snapshot_bytes;
+        let period = taken_period.map(|_| self.current_period());
+        (by_time || by_size).then_some(SnapshotDue { period, bytes_read })
     }
 
-    pub(crate) fn snapshot_taken(&mut self, due: SnapshotDue, manifest: u64) {
-        self.snapshot.period = due.period;
-        self.snapshot.bytes_read = self.snapshot.bytes_read.saturating_sub(due.bytes_read);
+    pub(crate) fn snapshot_begun(&mut self, due: SnapshotDue) {
+        self.underway = Some(due);
+    }
+
+    /// `None` when it could not be written.
+    pub(crate) fn snapshot_ended(&mut self, manifest: Option<u64>) {
+        let (Some(taken), Some(manifest)) = (self.underway.take(), manifest) else {
+            return;
+        };
+        self.snapshot.period = taken.period;
+        self.snapshot.bytes_read -= taken.bytes_read;
         self.snapshot.manifest = Some(manifest);
         self.uncommitted.since.get_or_insert_with(Instant::now);
     }
@@ -309,12 +319,12 @@ impl ChainState {
             .map(|since| since + self.limits.idle_commit)
     }
 
-    pub(crate) fn commit_due(&self, snapshot_allowed: bool) -> bool {
+    pub(crate) fn commit_due(&self, snapshot_wanted: bool) -> bool {
         let late = self.commit_at().is_some_and(|at| Instant::now() >= at);
         let wanted = self.uncommitted.event_since.is_some()
             || self.facts.is_none()
             || self.uncommitted.records >= self.limits.records
-            || (snapshot_allowed && self.snapshot_due().is_some());
+            || (snapshot_wanted && self.snapshot_due().is_some());
         late || (wanted && self.is_uncommitted())
     }
 

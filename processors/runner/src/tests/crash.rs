@@ -14,7 +14,11 @@ use crate::{CrashHook, CrashPoint, RunnerError, SledStore};
 const CRASHES: u64 = 6;
 
 /// Crashes once, at the `count`-th time that `point` is reached, and does something at that moment.
-fn crash_once(point: CrashPoint, count: u64, then: impl Fn() + Send + Sync + 'static) -> CrashHook {
+pub(super) fn crash_once(
+    point: CrashPoint,
+    count: u64,
+    then: impl Fn() + Send + Sync + 'static,
+) -> CrashHook {
     let left = AtomicU64::new(count);
     CrashHook::new(move |reached| {
         let now = reached == point && left.fetch_sub(1, Ordering::Relaxed) == 1;

@@ -4,6 +4,7 @@
 mod crash;
 mod input;
 mod rebuild;
+mod site;
 mod snapshots;
 mod stores;
 mod world;

@@ -117,13 +117,13 @@ fn a_broken_directory_is_set_aside_and_only_the_last_few_are_kept() {
     let home = tempfile::tempdir().unwrap();
     let directory = home.path().join("chain");
     let damages: [fn(&Path); 4] = [
-        |directory| fs::write(directory.join("conf"), b"garbage").unwrap(),
+        |directory| fs::write(directory.join("conf"), b"not a configuration at all").unwrap(),
         |directory| {
             fs::remove_dir_all(directory).unwrap();
             fs::write(directory, b"a file where a directory was").unwrap();
         },
         |directory| fs::write(directory.join("conf"), vec![0xff; 4_096]).unwrap(),
-        |directory| fs::write(directory.join("conf"), b"garbage").unwrap(),
+        |directory| fs::write(directory.join("conf"), b"not a configuration at all").unwrap(),
     ];
     for damage in damages {
         spoil(&directory, damage);

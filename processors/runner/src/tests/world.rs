@@ -288,14 +288,14 @@ impl World {
         }
     }
 
-    pub(super) async fn open(&self, fold: CountingFold) -> ChainRunner {
+    pub(super) async fn open(&self, fold: impl ChainFold) -> ChainRunner {
         self.open_with(Box::new(self.store.clone()), fold).await.unwrap()
     }
 
     pub(super) async fn open_with(
         &self,
         store: Box<dyn StateStore>,
-        fold: CountingFold,
+        fold: impl ChainFold,
     ) -> Result<ChainRunner, RunnerError> {
         let progress = Progress::new("chain");
         let (log, options) = (self.log.clone(), self.options.clone());
@@ -303,7 +303,7 @@ impl World {
     }
 
     /// Runs the chain until it has dealt with everything and stands still, then stops it.
-    pub(super) async fn settle(&self, fold: CountingFold) -> RunnerStats {
+    pub(super) async fn settle(&self, fold: impl ChainFold) -> RunnerStats {
         self.settle_runner(self.open(fold).await).await.unwrap()
     }
 
@@ -345,7 +345,7 @@ impl World {
     }
 
     /// What an uninterrupted run makes of the log as it is.
-    pub(super) async fn expected(&self, mut fold: CountingFold) -> Vec<Event> {
+    pub(super) async fn expected(&self, mut fold: impl ChainFold) -> Vec<Event> {
         let filter = subjects::site_filter(Stream::Observations, SITE);
         let mut reader = self
             .log
@@ -356,7 +356,7 @@ impl World {
     }
 
     /// No event lost, none twice, the same order and content.
-    pub(super) async fn check(&self, fold: CountingFold, context: &str) {
+    pub(super) async fn check(&self, fold: impl ChainFold, context: &str) {
         assert_same(&self.published(), &self.expected(fold).await, context);
     }
 }
