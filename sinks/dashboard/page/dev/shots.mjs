@@ -75,6 +75,7 @@ async function take(name, scene, tab, size, theme, act) {
   if (act) await act(page, mock);
   const wide = await page.evaluate(() => document.documentElement.scrollWidth - window.innerWidth);
   if (wide > 0) faults.push(`${name}: ${wide} px wider than its window`);
+  await page.evaluate(() => window.scrollTo(0, 0));
   await page.screenshot({ path: join(directory, `${name}.png`), fullPage: !act || act === cut || act === cutLong || act === week || act === single || act === details });
   console.log(name, "|", await page.title());
   await page.close();

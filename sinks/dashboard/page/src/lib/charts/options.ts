@@ -42,7 +42,7 @@ export function chartOptions(plot: Plot, look: Look, element: HTMLElement): uPlo
   return {
     width: Math.max(120, element.clientWidth),
     height: look.height,
-    padding: [8, 8, 0, 0],
+    padding: [8, 18, 0, 0],
     legend: { show: false },
     tzDate: (seconds) => zoned(seconds, look.zone),
     cursor: {
