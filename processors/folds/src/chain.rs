@@ -418,5 +418,6 @@ fn version_of(versions: &[(String, u32)], name: &str) -> u32 {
 }
 
 fn timer_cause(fold: FoldId, name: &str, key: &str, moment: Moment) -> Cause {
-    Cause::Timer { timer: format!("{}/{name}/{key}", fold.name()), deadline: moment.at }
+    // The steady deadline: by a wall clock that was set back, one timer could be due twice at one time.
+    Cause::Timer { timer: format!("{}/{name}/{key}", fold.name()), deadline: moment.steady }
 }

@@ -142,11 +142,11 @@ pub struct Board {
     pub pcs_total: u32,
 }
 
-/// The topmost ancestor that is down, and when it was last seen well.
+/// The topmost ancestor that is down, and the time after which what broke it happened.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Blame {
     pub root: String,
-    pub last_ok: Time,
+    pub cause_after: Time,
 }
 
 /// The events of one record.

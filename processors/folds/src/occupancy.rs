@@ -251,7 +251,7 @@ impl OccupancyState {
             let (from, to) = match &blame {
                 Some(blame) => {
                     pc.missed = None;
-                    if pc.pending.as_ref().is_some_and(|pending| pending.since.at > blame.last_ok) {
+                    if pc.pending.as_ref().is_some_and(|pending| pending.since.at >= blame.cause_after) {
                         pc.pending = None;
                         ctx.cancel_timer(FoldId::Occupancy, CONFIRM, &key);
                     }

@@ -11,8 +11,7 @@ mod reach;
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
-use watchfold_schemas::SiteConfig;
-use watchfold_schemas::Time;
+use watchfold_schemas::{SiteConfig, Span, Time};
 use watchfold_schemas::config::Target;
 use watchfold_schemas::event::{EventBody, SubjectChanged, SubjectDegraded, SubjectState};
 use watchfold_schemas::observation::{Outcome, PingRowRef};
@@ -172,7 +171,8 @@ impl LivenessState {
             Reach::Unknown => return,
             Reach::Up => {
                 self.answers(target, ctx);
-                self.degraded(target, addresses_down, ctx);
+                let recovered = ctx.emitted().iter().any(|event| event.key == target.name);
+                self.degraded(target, if recovered { Vec::new() } else { addresses_down }, ctx);
             }
             Reach::Failing { since, confirmed } => self.fails(target, since, confirmed, ctx),
         }
@@ -187,6 +187,10 @@ impl LivenessState {
             return;
         }
         let outage = subject.outage.take();
+        if was != SubjectState::Suspect {
+            // Other addresses failed for the same reason; whether they still do, their next results tell.
+            subject.leaves.values_mut().filter(|leaf| leaf.failures > 0).for_each(reach::Leaf::forget);
+        }
         self.change(&target.name, SubjectState::Up, at, None, None, ctx);
         ctx.cancel_timer(FoldId::Liveness, outage::DUE, &target.name);
         // A single lost echo was never an outage.
@@ -208,7 +212,8 @@ impl LivenessState {
         let Some(subject) = self.subjects.get_mut(&target.name) else { return };
         let was = subject.state;
         if subject.outage.is_none() {
-            let mut outage = Outage::new(since, subject.last_ok);
+            let timeout = Span::from_millis(target.timeout_ms as i64);
+            let mut outage = Outage::new(since, subject.last_ok - timeout);
             if let Some(message) = ctx.message() {
                 outage.blame_message(message);
             }
@@ -236,9 +241,9 @@ impl LivenessState {
     fn suppress(&mut self, name: &str, blame: Blame, ctx: &mut Ctx<'_>) {
         let Some(subject) = self.subjects.get_mut(name) else { return };
         if let Some(outage) = &mut subject.outage {
-            // What began after the ancestor was last seen well is the ancestor's doing. An incident that is already
+            // What began since the ancestor was last seen well is the ancestor's doing. An incident that is already
             // open stays open and may resolve.
-            if !outage.confirmed && outage.since.at > blame.last_ok {
+            if !outage.confirmed && outage.since.at >= blame.cause_after {
                 subject.outage = None;
                 ctx.cancel_timer(FoldId::Liveness, outage::DUE, name);
             } else {
@@ -293,7 +298,7 @@ impl LivenessState {
         }
     }
 
-    fn jump(&mut self, span: watchfold_schemas::Span, ctx: &mut Ctx<'_>) {
+    fn jump(&mut self, span: Span, ctx: &mut Ctx<'_>) {
         for name in self.subjects.keys() {
             let Some(subject) = self.subjects.get(&name) else { continue };
             if Some(subject.collector.as_str()) != ctx.collector || subject.outage.is_none() || !span.is_positive() {
@@ -382,7 +387,7 @@ impl LivenessState {
             .iter()
             .find(|name| is_down(name) && !self.graph.ancestors(name).iter().any(is_down))?;
         let outage = self.subjects.get(root)?.outage.as_ref()?;
-        Some(Blame { root: root.clone(), last_ok: outage.last_ok_before })
+        Some(Blame { root: root.clone(), cause_after: outage.cause_after })
     }
 
     fn note_blame(&self, ctx: &mut Ctx<'_>) {

@@ -16,8 +16,9 @@ pub const DUE: &str = "outage_due";
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Outage {
     pub since: Moment,
-    /// When the target was last seen well before it.
-    pub last_ok_before: Time,
+    /// What caused it happened after this: the last answered probe, less one timeout, because the probes of one round
+    /// are in the air together.
+    pub cause_after: Time,
     pub confirmed: bool,
     pub detail: Option<String>,
     pub unmeasured: Span,
@@ -31,10 +32,10 @@ pub struct Outage {
 }
 
 impl Outage {
-    pub fn new(since: Moment, last_ok_before: Time) -> Outage {
+    pub fn new(since: Moment, cause_after: Time) -> Outage {
         Outage {
             since,
-            last_ok_before,
+            cause_after,
             confirmed: false,
             detail: None,
             unmeasured: Span::ZERO,

@@ -1,0 +1,179 @@
+//! What holds for every story, not only for those that somebody thought of.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use proptest::prelude::*;
+use watchfold_folds::SiteChain;
+use watchfold_schemas::event::{Event, EventBody, IncidentClass};
+use watchfold_schemas::{Observation, decode_event, decode_observation, encode_event, encode_observation};
+use watchfold_tests::story::{Story, fold, observations, parse};
+
+/// A site with a cascade and three PCs, and half an hour in which anything may happen.
+const SITE: &str = "target router\ntarget server\ntarget internet 8.8.8.8 1.1.1.1 after router\npcs 3\n\
+     set min_session 20\nset flapping_window 120\nset batch_window 10\nset remind_every 120\nrun 0..600\n";
+
+fn anything() -> impl Strategy<Value = Story> {
+    let subject = prop::sample::select(vec!["router", "server", "internet", "8.8.8.8", "PC-1", "PC-2", "PC-*", "*"]);
+    let span = (0u32..600, prop_oneof![1u32..30, 1u32..300]);
+    let downs = prop::collection::vec((subject.clone(), span.clone()), 0..8);
+    let faults = prop::collection::vec((subject, span.clone()), 0..2);
+    let absent = prop::collection::vec(span.clone(), 0..2);
+    let lost = prop::collection::vec(span, 0..2);
+    let steps = prop::collection::vec((0u32..600, -4_000i32..4_000), 0..2);
+    (downs, faults, absent, lost, steps).prop_map(|(downs, faults, absent, lost, steps)| {
+        let mut text = SITE.to_owned();
+        let line = |word: &str, subject: &str, (from, length): (u32, u32)| {
+            format!("{word} {subject} {from}.3..{}.3\n", from + length)
+        };
+        downs.iter().for_each(|(subject, span)| text += &line("down", subject, *span));
+        faults.iter().for_each(|(subject, span)| text += &line("fault", subject, *span));
+        absent.iter().for_each(|(from, length)| text += &format!("absent {from}.7..{}.7\n", from + length));
+        lost.iter().for_each(|(from, length)| text += &format!("lost {from}.7..{}.7\n", from + length));
+        steps.iter().for_each(|(at, by)| text += &format!("step {at}.1 {by}.0371\n"));
+        parse(&text).unwrap()
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: cases(), failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn the_same_observations_give_the_same_events(story in anything()) {
+        let input = observations(&story);
+        prop_assert_eq!(fold("cafe-1", &input), fold("cafe-1", &input));
+    }
+
+    #[test]
+    fn a_restart_at_any_record_changes_nothing(story in anything(), stops in prop::collection::vec(0.0f64..1.0, 1..4)) {
+        let input = observations(&story);
+        let stops: BTreeSet<usize> = stops.iter().map(|part| (part * input.len() as f64) as usize).collect();
+        prop_assert_eq!(fold_with_restarts(&input, &stops), fold("cafe-1", &input));
+    }
+
+    #[test]
+    fn what_opens_closes_once_and_nothing_is_negative(story in anything()) {
+        let events = fold("cafe-1", &observations(&story));
+        consistent(&events)?;
+    }
+
+    #[test]
+    fn every_event_has_an_identity_of_its_own(story in anything()) {
+        let events = fold("cafe-1", &observations(&story));
+        let ids: BTreeSet<_> = events.iter().map(|event| &event.id).collect();
+        prop_assert_eq!(ids.len(), events.len());
+        for pair in events.windows(2) {
+            prop_assert!(pair[0].place < pair[1].place, "{:?} before {:?}", pair[0].place, pair[1].place);
+        }
+    }
+
+    #[test]
+    fn everything_survives_its_bytes(story in anything()) {
+        for observation in observations(&story) {
+            let bytes = encode_observation(&observation).unwrap();
+            prop_assert_eq!(decode_observation(&bytes).unwrap(), observation);
+        }
+        for event in fold("cafe-1", &observations(&story)) {
+            let bytes = encode_event(&event).unwrap();
+            prop_assert_eq!(decode_event(&bytes).unwrap(), event);
+        }
+    }
+
+    #[test]
+    fn told_late_or_at_once_the_incidents_and_sessions_are_the_same(
+        story in anything(), from in 0u32..500, length in 16u32..300,
+    ) {
+        // Restarts and clock steps end a collector's incarnation, and a spool does not reach over that.
+        let live = Story { absent: vec![], lost: vec![], steps: vec![], ..story };
+        let spooled = Story { spooled: vec![(f64::from(from) + 0.7, f64::from(from + length) + 0.7)], ..live.clone() };
+        let told = |story: &Story| what_happened(&fold("cafe-1", &observations(story)));
+        prop_assert_eq!(told(&spooled), told(&live));
+    }
+}
+
+/// Folds with the chain rebuilt at each stop from what a store would hold: the changes drained so far.
+fn fold_with_restarts(input: &[Observation], stops: &BTreeSet<usize>) -> Vec<Event> {
+    let mut chain = SiteChain::new("cafe-1");
+    let mut store = BTreeMap::new();
+    let mut events = Vec::new();
+    for (index, observation) in input.iter().enumerate() {
+        events.extend(chain.apply(index as u64 + 1, observation));
+        for (key, bytes) in chain.drain_dirty() {
+            match bytes {
+                Some(bytes) => drop(store.insert(key, bytes)),
+                None => drop(store.remove(&key)),
+            }
+        }
+        if stops.contains(&index) {
+            let versions = chain.versions();
+            let mut whole = chain.entries();
+            whole.sort();
+            assert_eq!(whole, store.clone().into_iter().collect::<Vec<_>>(), "the changes do not add up to the state");
+            chain = SiteChain::new("cafe-1");
+            chain.load(&versions, store.clone().into_iter().collect()).unwrap();
+        }
+    }
+    events
+}
+
+fn consistent(events: &[Event]) -> Result<(), TestCaseError> {
+    let mut open = BTreeSet::new();
+    let mut closed = BTreeSet::new();
+    let mut present = BTreeSet::new();
+    for event in events {
+        match &event.body {
+            EventBody::IncidentOpened(incident) => {
+                prop_assert!(!closed.contains(&incident.id), "{} was reopened", incident.id);
+                prop_assert!(open.insert(incident.id.clone()), "{} was opened twice", incident.id);
+            }
+            EventBody::IncidentClosed(incident) => {
+                prop_assert!(open.remove(&incident.id), "{} was not open", incident.id);
+                closed.insert(incident.id.clone());
+                if incident.class == IncidentClass::Outage {
+                    prop_assert!(incident.duration_ms >= Some(10_000), "an incident of {:?}", incident.duration_ms);
+                }
+            }
+            EventBody::JitterRecorded(jitter) => {
+                prop_assert!(jitter.duration_ms < 10_000 + 9_000, "jitter of {} ms", jitter.duration_ms);
+            }
+            EventBody::SessionStarted(session) => {
+                prop_assert!(present.insert(session.pc.clone()), "{} is here twice", session.pc);
+            }
+            EventBody::SessionEnded(session) => {
+                prop_assert!(present.remove(&session.pc), "{} was not here", session.pc);
+            }
+            EventBody::OccupancySnapshot(snapshot) => prop_assert!(snapshot.current <= snapshot.total),
+            EventBody::SubjectChanged(change) => prop_assert_ne!(change.from, change.to),
+            EventBody::SubjectDegraded(_)
+            | EventBody::IncidentEscalated(_)
+            | EventBody::IncidentReminded(_)
+            | EventBody::IncidentAcknowledged(_)
+            | EventBody::TargetRollup(_)
+            | EventBody::NotificationRequested(_)
+            | EventBody::SilenceChanged(_) => {}
+        }
+    }
+    Ok(())
+}
+
+/// Incidents of what is watched and sessions, without how and when people were told.
+fn what_happened(events: &[Event]) -> Vec<String> {
+    let mut out = Vec::new();
+    for event in events {
+        match &event.body {
+            EventBody::IncidentClosed(incident) if incident.class == IncidentClass::Outage => {
+                out.push(format!("{} {} {:?}", incident.subject, incident.started_at, incident.ended_at));
+            }
+            EventBody::SessionEnded(session) => {
+                out.push(format!("{} {} {:?}", session.pc, session.started_at, session.ended_at));
+            }
+            EventBody::JitterRecorded(jitter) => out.push(format!("{} {} {}", jitter.subject, jitter.since, jitter.until)),
+            _ => {}
+        }
+    }
+    out
+}
+
+/// How many stories each property is held against; `make soak` asks for more.
+fn cases() -> u32 {
+    std::env::var("WATCHFOLD_PROPERTY_CASES").ok().and_then(|text| text.parse().ok()).unwrap_or(48)
+}
