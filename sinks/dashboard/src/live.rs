@@ -77,7 +77,7 @@ pub struct State<'a> {
 enum Message<'a> {
     Snapshot {
         position: Position,
-        state: State<'a>,
+        state: Box<State<'a>>,
     },
     Resumed {
         position: Position,
@@ -281,7 +281,7 @@ impl Live {
         if inner.snapshot.is_none() {
             let message = Message::Snapshot {
                 position: inner.told,
-                state: self.state(inner),
+                state: Box::new(self.state(inner)),
             };
             inner.snapshot = self.encode(&message);
         }

@@ -86,7 +86,7 @@ pub async fn acknowledge(
         Some(true) => return Err(ApiError::conflict("incident_closed", "the incident is over")),
         Some(false) => {}
     }
-    publish(&app, operator, Act::Acknowledge { incident: id }, note, None).await
+    publish(&app, operator, |_| Act::Acknowledge { incident: id }, note, None).await
 }
 
 pub async fn mute(
@@ -104,14 +104,23 @@ pub async fn mute(
             &format!("from 1 to {} (90 days)", SILENCE_MAX.as_millis()),
         ));
     };
-    let until = operator.now() + span;
-    publish(&app, operator, Act::Mute { subject: name, until }, note, None).await
+    publish(
+        &app,
+        operator,
+        |now| Act::Mute {
+            subject: name,
+            until: now + span,
+        },
+        note,
+        None,
+    )
+    .await
 }
 
 pub async fn unmute(State(app): State<Arc<App>>, Path(name): Path<String>) -> Answer {
     let operator = operator(&app)?;
     known_target(&app, &name)?;
-    publish(&app, operator, Act::Unmute { subject: name }, None, None).await
+    publish(&app, operator, |_| Act::Unmute { subject: name }, None, None).await
 }
 
 pub async fn plan_maintenance(State(app): State<Arc<App>>, body: Result<Bytes, BytesRejection>) -> Answer {
@@ -141,11 +150,12 @@ pub async fn plan_maintenance(State(app): State<Arc<App>>, body: Result<Bytes, B
         return Err(ApiError::parameter("until", "a time that is still to come"));
     }
     let id = random_id()?;
+    let window = id.clone();
     publish(
         &app,
         operator,
-        Act::Maintenance {
-            id: id.clone(),
+        |_| Act::Maintenance {
+            id: window,
             subjects,
             from,
             until,
@@ -163,13 +173,14 @@ pub async fn cancel_maintenance(State(app): State<Arc<App>>, Path(id): Path<Stri
             "no maintenance window of this id is planned or runs",
         ));
     }
-    publish(&app, operator, Act::CancelMaintenance { id }, None, None).await
+    publish(&app, operator, |_| Act::CancelMaintenance { id }, None, None).await
 }
 
+/// `act` gets the moment of the record that carries it.
 async fn publish(
     app: &App,
     operator: &Publisher,
-    act: Act,
+    act: impl FnOnce(Time) -> Act,
     note: Option<String>,
     id: Option<String>,
 ) -> Answer {
@@ -186,7 +197,7 @@ async fn publish(
         Body::Operator(OperatorAct {
             at: stamp.now(),
             who: WHO.to_owned(),
-            act,
+            act: act(stamp.now()),
             note,
         })
     };

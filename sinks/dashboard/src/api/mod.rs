@@ -83,8 +83,11 @@ pub fn router(app: Arc<App>) -> Router {
         .with_state(app)
 }
 
-/// Path, methods and handler of each route that `openapi.json` has to describe.
-fn routes() -> Vec<(&'static str, &'static [&'static str], MethodRouter<Arc<App>>)> {
+/// Path, methods and handler.
+type Route = (&'static str, &'static [&'static str], MethodRouter<Arc<App>>);
+
+/// What `openapi.json` has to describe.
+fn routes() -> Vec<Route> {
     vec![
         ("/livez", &["get"], get(health::livez)),
         ("/readyz", &["get"], get(health::readyz)),

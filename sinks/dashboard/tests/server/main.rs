@@ -1,0 +1,9 @@
+//! The whole dashboard on a loopback port, asked by real HTTP and WebSocket clients.
+
+mod acts;
+mod auth;
+mod described;
+mod harness;
+mod hostile;
+mod live;
+mod reads;
