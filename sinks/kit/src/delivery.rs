@@ -805,8 +805,8 @@ impl<D: Destination> Courier<D> {
         }
     }
 
-    async fn state(&self) -> StateFile {
-        let log = &self.context.log;
+    async fn state(&mut self) -> StateFile {
+        let log = self.context.log.clone();
         let receipts = match &self.receipts_at {
             Some(at) => named(log.as_ref(), Stream::Observations, at).await,
             None => None,

@@ -21,3 +21,6 @@ pub use reader::{DEDUP_WINDOW, EventBatch, EventReader, ReaderCounts};
 pub use secret::Secret;
 pub use state::STATE_VERSION;
 pub use stats::{Count, SinkStats};
+
+#[cfg(test)]
+mod tests;

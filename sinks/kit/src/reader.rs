@@ -10,7 +10,7 @@ use std::sync::Arc;
 use serde::Deserialize;
 use watchfold_log::{Batch, LogError, LogReader, LostRange, MessageLog, Position, Record, Start};
 use watchfold_schemas::event::Place;
-use watchfold_schemas::{Chain, Event, Stream, decode_event};
+use watchfold_schemas::{Chain, Event, EventId, Stream, decode_event};
 
 /// How many ids are remembered. Publishers keep fewer events than this unacknowledged, so that a repetition is always
 /// closer than the window is long.
@@ -127,7 +127,7 @@ impl EventReader {
 
     /// Like [`EventReader::position`], but at the last record known not to match either, so that a reader of rare events
     /// need not search the log again.
-    pub async fn checkpoint(&self) -> Option<Position> {
+    pub async fn checkpoint(&mut self) -> Option<Position> {
         let at = Position {
             log_id: self.log_id.clone(),
             sequence: self.scanned,
@@ -182,8 +182,7 @@ impl EventReader {
     /// Fills the window with a record from before the start.
     fn remember(&mut self, record: &Record) {
         if let Ok(head) = rmp_serde::from_slice::<Head>(&record.payload) {
-            self.window
-                .insert(&record.id.0, &head.site, head.chain, head.place);
+            self.window.insert(&head.id.0, &head.site, head.chain, head.place);
         }
     }
 
@@ -217,6 +216,7 @@ impl EventReader {
 /// The part of an event that the window needs.
 #[derive(Deserialize)]
 struct Head {
+    id: EventId,
     site: String,
     chain: Chain,
     place: Place,

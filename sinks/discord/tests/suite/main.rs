@@ -1,0 +1,6 @@
+//! Discord from the log to the channel: golden bodies, limits, and every way to fail.
+
+mod delivery;
+mod limits;
+mod messages;
+mod sample;
