@@ -125,6 +125,18 @@ export interface Health {
   site: string;
   started_at: string;
   stages: Stage[];
+  streams: StreamHealth[];
+}
+
+/** What a stream of the log holds. */
+export interface StreamHealth {
+  name: string;
+  first_sequence: number;
+  last_sequence: number;
+  last_stored_at: string | null;
+  bytes: number;
+  /** Records dropped since the log was opened because their checksum did not hold. */
+  damaged: number;
 }
 
 /** One point of a target's history. */
@@ -206,6 +218,21 @@ export interface Page<T> {
   next: string | null;
 }
 
+/** An event as recorded; `event.body` has one key, its kind. */
+export interface RecordedEvent {
+  sequence: number;
+  stored_at: string;
+  kind: string;
+  event: { id: string; site: string; at: string; key: string; body: Record<string, unknown> };
+}
+
+/** The body of every 202 answer: the act is in the log under this message id. */
+export interface Accepted {
+  /** Of a maintenance window. */
+  id?: string;
+  observation: string;
+}
+
 /** The body of every error answer. */
 export interface ApiError {
   error: { code: string; message: string };
@@ -215,16 +242,16 @@ export interface ApiError {
 // GET    /api/v1/health                        Health
 // GET    /api/v1/targets                       Page<Target>
 // GET    /api/v1/targets/{name}/history?resolution=minute|hour|day&from=&to=&limit=&after=   Page<HistoryPoint>
-// POST   /api/v1/targets/{name}/mute           { for_ms: number, note?: string }      202
-// DELETE /api/v1/targets/{name}/mute                                                 202
+// POST   /api/v1/targets/{name}/mute           { for_ms: number, note?: string }      202 Accepted
+// DELETE /api/v1/targets/{name}/mute                                                 202 Accepted
 // GET    /api/v1/incidents?state=open|closed&subject=&limit=&after=                  Page<Incident>
 // GET    /api/v1/incidents.csv
-// POST   /api/v1/incidents/{id}/ack            { note?: string }                     202
-// POST   /api/v1/maintenance                   { subjects: string[], from: string, until: string, note?: string } 202 { id }
-// DELETE /api/v1/maintenance/{id}                                                    202
+// POST   /api/v1/incidents/{id}/ack            { note?: string }                     202 Accepted
+// POST   /api/v1/maintenance                   { subjects: string[], from: string, until: string, note?: string } 202 Accepted
+// DELETE /api/v1/maintenance/{id}                                                    202 Accepted
 // GET    /api/v1/occupancy                     Occupancy
 // GET    /api/v1/sessions?pc=&from=&to=&limit=&after=                                Page<Session>
-// GET    /api/v1/events?after=&limit=&kind=    Page<event as recorded>
+// GET    /api/v1/events?after=&limit=&kind=    Page<RecordedEvent>
 // GET    /api/v1/openapi.json
 // GET    /metrics                              Prometheus text
 // GET    /livez, /readyz                       open; 200 or 503 with one word
