@@ -19,6 +19,8 @@ const SHOTS = {
   "network-wide-dark": ["cascade", "network", WIDE, "dark"],
   "network-phone-light": ["cascade", "network", PHONE, "light"],
   "network-phone-dark": ["cascade", "network", PHONE, "dark"],
+  "network-tablet-light": ["cascade", "network", { width: 820, height: 1180 }, "light"],
+  "occupancy-tablet-dark": ["calm", "occupancy", { width: 820, height: 1180 }, "dark"],
   "calm-wide-light": ["calm", "network", WIDE, "light"],
   "degraded-wide-dark": ["degraded", "network", WIDE, "dark", single],
   "many-wide-light": ["many", "network", WIDE, "light"],

@@ -1,0 +1,45 @@
+import { describe, expect, it } from "vitest";
+import type { Incident, Pc, Signal, Stage, Target } from "../api";
+import type { Board } from "../state/reduce";
+import { summarise } from "./summary";
+import { incidentSentence, pcPhase, targetLook } from "./words";
+
+const board = (changes: Partial<Board>): Board => ({ targets: [{ state: "up", addresses_down: [] } as unknown as Target], incidents: [], stages: [], ...changes }) as unknown as Board;
+const incident = (changes: Partial<Incident>): Incident => ({ class: "outage", subject: "router", severity: "high", ended_at: null, ...changes }) as Incident;
+const target = (state: Target["state"], addresses_down: string[] = []): Target => ({ state, addresses_down }) as unknown as Target;
+
+describe("summary", () => {
+  it("says the gravest thing first", () => {
+    const cases: [Board | null, string, string][] = [
+      [null, "idle", "Waiting for data"],
+      [board({}), "good", "All good"],
+      [board({ targets: [] }), "idle", "Nothing watched yet"],
+      [board({ targets: [target("unknown")] }), "idle", "Measuring"],
+      [board({ targets: [target("up", ["8.8.8.8"])] }), "warn", "Good, with a warning"],
+      [board({ targets: [target("suspect")] }), "warn", "Something may be down"],
+      [board({ stages: [{ ok: false } as Stage] }), "warn", "Watchfold needs a look"],
+      [board({ incidents: [incident({ severity: "low" })] }), "warn", "1 open incident"],
+      [board({ incidents: [incident({}), incident({ severity: "low" }), incident({ ended_at: "2026-11-20T12:00:00Z" })] }), "bad", "2 open incidents"],
+    ];
+    for (const [given, tone, words] of cases) expect(summarise(given)).toMatchObject({ tone, words });
+  });
+});
+
+describe("words", () => {
+  it("tells a degraded target from a good one, by word and by tone", () => {
+    expect(targetLook(target("up"))).toMatchObject({ word: "Up", tone: "good" });
+    expect(targetLook(target("up", ["8.8.8.8"]))).toMatchObject({ word: "Up, degraded", tone: "warn" });
+    expect(targetLook(target("down", ["8.8.8.8"]))).toMatchObject({ word: "Down", tone: "bad" });
+  });
+
+  it("sees a change under way before it is confirmed, but not in a held PC", () => {
+    const phase = (present: boolean, seen_by: Signal[], frozen = false): string => pcPhase({ present, seen_by, frozen } as unknown as Pc);
+    expect([phase(true, ["echo"]), phase(true, []), phase(false, ["neighbour"]), phase(false, [])]).toEqual(["present", "leaving", "arriving", "absent"]);
+    expect([phase(true, [], true), phase(false, [], true)]).toEqual(["present", "absent"]);
+  });
+
+  it("speaks of the past when it is past", () => {
+    expect(incidentSentence(incident({}))).toBe("router is down");
+    expect(incidentSentence(incident({ class: "measurement_fault", ended_at: "2026-11-20T12:00:00Z" }))).toBe("router could not be measured");
+  });
+});
