@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use watchfold_log::Append;
+use watchfold_schemas::{Stream, decode_event};
 
 use super::world::{CountingFold, Rng, World, inputs, seeds};
 use crate::{CrashHook, CrashPoint, RunnerError, SledStore};
@@ -128,7 +129,7 @@ async fn run_to_the_end(
             let done = fed.load(Ordering::Relaxed) == messages.len();
             let seen = stats.snapshot();
             if done
-                && seen.position == world.log.records(watchfold_schemas::Stream::Observations).len() as u64
+                && seen.position == world.log.records(Stream::Observations).len() as u64
                 && seen.outbox == 0
             {
                 tokio::time::sleep(Duration::from_secs(3)).await;
@@ -147,10 +148,10 @@ async fn run_to_the_end(
 #[tokio::test(start_paused = true)]
 async fn a_crash_at_any_step_loses_no_event_and_tells_none_twice() {
     let mut crashes = 0;
-    for seed in seeds(400) {
+    for seed in seeds(250) {
         crashes += crash_in_memory(seed).await;
     }
-    assert!(crashes > seeds(400).end, "the crashes did not happen: {crashes}");
+    assert!(crashes > seeds(250).end, "the crashes did not happen: {crashes}");
 }
 
 /// Every step once, for certain, at its first and at a later time.
@@ -177,6 +178,37 @@ async fn each_step_is_reached_and_survived() {
                 .await;
         }
     }
+}
+
+/// Looks into the store at the moment when the log has acknowledged: what is published is durable in the outbox.
+#[tokio::test(start_paused = true)]
+async fn what_is_published_was_committed_before() {
+    let mut world = World::new();
+    let (log, store) = (world.log.clone(), world.store.clone());
+    let looked = Arc::new(AtomicU64::new(0));
+    let count = looked.clone();
+    world.options.crash = CrashHook::new(move |point| {
+        if point == CrashPoint::AfterPublish {
+            let stored: Vec<Vec<u8>> = store.copy().into_iter().map(|(key, _)| key).collect();
+            let last = log.records(Stream::Events).pop().unwrap();
+            let place = decode_event(&last.payload).unwrap().place;
+            let key = [&b"o"[..], &place.input.to_be_bytes(), &place.index.to_be_bytes()].concat();
+            assert!(
+                stored.contains(&key),
+                "{place:?} was published and is not in the store"
+            );
+            count.fetch_add(1, Ordering::Relaxed);
+        }
+        false
+    });
+    let messages = inputs(300, 8);
+    let fed = AtomicUsize::new(0);
+    let runner = world.open(CountingFold::version(1)).await;
+    let feeding = Mutex::new(Rng::new(8));
+    let feeder = feed_slowly(&world, &messages, &fed, &feeding);
+    let (outcome, ()) = tokio::join!(run_to_the_end(&world, runner, &messages, &fed), feeder);
+    outcome.unwrap();
+    assert!(looked.load(Ordering::Relaxed) > 10);
 }
 
 fn copy_directory(from: &Path, to: &Path) {

@@ -4,7 +4,8 @@ use std::fs;
 use std::path::Path;
 
 use watchfold_log::Append;
-use watchfold_schemas::Stream;
+use watchfold_schemas::observation::Tick;
+use watchfold_schemas::{Body, Span, Stream, Time};
 
 use super::world::{CountingFold, World, assert_same, inputs, message, observation};
 use crate::{ChainRunner, RunnerStats, SledStore};
@@ -185,7 +186,7 @@ async fn a_log_that_lost_its_tail_makes_the_chain_fold_again() {
         world.log.truncate_tail(Stream::Observations, lost);
         // The collectors noticed nothing and go on with other records, some of them in new incarnations.
         let other: Vec<Append> = (1..=180)
-            .map(|number| message(&observation("ping", 2, number, watchfold_schemas::Body::Quiet)))
+            .map(|number| message(&observation("ping", 2, number, Body::Quiet)))
             .collect();
         world.feed(&other).await;
         if !with_store {
@@ -204,6 +205,56 @@ async fn a_log_that_lost_its_tail_makes_the_chain_fold_again() {
             &got[published.len()..],
             &want_new,
             &format!("lost {lost}, store {with_store}"),
+        );
+    }
+}
+
+/// The lost part held nothing but a tick whose events do not name it; another tick gets its sequence.
+#[tokio::test(start_paused = true)]
+async fn events_of_a_lost_tick_do_not_silence_those_of_another() {
+    let hour = Time::from_seconds(1_700_000_000).floor(Span::from_seconds(3_600));
+    let tick = |number: u64, minute: i64| {
+        let now = hour + Span::from_seconds(60 * minute);
+        message(&observation(
+            "clock",
+            1,
+            number,
+            Body::Tick(Tick {
+                now,
+                interval_ms: 60_000,
+            }),
+        ))
+    };
+    for with_store in [true, false] {
+        let world = World::new();
+        world
+            .feed(
+                &(1..=4)
+                    .map(|number| tick(number, number as i64))
+                    .collect::<Vec<_>>(),
+            )
+            .await;
+        let quiet = |number: u64| message(&observation("ping", 1, number, Body::Quiet));
+        world.feed(&(1..=26).map(quiet).collect::<Vec<_>>()).await;
+        world.feed(&[tick(5, 61)]).await;
+        world.settle(CountingFold::version(1)).await;
+        assert_eq!(world.published().len(), 12, "ten by threes and two by the tick");
+        assert_eq!(
+            world.log.records(Stream::Snapshots).len(),
+            2,
+            "taken at the lost tick"
+        );
+        world.log.truncate_tail(Stream::Observations, 1);
+        world.feed(&[tick(6, 62)]).await;
+        if !with_store {
+            world.store.restore(Vec::new());
+        }
+        world.settle(CountingFold::version(1)).await;
+        let want = world.expected(CountingFold::version(1)).await;
+        assert_same(
+            &world.published()[12..],
+            &want[10..],
+            &format!("store {with_store}"),
         );
     }
 }

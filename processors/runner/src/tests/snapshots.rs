@@ -1,15 +1,21 @@
 //! Snapshots: when they are taken, that a rebuild from one equals a full one, and that half a one counts for nothing.
 
+use std::time::Duration;
+
 use bytes::Bytes;
-use watchfold_log::{Append, MessageLog};
+use futures::future::BoxFuture;
+use tokio_util::sync::CancellationToken;
+use watchfold_kit::Progress;
+use watchfold_log::memory::MemoryLog;
+use watchfold_log::{Ack, Append, LogError, LogReader, MessageLog, Position, Record, Start, StreamInfo};
 use watchfold_schemas::codec::{decode_versioned, encode};
 use watchfold_schemas::observation::Tick;
 use watchfold_schemas::snapshot::{SNAPSHOT_VERSION, SnapshotManifest, SnapshotPart, SnapshotRecord};
-use watchfold_schemas::{Body, MessageId, Span, Stream, Time};
+use watchfold_schemas::{Body, Chain, MessageId, Span, Stream, Time};
 
-use super::world::{CountingFold, World, inputs, message, observation};
+use super::world::{CountingFold, SITE, World, inputs, message, observation};
 use crate::snapshot::{Draft, candidates, write};
-use crate::{CrashHook, CrashPoint, RunnerError};
+use crate::{ChainRunner, CrashHook, CrashPoint, RunnerError};
 
 fn snapshot_records(world: &World) -> Vec<SnapshotRecord> {
     let decode = |payload: &Bytes| decode_versioned(payload, "snapshot", SNAPSHOT_VERSION).unwrap();
@@ -107,6 +113,89 @@ async fn a_rebuild_from_a_snapshot_equals_an_uninterrupted_run() {
     }
 }
 
+/// A log that takes everything but events.
+struct EventsRefused(std::sync::Arc<MemoryLog>);
+
+impl MessageLog for EventsRefused {
+    fn append(&self, messages: Vec<Append>) -> BoxFuture<'_, Result<Vec<Ack>, LogError>> {
+        if messages.iter().any(|message| message.stream == Stream::Events) {
+            return Box::pin(async {
+                Err(LogError::Full {
+                    path: "events".into(),
+                })
+            });
+        }
+        self.0.append(messages)
+    }
+
+    fn reader(
+        &self,
+        stream: Stream,
+        filter: &str,
+        start: Start,
+    ) -> BoxFuture<'_, Result<Box<dyn LogReader>, LogError>> {
+        self.0.reader(stream, filter, start)
+    }
+
+    fn info(&self, stream: Stream) -> BoxFuture<'_, Result<StreamInfo, LogError>> {
+        self.0.info(stream)
+    }
+
+    fn get(&self, stream: Stream, sequence: u64) -> BoxFuture<'_, Result<Option<Record>, LogError>> {
+        self.0.get(stream, sequence)
+    }
+
+    fn last(&self, stream: Stream, filter: &str) -> BoxFuture<'_, Result<Option<Record>, LogError>> {
+        self.0.last(stream, filter)
+    }
+
+    fn load_position(&self, name: &str) -> BoxFuture<'_, Result<Option<Position>, LogError>> {
+        self.0.load_position(name)
+    }
+
+    fn save_position(&self, name: &str, position: Position) -> BoxFuture<'_, Result<(), LogError>> {
+        self.0.save_position(name, position)
+    }
+}
+
+/// Nothing is left but the snapshot: the outbox and the collectors' numbers are in it as well.
+#[tokio::test(start_paused = true)]
+async fn a_snapshot_holds_the_outbox_and_the_collectors() {
+    let world = World::new();
+    let messages = inputs(400, 28);
+    world.feed(&messages).await;
+    let want = world.expected(CountingFold::version(1)).await;
+    let runner = ChainRunner::open_in(
+        std::sync::Arc::new(EventsRefused(world.log.clone())),
+        Box::new(world.store.clone()),
+        SITE,
+        Chain::Site,
+        Box::new(CountingFold::version(1)),
+        Progress::new("chain"),
+        world.options.clone(),
+    )
+    .await
+    .unwrap();
+    let cancel = CancellationToken::new();
+    let stop = async {
+        tokio::time::sleep(Duration::from_secs(60)).await;
+        cancel.cancel();
+    };
+    tokio::join!(runner.drive(cancel.clone()), stop).0.unwrap();
+    assert_eq!(world.published(), []);
+    let position = manifests(&world).last().unwrap().position.sequence;
+    world.store.restore(Vec::new());
+    world.log.truncate_front(Stream::Observations, position as usize);
+    let again = Append {
+        id: MessageId("again".into()),
+        ..messages[position as usize - 1].clone()
+    };
+    world.feed(&[again]).await;
+    let stats = world.settle(CountingFold::version(1)).await;
+    assert_eq!(stats.duplicates, 1);
+    super::world::assert_same(&world.published(), &want, "from the snapshot's outbox");
+}
+
 /// State, collectors and outbox; the facts also hold when snapshots were taken.
 fn entries(pairs: &[(Vec<u8>, Vec<u8>)]) -> Vec<&(Vec<u8>, Vec<u8>)> {
     pairs.iter().filter(|(key, _)| key != b"f").collect()
@@ -197,9 +286,7 @@ async fn each_damage_to_a_set_makes_it_not_count() {
     let records = world.log.records(Stream::Snapshots);
     assert_eq!(records.len(), 4, "three chunks and the manifest");
     assert!(records.iter().all(|record| record.payload.len() <= 512 * 1024));
-    let found = candidates(world.log.as_ref(), "cafe", watchfold_schemas::Chain::Site)
-        .await
-        .unwrap();
+    let found = candidates(world.log.as_ref(), "cafe", Chain::Site).await.unwrap();
     assert_eq!(found.len(), 1);
     assert!(found[0].read(world.log.as_ref()).await.unwrap().is_ok());
     for (index, damage) in [
@@ -227,9 +314,7 @@ async fn each_damage_to_a_set_makes_it_not_count() {
             }])
             .await;
         }
-        let found = candidates(copy.log.as_ref(), "cafe", watchfold_schemas::Chain::Site)
-            .await
-            .unwrap();
+        let found = candidates(copy.log.as_ref(), "cafe", Chain::Site).await.unwrap();
         let read = found[0].read(copy.log.as_ref()).await.unwrap();
         assert!(read.is_err(), "{damage} at {index}");
     }
@@ -244,7 +329,7 @@ fn draft(world: &World, bytes: usize) -> Draft {
     };
     let manifest = SnapshotManifest {
         site: "cafe".into(),
-        chain: watchfold_schemas::Chain::Site,
+        chain: Chain::Site,
         position,
         published: None,
         versions: Vec::new(),
