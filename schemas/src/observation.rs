@@ -182,9 +182,11 @@ pub struct PingRound {
     pub addresses: Vec<String>,
     /// [`Signal::code`] of each row.
     #[serde(with = "serde_bytes")]
+    #[cfg_attr(feature = "json-schema", schemars(with = "Vec<u8>"))]
     pub signals: Vec<u8>,
     /// [`Outcome::code`] of each row.
     #[serde(with = "serde_bytes")]
+    #[cfg_attr(feature = "json-schema", schemars(with = "Vec<u8>"))]
     pub outcomes: Vec<u8>,
     /// When each probe was sent, microseconds after `base`.
     pub at_us: Vec<u32>,

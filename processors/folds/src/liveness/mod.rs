@@ -89,7 +89,7 @@ impl Fold for Liveness {
     fn apply(&self, state: &mut LivenessState, step: &Step<'_>, ctx: &mut Ctx<'_>) {
         match step {
             Step::Row(row) => {
-                state.note_fault(&row.subject, row.outcome == Outcome::Fault, row.detail, ctx);
+                state.note_fault(row.subject, row.outcome == Outcome::Fault, row.detail, ctx);
                 if let Some(target) = state.target(ctx.config, row.subject) {
                     state.row(target, row, ctx);
                 }
@@ -168,7 +168,7 @@ impl LivenessState {
         let Some(subject) = self.subjects.get(&target.name) else { return };
         let (reach, addresses_down) = reach(target, &subject.leaves);
         match reach {
-            Reach::Unknown => return,
+            Reach::Unknown => {}
             Reach::Up => {
                 self.answers(target, ctx);
                 let recovered = ctx.emitted().iter().any(|event| event.key == target.name);
