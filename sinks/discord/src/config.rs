@@ -147,9 +147,9 @@ mod tests {
             Err(ConfigError::Placeholder { key: "alerts" }),
         );
         for bad in [
-            "discord.com/api/webhooks/1/t0ken",
-            "ftp://discord.com/api",
-            "https://discord.com",
+            "hook.example/api/webhooks/1/t0ken",
+            "ftp://hook.example/api",
+            "https://hook.example",
             "t0ken",
         ] {
             check(bad, Err(ConfigError::NotAnAddress { key: "alerts" }));

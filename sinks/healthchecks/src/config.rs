@@ -168,7 +168,7 @@ mod tests {
         check("https://hc-ping.com/YOUR_UUID", 60, Err(ConfigError::Placeholder));
         for bad in [
             "hc-ping.com/5bf6",
-            "https://hc-ping.com",
+            "https://hooks.example",
             "https://hc-ping.com/5bf66975",
             "mailto:a@b.example",
         ] {

@@ -79,8 +79,7 @@ fn notice() -> impl Strategy<Value = Notice> {
             incident,
             pcs_present
         }),
-        list.clone()
-            .prop_map(|sessions| Notice::SessionsStarted { sessions }),
+        sessions().prop_map(|sessions| Notice::SessionsStarted { sessions }),
         sessions().prop_map(|sessions| Notice::SessionsEnded { sessions }),
     ]
 }
@@ -95,7 +94,10 @@ proptest! {
             let body = serde_json::to_value(message).unwrap();
             prop_assert_eq!(first_fault(&body), None);
             prop_assert_eq!(&body["allowed_mentions"]["parse"], &serde_json::json!([]));
-            let text = body["embeds"][0].to_string();
+            // A footer shows its text as it is; everywhere else Discord would read markup.
+            let mut embed = body["embeds"][0].clone();
+            embed["footer"] = serde_json::Value::Null;
+            let text = embed.to_string();
             prop_assert!(!text.contains("](https://evil"), "foreign text became a link: {}", text);
         }
     }
