@@ -66,7 +66,9 @@ impl PingPlan {
         plan.left_out += targets.len().saturating_sub(TARGETS_MAX);
         let mut taken = 0;
         for target in targets.iter().take(TARGETS_MAX) {
-            let group = groups.entry((GroupKind::Targets, interval(target.interval_ms))).or_default();
+            let group = groups
+                .entry((GroupKind::Targets, interval(target.interval_ms)))
+                .or_default();
             for probe in &target.probes {
                 for signal in &probe.signals {
                     if taken == ADDRESSES_MAX {
@@ -93,7 +95,11 @@ impl PingPlan {
         });
         groups.insert((GroupKind::Pcs, interval(occupancy.interval_ms)), pcs.collect());
         groups.retain(|_, probes| !probes.is_empty());
-        let group = |((kind, interval), probes)| Group { interval, kind, probes };
+        let group = |((kind, interval), probes)| Group {
+            interval,
+            kind,
+            probes,
+        };
         plan.groups = groups.into_iter().map(group).collect();
         plan
     }
@@ -111,7 +117,10 @@ mod tests {
     use super::*;
 
     fn target(name: &str, interval_ms: u64, addresses: &[&str]) -> Target {
-        let probe = |address: &&str| ProbeSpec { address: (*address).into(), signals: vec![SignalSpec::Echo] };
+        let probe = |address: &&str| ProbeSpec {
+            address: (*address).into(),
+            signals: vec![SignalSpec::Echo],
+        };
         Target {
             name: name.into(),
             probes: addresses.iter().map(probe).collect(),
@@ -123,10 +132,20 @@ mod tests {
     }
 
     fn site(targets: Vec<Target>, pcs: usize) -> SiteConfig {
-        let host = |n: usize| PcHost { address: format!("10.0.{}.{}", n / 256, n % 256), mac: None, name: String::new() };
+        let host = |n: usize| PcHost {
+            address: format!("10.0.{}.{}", n / 256, n % 256),
+            mac: None,
+            name: String::new(),
+        };
         SiteConfig {
-            network: NetworkConfig { targets, ..NetworkConfig::default() },
-            occupancy: OccupancyConfig { hosts: (0..pcs).map(host).collect(), ..OccupancyConfig::default() },
+            network: NetworkConfig {
+                targets,
+                ..NetworkConfig::default()
+            },
+            occupancy: OccupancyConfig {
+                hosts: (0..pcs).map(host).collect(),
+                ..OccupancyConfig::default()
+            },
             ..SiteConfig::default()
         }
     }
@@ -165,7 +184,9 @@ mod tests {
     #[test]
     fn what_is_beyond_the_limits_is_counted() {
         check(&site(vec![], PCS_MAX + 2), &[(GroupKind::Pcs, 2_000, PCS_MAX)], 2);
-        let many = (0..TARGETS_MAX + 1).map(|n| target(&format!("t{n}"), 2_000, &["10.0.0.1"])).collect();
+        let many = (0..TARGETS_MAX + 1)
+            .map(|n| target(&format!("t{n}"), 2_000, &["10.0.0.1"]))
+            .collect();
         check(&site(many, 0), &[(GroupKind::Targets, 2_000, TARGETS_MAX)], 1);
         let wide = vec![target("wide", 2_000, &["10.0.0.1"; ADDRESSES_MAX + 3])];
         check(&site(wide, 0), &[(GroupKind::Targets, 2_000, ADDRESSES_MAX)], 3);
@@ -176,7 +197,11 @@ mod tests {
         let mut config = site(vec![], 2);
         config.occupancy.hosts[1].mac = Some("02:00:00:00:00:01".into());
         let plan = PingPlan::new(&config);
-        let subjects: Vec<_> = plan.groups[0].probes.iter().map(|probe| probe.subject.as_str()).collect();
+        let subjects: Vec<_> = plan.groups[0]
+            .probes
+            .iter()
+            .map(|probe| probe.subject.as_str())
+            .collect();
         assert_eq!(subjects, ["pc:10.0.0.0", "pc:02:00:00:00:00:01"]);
     }
 
@@ -189,7 +214,11 @@ mod tests {
         }
         let File { network, occupancy } = toml::from_str(include_str!("../example.toml")).unwrap();
         check(
-            &SiteConfig { network, occupancy, ..SiteConfig::default() },
+            &SiteConfig {
+                network,
+                occupancy,
+                ..SiteConfig::default()
+            },
             &[(GroupKind::Targets, 2_000, 5), (GroupKind::Pcs, 2_000, 2)],
             0,
         );

@@ -20,29 +20,54 @@ pub(crate) struct FaultBoard {
 
 impl FaultBoard {
     pub(crate) fn new(publisher: Arc<Publisher>) -> FaultBoard {
-        FaultBoard { publisher, open: Mutex::default() }
+        FaultBoard {
+            publisher,
+            open: Mutex::default(),
+        }
     }
 
     /// The subject cannot be measured for this cause, or (`None`) can be again. The subject of the collector itself
     /// is empty.
-    pub(crate) fn set(&self, subject: &str, cause: &'static str, reason: Option<String>) -> Result<(), KitError> {
-        let change = self.open.lock().unwrap_or_else(PoisonError::into_inner).change(subject, cause, reason);
-        let Some((reason, active)) = change else { return Ok(()) };
+    pub(crate) fn set(
+        &self,
+        subject: &str,
+        cause: &'static str,
+        reason: Option<String>,
+    ) -> Result<(), KitError> {
+        let change = self
+            .open
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .change(subject, cause, reason);
+        let Some((reason, active)) = change else {
+            return Ok(());
+        };
         if active {
             tracing::warn!(subject, reason, "cannot be measured");
         } else {
             tracing::info!(subject, "can be measured again");
         }
         let subject = subject.to_owned();
-        self.publisher.submit_with(|stamp| Body::Fault(Fault { subject, at: stamp.now(), reason, active }))
+        self.publisher.submit_with(|stamp| {
+            Body::Fault(Fault {
+                subject,
+                at: stamp.now(),
+                reason,
+                active,
+            })
+        })
     }
 
     /// Ends the faults of subjects that are no longer probed.
     pub(crate) fn keep_only(&self, is_probed: impl Fn(&str) -> bool) -> Result<(), KitError> {
         let gone: Vec<(String, Vec<&'static str>)> = {
             let open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-            let gone = open.0.iter().filter(|(subject, _)| !subject.is_empty() && !is_probed(subject));
-            gone.map(|(subject, causes)| (subject.clone(), causes.keys().copied().collect())).collect()
+            let gone = open
+                .0
+                .iter()
+                .filter(|(subject, _)| !subject.is_empty() && !is_probed(subject));
+            gone.map(|(subject, causes)| (subject.clone(), causes.keys().copied().collect()))
+                .collect()
         };
         for (subject, causes) in gone {
             for cause in causes {
@@ -55,7 +80,12 @@ impl FaultBoard {
 
 impl Open {
     /// What to tell: the reason, and whether the subject is in fault now.
-    fn change(&mut self, subject: &str, cause: &'static str, reason: Option<String>) -> Option<(String, bool)> {
+    fn change(
+        &mut self,
+        subject: &str,
+        cause: &'static str,
+        reason: Option<String>,
+    ) -> Option<(String, bool)> {
         match reason {
             Some(reason) => {
                 let causes = self.0.entry(subject.to_owned()).or_default();
@@ -87,7 +117,11 @@ mod tests {
         let mut open = Open::default();
         let mut check = |subject: &str, cause, reason: Option<&str>, want: Option<(&str, bool)>| {
             let got = open.change(subject, cause, reason.map(str::to_owned));
-            assert_eq!(got, want.map(|(reason, active)| (reason.to_owned(), active)), "{subject} {cause}");
+            assert_eq!(
+                got,
+                want.map(|(reason, active)| (reason.to_owned(), active)),
+                "{subject} {cause}"
+            );
         };
         check("", "echo", None, None);
         check("", "echo", Some("denied"), Some(("denied", true)));

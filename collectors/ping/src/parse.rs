@@ -31,17 +31,29 @@ pub(crate) struct Measured {
 impl Measured {
     pub(crate) fn ok(round_trip: Duration) -> Measured {
         let rtt_us = u32::try_from(round_trip.as_micros()).unwrap_or(u32::MAX);
-        Measured { outcome: Outcome::Ok, rtt_us: Some(rtt_us), detail: None }
+        Measured {
+            outcome: Outcome::Ok,
+            rtt_us: Some(rtt_us),
+            detail: None,
+        }
     }
 
     pub(crate) fn timed_out() -> Measured {
-        Measured { outcome: Outcome::TimedOut, rtt_us: None, detail: None }
+        Measured {
+            outcome: Outcome::TimedOut,
+            rtt_us: None,
+            detail: None,
+        }
     }
 
     pub(crate) fn with(outcome: Outcome, detail: impl Into<String>) -> Measured {
         let detail: String = detail.into();
         let detail = detail.chars().take(DETAIL_CHARS_MAX).collect();
-        Measured { outcome, rtt_us: None, detail: Some(detail) }
+        Measured {
+            outcome,
+            rtt_us: None,
+            detail: Some(detail),
+        }
     }
 
     /// A failure that says something about the other end, so worth asking again.
@@ -54,7 +66,9 @@ impl Measured {
 /// not send is a fault.
 pub(crate) fn from_error(error: &io::Error) -> Measured {
     let outcome = match error.kind() {
-        ErrorKind::ConnectionRefused | ErrorKind::ConnectionReset | ErrorKind::ConnectionAborted => Outcome::Refused,
+        ErrorKind::ConnectionRefused | ErrorKind::ConnectionReset | ErrorKind::ConnectionAborted => {
+            Outcome::Refused
+        }
         ErrorKind::HostUnreachable => Outcome::Unreachable,
         ErrorKind::TimedOut => Outcome::TimedOut,
         // No route, interface down, no permission, no buffers, no descriptors: all ours.
@@ -90,9 +104,16 @@ pub(crate) fn from_echo(answer: EchoAnswer) -> Measured {
 /// A DNS answer to `asked`. Any record counts; an answer cut short by its size had records.
 pub(crate) fn from_dns(asked: u16, query: &Query, bytes: &[u8], round_trip: Duration) -> Option<Measured> {
     let unexpected = |why: String| Some(Measured::with(Outcome::Unexpected, why));
-    let Ok(answer) = Message::from_vec(bytes) else { return unexpected("not a DNS message".into()) };
+    let Ok(answer) = Message::from_vec(bytes) else {
+        return unexpected("not a DNS message".into());
+    };
     let ours = answer.metadata.id == asked && answer.metadata.message_type == MessageType::Response;
-    if !ours || answer.queries.first().is_some_and(|asked| asked.name() != query.name()) {
+    if !ours
+        || answer
+            .queries
+            .first()
+            .is_some_and(|asked| asked.name() != query.name())
+    {
         // An answer to something else: late, or forged. Ours may still come.
         return None;
     }
@@ -115,8 +136,13 @@ pub(crate) fn from_http(
     let (want_status, want_text) = want;
     let (status, body) = got;
     if status != want_status {
-        let to = redirected_to.map(|host| format!(" to {host}")).unwrap_or_default();
-        return Measured::with(Outcome::Unexpected, format!("status {status}{to} instead of {want_status}"));
+        let to = redirected_to
+            .map(|host| format!(" to {host}"))
+            .unwrap_or_default();
+        return Measured::with(
+            Outcome::Unexpected,
+            format!("status {status}{to} instead of {want_status}"),
+        );
     }
     match want_text {
         Some(text) if !contains(body, text.as_bytes()) => {
@@ -152,20 +178,27 @@ impl Freshness {
 /// Whether an address that did not answer echo is there all the same.
 pub(crate) fn from_neighbour(entry: Option<&Neighbour>, age_max: Duration) -> Measured {
     let absent = |why: &str| Measured::with(Outcome::TimedOut, why);
-    let Some(entry) = entry else { return absent("no neighbour entry") };
+    let Some(entry) = entry else {
+        return absent("no neighbour entry");
+    };
     match (entry.state, entry.confirmed_age) {
         (NeighbourState::Incomplete | NeighbourState::Failed, _) => absent("no neighbour answer"),
         (NeighbourState::Fixed, _) => absent("a fixed neighbour entry"),
-        (NeighbourState::Reachable | NeighbourState::Unconfirmed, Some(age)) if age <= age_max => {
-            Measured { outcome: Outcome::Ok, rtt_us: None, detail: None }
-        }
+        (NeighbourState::Reachable | NeighbourState::Unconfirmed, Some(age)) if age <= age_max => Measured {
+            outcome: Outcome::Ok,
+            rtt_us: None,
+            detail: None,
+        },
         (NeighbourState::Reachable | NeighbourState::Unconfirmed, _) => absent("an old neighbour entry"),
     }
 }
 
 /// Whether asking the neighbour now would tell more: it was there, and has not proved it for an interval.
 pub(crate) fn wants_validation(entry: &Neighbour, interval: Duration) -> bool {
-    let known = matches!(entry.state, NeighbourState::Reachable | NeighbourState::Unconfirmed);
+    let known = matches!(
+        entry.state,
+        NeighbourState::Reachable | NeighbourState::Unconfirmed
+    );
     known && entry.mac.is_some() && entry.confirmed_age.is_none_or(|age| age > interval)
 }
 
@@ -193,7 +226,10 @@ mod tests {
         }
         let unreachable = io::Error::from(ErrorKind::NetworkUnreachable);
         assert_eq!(from_remote_error(&unreachable).outcome, Outcome::Unreachable);
-        assert_eq!(from_remote_error(&ErrorKind::NetworkDown.into()).outcome, Outcome::Fault);
+        assert_eq!(
+            from_remote_error(&ErrorKind::NetworkDown.into()).outcome,
+            Outcome::Fault
+        );
     }
 
     #[test]
@@ -235,8 +271,14 @@ mod tests {
             }),
             Some(Outcome::Ok)
         );
-        assert_eq!(dns(|m| m.metadata.response_code = ResponseCode::ServFail), Some(Outcome::Unexpected));
-        assert_eq!(dns(|m| m.metadata.response_code = ResponseCode::NXDomain), Some(Outcome::Unexpected));
+        assert_eq!(
+            dns(|m| m.metadata.response_code = ResponseCode::ServFail),
+            Some(Outcome::Unexpected)
+        );
+        assert_eq!(
+            dns(|m| m.metadata.response_code = ResponseCode::NXDomain),
+            Some(Outcome::Unexpected)
+        );
         assert_eq!(dns(|m| m.metadata.id = 8), None);
         assert_eq!(dns(|m| m.metadata.message_type = MessageType::Query), None);
         let query = Query::query(Name::from_ascii("example.com.").unwrap(), RecordType::A);
@@ -249,15 +291,27 @@ mod tests {
     #[test]
     fn http_answers() {
         let check = |want: (u16, Option<&str>), got: (u16, &[u8]), outcome| {
-            assert_eq!(from_http(want, got, None, Duration::ZERO).outcome, outcome, "{want:?} {got:?}");
+            assert_eq!(
+                from_http(want, got, None, Duration::ZERO).outcome,
+                outcome,
+                "{want:?} {got:?}"
+            );
         };
         check((200, None), (200, b""), Outcome::Ok);
         check((204, None), (200, b"<html>log in"), Outcome::Unexpected);
         check((200, Some("hello")), (200, b"say hello!"), Outcome::Ok);
         check((200, Some("hello")), (200, b"say hell"), Outcome::Unexpected);
         check((200, Some("")), (200, b""), Outcome::Ok);
-        let portal = from_http((200, None), (302, b""), Some("login.hotel.example"), Duration::ZERO);
-        assert_eq!(portal.detail.unwrap(), "status 302 to login.hotel.example instead of 200");
+        let portal = from_http(
+            (200, None),
+            (302, b""),
+            Some("login.hotel.example"),
+            Duration::ZERO,
+        );
+        assert_eq!(
+            portal.detail.unwrap(),
+            "status 302 to login.hotel.example instead of 200"
+        );
     }
 
     #[test]

@@ -32,13 +32,16 @@ pub(crate) const NEIGHBOUR_ADVICE: &str = "with `sudo setcap cap_net_raw,cap_net
 /// What one echo request came to.
 #[derive(Debug)]
 pub(crate) enum EchoAnswer {
-    Reply { round_trip: Duration },
+    Reply {
+        round_trip: Duration,
+    },
     Silence,
     /// The network said no; the text says how.
     Unreachable(&'static str),
     /// The request could not be sent.
     Failed(std::io::Error),
     /// No socket is allowed.
+    #[cfg_attr(windows, expect(dead_code, reason = "the echo service of Windows is open to everybody"))]
     Denied,
 }
 
@@ -164,7 +167,13 @@ fn mac_text(bytes: &[u8]) -> Option<String> {
     if bytes.len() != 6 || bytes.iter().all(|byte| *byte == 0) {
         return None;
     }
-    Some(bytes.iter().map(|byte| format!("{byte:02x}")).collect::<Vec<_>>().join(":"))
+    Some(
+        bytes
+            .iter()
+            .map(|byte| format!("{byte:02x}"))
+            .collect::<Vec<_>>()
+            .join(":"),
+    )
 }
 
 #[cfg(test)]
@@ -184,14 +193,25 @@ mod tests {
             ("fd00::1", 64, "fd01::1", false),
             ("10.0.0.1", 8, "fd01::1", false),
         ] {
-            let subnet = Subnet { address: own.parse().unwrap(), prefix_length, interface: "eth0".into() };
-            assert_eq!(subnet.contains(other.parse().unwrap()), want, "{own}/{prefix_length} {other}");
+            let subnet = Subnet {
+                address: own.parse().unwrap(),
+                prefix_length,
+                interface: "eth0".into(),
+            };
+            assert_eq!(
+                subnet.contains(other.parse().unwrap()),
+                want,
+                "{own}/{prefix_length} {other}"
+            );
         }
     }
 
     #[test]
     fn hardware_addresses_are_lower_case_with_colons() {
-        assert_eq!(mac_text(&[2, 0, 0, 0, 0, 0xAB]).as_deref(), Some("02:00:00:00:00:ab"));
+        assert_eq!(
+            mac_text(&[2, 0, 0, 0, 0, 0xAB]).as_deref(),
+            Some("02:00:00:00:00:ab")
+        );
         assert_eq!(mac_text(&[0; 6]), None);
         assert_eq!(mac_text(&[1; 20]), None);
     }

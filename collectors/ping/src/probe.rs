@@ -65,7 +65,11 @@ impl Prober {
             Ok(to) => to,
             Err(reason) => {
                 let measured = Measured::with(Outcome::Fault, reason);
-                return Sent { moment: self.publisher.moment(), to: None, measured };
+                return Sent {
+                    moment: self.publisher.moment(),
+                    to: None,
+                    measured,
+                };
             }
         };
         let moment = self.publisher.moment();
@@ -74,11 +78,21 @@ impl Prober {
             SignalSpec::Echo => parse::from_echo(self.echo.ask(to, timeout).await),
             SignalSpec::Dns { query, port } => dns::ask(with_port(to, *port), query, timeout).await,
             SignalSpec::Tcp { port } => tcp::connect(with_port(to, *port), timeout).await,
-            SignalSpec::Https { url, status, contains } => {
-                self.https.get(to, url, (*status, contains.as_deref()), timeout).await
+            SignalSpec::Https {
+                url,
+                status,
+                contains,
+            } => {
+                self.https
+                    .get(to, url, (*status, contains.as_deref()), timeout)
+                    .await
             }
         };
-        Sent { moment, to: Some(to), measured }
+        Sent {
+            moment,
+            to: Some(to),
+            measured,
+        }
     }
 
     /// Makes the system look for a neighbour that cannot be asked by echo.
@@ -91,13 +105,20 @@ impl Prober {
 
     /// How fresh the neighbour table can be kept, as far as known by now.
     pub(crate) fn freshness(&self) -> Freshness {
-        if self.system_paced.load(Ordering::Relaxed) { Freshness::SystemPaced } else { Freshness::Provoked }
+        if self.system_paced.load(Ordering::Relaxed) {
+            Freshness::SystemPaced
+        } else {
+            Freshness::Provoked
+        }
     }
 
     /// The system does not let us validate its entries.
     pub(crate) fn leave_pace_to_system(&self) {
         if !self.system_paced.swap(true, Ordering::Relaxed) {
-            tracing::info!("neighbours are validated when the system does; {}", platform::NEIGHBOUR_ADVICE);
+            tracing::info!(
+                "neighbours are validated when the system does; {}",
+                platform::NEIGHBOUR_ADVICE
+            );
         }
     }
 

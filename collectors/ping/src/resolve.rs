@@ -46,8 +46,14 @@ impl Names {
         let now = Instant::now();
         let entry = self.entries().get(text).cloned().unwrap_or_default();
         let wait_over = |wait: Duration| entry.asked_at.is_none_or(|at| now.duration_since(at) >= wait);
-        let kept = entry.good.filter(|(_, since)| now.duration_since(*since) < KEPT_FOR);
-        let due = if entry.failure.is_some() { wait_over(RETRY_AFTER) } else { wait_over(REFRESH_AFTER) };
+        let kept = entry
+            .good
+            .filter(|(_, since)| now.duration_since(*since) < KEPT_FOR);
+        let due = if entry.failure.is_some() {
+            wait_over(RETRY_AFTER)
+        } else {
+            wait_over(REFRESH_AFTER)
+        };
         match kept {
             Some((address, _)) => {
                 if due {
@@ -64,12 +70,16 @@ impl Names {
                     Ok(Err(_)) | Err(_) => Err(self.fail(text, "the resolver does not answer")),
                 }
             }
-            None => Err(entry.failure.unwrap_or_else(|| format!("{text} is still being resolved"))),
+            None => Err(entry
+                .failure
+                .unwrap_or_else(|| format!("{text} is still being resolved"))),
         }
     }
 
     async fn look_up(self: Arc<Names>, text: String) -> Result<SocketAddr, String> {
-        let found = tokio::net::lookup_host((text.as_str(), 0)).await.map(|mut found| found.next());
+        let found = tokio::net::lookup_host((text.as_str(), 0))
+            .await
+            .map(|mut found| found.next());
         match found {
             Ok(Some(address)) => {
                 let mut entries = self.entries();
@@ -113,8 +123,14 @@ mod tests {
     #[tokio::test]
     async fn addresses_need_no_resolver_and_names_do() {
         let names = Arc::new(Names::default());
-        assert_eq!(names.address("192.0.2.1").await, Ok("192.0.2.1:0".parse().unwrap()));
-        assert_eq!(names.address("2001:db8::1").await, Ok("[2001:db8::1]:0".parse().unwrap()));
+        assert_eq!(
+            names.address("192.0.2.1").await,
+            Ok("192.0.2.1:0".parse().unwrap())
+        );
+        assert_eq!(
+            names.address("2001:db8::1").await,
+            Ok("[2001:db8::1]:0".parse().unwrap())
+        );
         assert!(names.address("localhost").await.unwrap().ip().is_loopback());
     }
 
@@ -126,7 +142,11 @@ mod tests {
         assert!(first.starts_with("nobody\0 cannot be resolved"), "{first}");
         let asked = names.entries()["nobody\0"].asked_at;
         assert_eq!(names.address("nobody\0").await.unwrap_err(), first);
-        assert_eq!(names.entries()["nobody\0"].asked_at, asked, "the resolver is left alone");
+        assert_eq!(
+            names.entries()["nobody\0"].asked_at,
+            asked,
+            "the resolver is left alone"
+        );
     }
 
     #[tokio::test]
@@ -136,7 +156,11 @@ mod tests {
         let now = Instant::now();
         names.entries().insert(
             "router.invalid".into(),
-            Entry { good: Some((address, now)), asked_at: Some(now), failure: Some("down".into()) },
+            Entry {
+                good: Some((address, now)),
+                asked_at: Some(now),
+                failure: Some("down".into()),
+            },
         );
         assert_eq!(names.address("router.invalid").await, Ok(address));
     }

@@ -60,7 +60,14 @@ impl Rounds {
         group: Group,
         retry_delay: Duration,
     ) -> Rounds {
-        Rounds { publisher, prober, faults, group, retry_delay, present: Mutex::default() }
+        Rounds {
+            publisher,
+            prober,
+            faults,
+            group,
+            retry_delay,
+            present: Mutex::default(),
+        }
     }
 
     pub(crate) async fn run(&self, round: u64) -> Result<(), KitError> {
@@ -131,21 +138,35 @@ impl Rounds {
         }
         let probe = &self.group.probes[index];
         let Sent { moment, to, measured } = self.prober.probe(probe).await;
-        Row { index, signal: probe.signal.signal(), moment, to, measured, mac: None }
+        Row {
+            index,
+            signal: probe.signal.signal(),
+            moment,
+            to,
+            measured,
+            mac: None,
+        }
     }
 
     async fn probe_again(&self, index: usize, begun: &Mutex<Option<InFlight>>) -> Row {
         tokio::time::sleep(self.retry_delay).await;
-        begun.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert_with(|| self.publisher.start());
+        begun
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get_or_insert_with(|| self.publisher.start());
         self.probe(index, Duration::ZERO).await
     }
 
     /// Asks these PCs, spread over part of the interval, and adds a neighbour row for each that did not answer echo.
     async fn sweep(&self, indices: Vec<usize>) -> Vec<Row> {
-        let pace = sweep_pace(self.group.interval, self.timeout()) / u32::try_from(indices.len().max(1)).unwrap_or(u32::MAX);
+        let pace = sweep_pace(self.group.interval, self.timeout())
+            / u32::try_from(indices.len().max(1)).unwrap_or(u32::MAX);
         let mut probes = FuturesUnordered::new();
         for (place, index) in indices.into_iter().enumerate() {
-            probes.push(self.probe(index, pace.saturating_mul(u32::try_from(place).unwrap_or(u32::MAX))));
+            probes.push(self.probe(
+                index,
+                pace.saturating_mul(u32::try_from(place).unwrap_or(u32::MAX)),
+            ));
         }
         let mut rows = Vec::new();
         while let Some(row) = probes.next().await {
@@ -163,8 +184,15 @@ impl Rounds {
         let neighbour = |row: &Row| {
             let entry = table.entry(row.to);
             let measured = parse::from_neighbour(entry, age_max);
-            let mac = entry.filter(|_| measured.outcome == Outcome::Ok).and_then(|entry| entry.mac.clone());
-            Row { signal: Signal::Neighbour, measured, mac, ..*row }
+            let mac = entry
+                .filter(|_| measured.outcome == Outcome::Ok)
+                .and_then(|entry| entry.mac.clone());
+            Row {
+                signal: Signal::Neighbour,
+                measured,
+                mac,
+                ..*row
+            }
         };
         let neighbours: Vec<Row> = rows.iter().filter(silent).map(neighbour).collect();
         rows.extend(neighbours);
@@ -176,16 +204,24 @@ impl Rounds {
     /// The neighbour table, after those who are silent had a chance to prove that they are there.
     async fn validated_table(&self, rows: &[Row]) -> Table {
         let table = Table::read().await;
-        let silent = rows.iter().filter(|row| row.measured.outcome != Outcome::Ok && table.on_link(row.to));
+        let silent = rows
+            .iter()
+            .filter(|row| row.measured.outcome != Outcome::Ok && table.on_link(row.to));
         let mut unasked = Vec::new();
         let mut provoked = false;
         for row in silent {
             provoked |= row.measured.outcome == Outcome::Fault;
             let entry = table.entry(row.to);
-            unasked.extend(entry.filter(|entry| parse::wants_validation(entry, self.group.interval)).cloned());
+            unasked.extend(
+                entry
+                    .filter(|entry| parse::wants_validation(entry, self.group.interval))
+                    .cloned(),
+            );
         }
         if !unasked.is_empty() && self.prober.freshness() == Freshness::Provoked {
-            let asked = tokio::task::spawn_blocking(move || platform::revalidate(&unasked.iter().collect::<Vec<_>>()));
+            let asked = tokio::task::spawn_blocking(move || {
+                platform::revalidate(&unasked.iter().collect::<Vec<_>>())
+            });
             match asked.await {
                 Ok(Ok(())) => provoked = true,
                 Ok(Err(_)) | Err(_) => self.prober.leave_pace_to_system(),
@@ -244,35 +280,63 @@ impl Rounds {
                 *known = None;
             }
         }
-        reasons.into_iter().try_for_each(|(subject, reason)| self.faults.set(subject, "probe", reason))
+        reasons
+            .into_iter()
+            .try_for_each(|(subject, reason)| self.faults.set(subject, "probe", reason))
     }
 
     /// PCs in fault are told as one: a fault of a whole sweep is the machine's own.
     fn tell_pc_faults(&self, rows: &[Row]) -> Result<(), KitError> {
         let asked: HashSet<usize> = rows.iter().map(|row| row.index).collect();
-        let measured: HashSet<usize> =
-            rows.iter().filter(|row| row.measured.outcome != Outcome::Fault).map(|row| row.index).collect();
-        let reason = rows.iter().find(|row| !measured.contains(&row.index)).and_then(fault_reason).map(|reason| {
-            format!("{} of {} PCs cannot be probed: {reason}", asked.len() - measured.len(), asked.len())
-        });
+        let measured: HashSet<usize> = rows
+            .iter()
+            .filter(|row| row.measured.outcome != Outcome::Fault)
+            .map(|row| row.index)
+            .collect();
+        let reason = rows
+            .iter()
+            .find(|row| !measured.contains(&row.index))
+            .and_then(fault_reason)
+            .map(|reason| {
+                format!(
+                    "{} of {} PCs cannot be probed: {reason}",
+                    asked.len() - measured.len(),
+                    asked.len()
+                )
+            });
         self.faults.set("", "pcs", reason)
     }
 
     /// Updates who is present and gives those who were and are not.
     fn who_left(&self, rows: &[Row]) -> Vec<usize> {
-        let seen: HashSet<usize> =
-            rows.iter().filter(|row| row.measured.outcome == Outcome::Ok).map(|row| row.index).collect();
-        let failed: HashSet<usize> = rows.iter().filter(|row| row.measured.failed()).map(|row| row.index).collect();
+        let seen: HashSet<usize> = rows
+            .iter()
+            .filter(|row| row.measured.outcome == Outcome::Ok)
+            .map(|row| row.index)
+            .collect();
+        let failed: HashSet<usize> = rows
+            .iter()
+            .filter(|row| row.measured.failed())
+            .map(|row| row.index)
+            .collect();
         let mut present = self.present.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut left: Vec<usize> =
-            failed.difference(&seen).copied().filter(|index| present.remove(index)).collect();
+        let mut left: Vec<usize> = failed
+            .difference(&seen)
+            .copied()
+            .filter(|index| present.remove(index))
+            .collect();
         present.extend(seen);
         left.sort_unstable();
         left
     }
 
     fn timeout(&self) -> Duration {
-        self.group.probes.iter().map(|probe| probe.timeout).max().unwrap_or_default()
+        self.group
+            .probes
+            .iter()
+            .map(|probe| probe.timeout)
+            .max()
+            .unwrap_or_default()
     }
 }
 
@@ -308,7 +372,10 @@ impl Table {
                     }
                 }
             }
-            Ok(Table { entries, subnets: platform::local_subnets()? })
+            Ok(Table {
+                entries,
+                subnets: platform::local_subnets()?,
+            })
         };
         match tokio::task::spawn_blocking(read).await {
             Ok(Ok(table)) => table,
@@ -354,7 +421,9 @@ fn annotate(rows: &mut [Row], table: &Table, carriers_lost: &HashMap<IpAddr, Str
             row.measured = Measured::with(Outcome::Fault, format!("no carrier on {interface}"));
             continue;
         }
-        let Some(entry) = table.entry(row.to) else { continue };
+        let Some(entry) = table.entry(row.to) else {
+            continue;
+        };
         let answered = !matches!(entry.state, NeighbourState::Failed | NeighbourState::Incomplete);
         if row.mac.is_none() && answered && row.signal != Signal::Neighbour {
             row.mac.clone_from(&entry.mac);
@@ -372,10 +441,16 @@ mod tests {
 
     #[test]
     fn a_sweep_is_spread_and_over_in_time() {
-        for (interval_ms, timeout_ms, want_ms) in
-            [(2_000, 1_000, 500), (10_000, 1_000, 5_000), (2_000, 5_000, 250), (2_000, 600, 900)]
-        {
-            let got = sweep_pace(Duration::from_millis(interval_ms), Duration::from_millis(timeout_ms));
+        for (interval_ms, timeout_ms, want_ms) in [
+            (2_000, 1_000, 500),
+            (10_000, 1_000, 5_000),
+            (2_000, 5_000, 250),
+            (2_000, 600, 900),
+        ] {
+            let got = sweep_pace(
+                Duration::from_millis(interval_ms),
+                Duration::from_millis(timeout_ms),
+            );
             assert_eq!(got.as_millis(), want_ms, "{interval_ms} {timeout_ms}");
         }
     }

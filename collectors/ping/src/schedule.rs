@@ -71,7 +71,11 @@ pub async fn run(
                 plan_ends = stopping.child_token();
                 shared.begin_plan(&next)?;
                 for group in &next.groups {
-                    groups.spawn(Arc::clone(&shared).group(group.clone(), next.retry_delay, plan_ends.clone()));
+                    groups.spawn(Arc::clone(&shared).group(
+                        group.clone(),
+                        next.retry_delay,
+                        plan_ends.clone(),
+                    ));
                 }
                 plan = next;
             }
@@ -113,7 +117,10 @@ impl Shared {
         let subjects: HashSet<&str> = probes.map(|probe| probe.subject.as_str()).collect();
         self.faults.keep_only(|subject| subjects.contains(subject))?;
         let beyond = (plan.left_out > 0).then(|| {
-            format!("{} targets, addresses or PCs are beyond what one site may have: make it several", plan.left_out)
+            format!(
+                "{} targets, addresses or PCs are beyond what one site may have: make it several",
+                plan.left_out
+            )
         });
         self.faults.set("", "limits", beyond)?;
         tracing::info!(groups = plan.groups.len(), subjects = subjects.len(), "probing");
@@ -121,12 +128,18 @@ impl Shared {
     }
 
     fn open_echo(&self) -> Result<(), KitError> {
-        let reason = (!self.prober.echo.open()).then(|| format!("echo is not allowed: {}", platform::ECHO_ADVICE));
+        let reason =
+            (!self.prober.echo.open()).then(|| format!("echo is not allowed: {}", platform::ECHO_ADVICE));
         self.faults.set("", "echo", reason)
     }
 
     /// Begins rounds on the grid until `ends`, and then waits for those under way.
-    async fn group(self: Arc<Shared>, group: Group, retry_delay: Duration, ends: CancellationToken) -> Result<(), KitError> {
+    async fn group(
+        self: Arc<Shared>,
+        group: Group,
+        retry_delay: Duration,
+        ends: CancellationToken,
+    ) -> Result<(), KitError> {
         let interval = group.interval;
         let rounds = Arc::new(Rounds::new(
             Arc::clone(&self.publisher),
@@ -180,7 +193,8 @@ impl Shared {
             self.progress.ok();
         }
         let published = self.published.fetch_add(1, Ordering::Relaxed) + 1;
-        self.progress.advance(published, self.begun.load(Ordering::Relaxed));
+        self.progress
+            .advance(published, self.begun.load(Ordering::Relaxed));
         Ok(())
     }
 }
@@ -208,11 +222,20 @@ impl Overruns {
         }
         let total = shared.overruns.fetch_add(new, Ordering::Relaxed) + new;
         self.failing = true;
-        shared.progress.fail(format!("{total} rounds took longer than their interval since the start"));
-        let due = self.warned_at.is_none_or(|at| at.elapsed() >= OVERRUN_WARNING_EVERY);
+        shared.progress.fail(format!(
+            "{total} rounds took longer than their interval since the start"
+        ));
+        let due = self
+            .warned_at
+            .is_none_or(|at| at.elapsed() >= OVERRUN_WARNING_EVERY);
         if due {
             self.warned_at = Some(Instant::now());
-            tracing::warn!(total, crowded, ?interval, "rounds take longer than their interval");
+            tracing::warn!(
+                total,
+                crowded,
+                ?interval,
+                "rounds take longer than their interval"
+            );
         }
     }
 }

@@ -391,7 +391,7 @@ fn our_own_uplink_is_never_their_outage() {
             // No route at all.
             sh("ip route del default");
             let row = collector.until_row("far", Signal::Tcp, Outcome::Fault).await;
-            assert_eq!(row.detail.as_deref(), Some("network unreachable"));
+            assert_eq!(row.detail.as_deref(), Some("network is unreachable"));
             sh("ip addr del 10.77.0.254/24 dev br0");
             collector.until_row("router", Signal::Echo, Outcome::Fault).await;
             collector.stop().await;

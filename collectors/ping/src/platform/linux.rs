@@ -56,10 +56,14 @@ impl Echo {
     pub(crate) async fn ask(&self, to: SocketAddr, timeout: Duration) -> EchoAnswer {
         let slot = if to.is_ipv4() { &self.v4 } else { &self.v6 };
         let client = slot.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let Some(client) = client else { return EchoAnswer::Denied };
+        let Some(client) = client else {
+            return EchoAnswer::Denied;
+        };
         let sequence = self.sequence.fetch_add(1, Ordering::Relaxed);
         // The identifier tells raw sockets apart; datagram sockets get one from the kernel.
-        let mut pinger = client.pinger(to.ip(), PingIdentifier(std::process::id() as u16)).await;
+        let mut pinger = client
+            .pinger(to.ip(), PingIdentifier(std::process::id() as u16))
+            .await;
         pinger.timeout(timeout);
         if let SocketAddr::V6(to) = to {
             pinger.scope_id(to.scope_id());
@@ -81,7 +85,9 @@ fn answer(packet: &IcmpPacket, round_trip: Duration) -> EchoAnswer {
     };
     match (packet, kind) {
         (IcmpPacket::V4(_), 0) | (IcmpPacket::V6(_), 129) => EchoAnswer::Reply { round_trip },
-        (IcmpPacket::V4(_), 11) | (IcmpPacket::V6(_), 3) => EchoAnswer::Unreachable("time exceeded on the way"),
+        (IcmpPacket::V4(_), 11) | (IcmpPacket::V6(_), 3) => {
+            EchoAnswer::Unreachable("time exceeded on the way")
+        }
         _ => EchoAnswer::Unreachable("a router says unreachable"),
     }
 }
@@ -110,7 +116,13 @@ fn neighbour(message: NeighbourMessage) -> Option<Neighbour> {
             _ => {}
         }
     }
-    Some(Neighbour { address: address?, interface: message.header.ifindex, mac, state, confirmed_age })
+    Some(Neighbour {
+        address: address?,
+        interface: message.header.ifindex,
+        mac,
+        state,
+        confirmed_age,
+    })
 }
 
 /// Has the kernel ask these neighbours now; an error of kind `PermissionDenied` when it may not be told to.
@@ -129,8 +141,11 @@ pub(crate) fn revalidate(entries: &[&Neighbour]) -> io::Result<()> {
 
 /// Those of `addresses` whose way out is an interface without carrier, with its name.
 pub(crate) fn interfaces_without_carrier(addresses: &[IpAddr]) -> io::Result<HashMap<IpAddr, String>> {
-    let dead: HashMap<u32, String> =
-        netlink::links()?.iter().filter(|link| lacks_carrier(link)).map(|link| (link.header.index, name_of(link))).collect();
+    let dead: HashMap<u32, String> = netlink::links()?
+        .iter()
+        .filter(|link| lacks_carrier(link))
+        .map(|link| (link.header.index, name_of(link)))
+        .collect();
     let mut found = HashMap::new();
     if dead.is_empty() {
         return Ok(found);
@@ -153,23 +168,39 @@ fn lacks_carrier(link: &LinkMessage) -> bool {
 
 fn name_of(link: &LinkMessage) -> String {
     let name = |attribute: &LinkAttribute| {
-        if let LinkAttribute::IfName(name) = attribute { Some(name.clone()) } else { None }
+        if let LinkAttribute::IfName(name) = attribute {
+            Some(name.clone())
+        } else {
+            None
+        }
     };
-    link.attributes.iter().find_map(name).unwrap_or_else(|| link.header.index.to_string())
+    link.attributes
+        .iter()
+        .find_map(name)
+        .unwrap_or_else(|| link.header.index.to_string())
 }
 
 /// The default route's gateway, IPv4 before IPv6; the one with the lowest metric.
 pub fn default_gateway() -> Option<GatewayInfo> {
     let names = interface_names().ok()?;
     let subnets = local_subnets().unwrap_or_default();
-    [AddressFamily::Inet, AddressFamily::Inet6].into_iter().find_map(|family| {
-        let routes = netlink::routes(family).ok()?;
-        let (_, address, interface) = routes.iter().filter_map(default_route).min_by_key(|(metric, ..)| *metric)?;
-        let interface = names.get(&interface)?.clone();
-        let on_link = |subnet: &&Subnet| subnet.interface == interface && subnet.contains(address);
-        let subnet = subnets.iter().find(on_link).cloned();
-        Some(GatewayInfo { address, interface, subnet })
-    })
+    [AddressFamily::Inet, AddressFamily::Inet6]
+        .into_iter()
+        .find_map(|family| {
+            let routes = netlink::routes(family).ok()?;
+            let (_, address, interface) = routes
+                .iter()
+                .filter_map(default_route)
+                .min_by_key(|(metric, ..)| *metric)?;
+            let interface = names.get(&interface)?.clone();
+            let on_link = |subnet: &&Subnet| subnet.interface == interface && subnet.contains(address);
+            let subnet = subnets.iter().find(on_link).cloned();
+            Some(GatewayInfo {
+                address,
+                interface,
+                subnet,
+            })
+        })
 }
 
 /// (metric, gateway, interface) of a default route in the main table.
@@ -196,22 +227,41 @@ pub fn local_subnets() -> io::Result<Vec<Subnet>> {
     let mut subnets = Vec::new();
     for message in netlink::addresses()? {
         // On a point-to-point link `Address` is the other end; `Local` is ours where both are given.
-        let local = message.attributes.iter().find_map(|a| if let AddressAttribute::Local(ip) = a { Some(*ip) } else { None });
-        let plain = message.attributes.iter().find_map(|a| if let AddressAttribute::Address(ip) = a { Some(*ip) } else { None });
+        let local = message.attributes.iter().find_map(|a| {
+            if let AddressAttribute::Local(ip) = a {
+                Some(*ip)
+            } else {
+                None
+            }
+        });
+        let plain = message.attributes.iter().find_map(|a| {
+            if let AddressAttribute::Address(ip) = a {
+                Some(*ip)
+            } else {
+                None
+            }
+        });
         let link_local = |ip: &IpAddr| matches!(ip, IpAddr::V6(ip) if ip.is_unicast_link_local());
         if let (Some(address), Some(interface)) = (local.or(plain), names.get(&message.header.index))
             && !address.is_loopback()
             && !link_local(&address)
         {
             let prefix_length = message.header.prefix_len;
-            subnets.push(Subnet { address, prefix_length, interface: interface.clone() });
+            subnets.push(Subnet {
+                address,
+                prefix_length,
+                interface: interface.clone(),
+            });
         }
     }
     Ok(subnets)
 }
 
 fn interface_names() -> io::Result<HashMap<u32, String>> {
-    Ok(netlink::links()?.iter().map(|link| (link.header.index, name_of(link))).collect())
+    Ok(netlink::links()?
+        .iter()
+        .map(|link| (link.header.index, name_of(link)))
+        .collect())
 }
 
 /// What this process may measure here.
@@ -230,7 +280,12 @@ pub fn check_permissions() -> PermissionReport {
             "the neighbour table cannot be read: allow AF_NETLINK (RestrictAddressFamilies= in a systemd unit)".to_owned(),
         ),
     }
-    PermissionReport { echo_v4, echo_v6, neighbours, advice }
+    PermissionReport {
+        echo_v4,
+        echo_v6,
+        neighbours,
+        advice,
+    }
 }
 
 fn echo_access(domain: Domain, protocol: Protocol) -> EchoAccess {

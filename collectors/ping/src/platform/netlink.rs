@@ -24,37 +24,82 @@ const MESSAGES_MAX: usize = 65_536;
 
 pub(super) fn neighbours() -> io::Result<Vec<NeighbourMessage>> {
     let answers = dump(RouteNetlinkMessage::GetNeighbour(NeighbourMessage::default()))?;
-    Ok(answers.into_iter().filter_map(|m| if let RouteNetlinkMessage::NewNeighbour(n) = m { Some(n) } else { None }).collect())
+    Ok(answers
+        .into_iter()
+        .filter_map(|m| {
+            if let RouteNetlinkMessage::NewNeighbour(n) = m {
+                Some(n)
+            } else {
+                None
+            }
+        })
+        .collect())
 }
 
 pub(super) fn links() -> io::Result<Vec<LinkMessage>> {
     let answers = dump(RouteNetlinkMessage::GetLink(LinkMessage::default()))?;
-    Ok(answers.into_iter().filter_map(|m| if let RouteNetlinkMessage::NewLink(l) = m { Some(l) } else { None }).collect())
+    Ok(answers
+        .into_iter()
+        .filter_map(|m| {
+            if let RouteNetlinkMessage::NewLink(l) = m {
+                Some(l)
+            } else {
+                None
+            }
+        })
+        .collect())
 }
 
 pub(super) fn addresses() -> io::Result<Vec<AddressMessage>> {
     let answers = dump(RouteNetlinkMessage::GetAddress(AddressMessage::default()))?;
-    Ok(answers.into_iter().filter_map(|m| if let RouteNetlinkMessage::NewAddress(a) = m { Some(a) } else { None }).collect())
+    Ok(answers
+        .into_iter()
+        .filter_map(|m| {
+            if let RouteNetlinkMessage::NewAddress(a) = m {
+                Some(a)
+            } else {
+                None
+            }
+        })
+        .collect())
 }
 
 pub(super) fn routes(family: AddressFamily) -> io::Result<Vec<RouteMessage>> {
     let mut message = RouteMessage::default();
     message.header.address_family = family;
     let answers = dump(RouteNetlinkMessage::GetRoute(message))?;
-    Ok(answers.into_iter().filter_map(|m| if let RouteNetlinkMessage::NewRoute(r) = m { Some(r) } else { None }).collect())
+    Ok(answers
+        .into_iter()
+        .filter_map(|m| {
+            if let RouteNetlinkMessage::NewRoute(r) = m {
+                Some(r)
+            } else {
+                None
+            }
+        })
+        .collect())
 }
 
 /// The interface by which an address would be reached.
 pub(super) fn interface_to(address: IpAddr) -> io::Result<Option<u32>> {
     let mut message = RouteMessage::default();
-    (message.header.address_family, message.header.destination_prefix_length) = match address {
+    (
+        message.header.address_family,
+        message.header.destination_prefix_length,
+    ) = match address {
         IpAddr::V4(_) => (AddressFamily::Inet, 32),
         IpAddr::V6(_) => (AddressFamily::Inet6, 128),
     };
-    message.attributes.push(RouteAttribute::Destination(RouteAddress::from(address)));
+    message
+        .attributes
+        .push(RouteAttribute::Destination(RouteAddress::from(address)));
     let answers = ask(RouteNetlinkMessage::GetRoute(message), NLM_F_REQUEST)?;
     let oif = |attribute: &RouteAttribute| {
-        if let RouteAttribute::Oif(index) = attribute { Some(*index) } else { None }
+        if let RouteAttribute::Oif(index) = attribute {
+            Some(*index)
+        } else {
+            None
+        }
     };
     Ok(answers.iter().find_map(|answer| match answer {
         RouteNetlinkMessage::NewRoute(route) => route.attributes.iter().find_map(oif),
@@ -77,8 +122,14 @@ pub(super) fn probe_neighbour(interface: u32, address: IpAddr) -> io::Result<()>
             NeighbourAddress::Inet6(address)
         }
     };
-    message.attributes.push(NeighbourAttribute::Destination(destination));
-    ask(RouteNetlinkMessage::NewNeighbour(message), NLM_F_REQUEST | NLM_F_ACK | NLM_F_REPLACE).map(drop)
+    message
+        .attributes
+        .push(NeighbourAttribute::Destination(destination));
+    ask(
+        RouteNetlinkMessage::NewNeighbour(message),
+        NLM_F_REQUEST | NLM_F_ACK | NLM_F_REPLACE,
+    )
+    .map(drop)
 }
 
 fn dump(message: RouteNetlinkMessage) -> io::Result<Vec<RouteNetlinkMessage>> {

@@ -22,7 +22,9 @@ pub(super) async fn ask(server: SocketAddr, name: &str, timeout: Duration) -> Me
         }
         Err(_) => return Measured::with(Outcome::Fault, format!("{name:?} is not a DNS name")),
     };
-    tokio::time::timeout(timeout, exchange(server, query)).await.unwrap_or_else(|_| Measured::timed_out())
+    tokio::time::timeout(timeout, exchange(server, query))
+        .await
+        .unwrap_or_else(|_| Measured::timed_out())
 }
 
 async fn exchange(server: SocketAddr, query: Query) -> Measured {
@@ -98,16 +100,28 @@ mod tests {
         let empty = server(|answer| answer.answers.clear()).await;
         assert_eq!(ask(empty, "example.com", wait).await.outcome, Outcome::Unexpected);
         let broken = server(|answer| answer.metadata.response_code = ResponseCode::ServFail).await;
-        assert_eq!(ask(broken, "example.com", wait).await.outcome, Outcome::Unexpected);
+        assert_eq!(
+            ask(broken, "example.com", wait).await.outcome,
+            Outcome::Unexpected
+        );
     }
 
     #[tokio::test]
     async fn silence_times_out_and_a_closed_port_refuses() {
         let silent = UdpSocket::bind("127.0.0.1:0").await.unwrap();
         let to = silent.local_addr().unwrap();
-        assert_eq!(ask(to, "example.com", Duration::from_millis(50)).await.outcome, Outcome::TimedOut);
+        assert_eq!(
+            ask(to, "example.com", Duration::from_millis(50)).await.outcome,
+            Outcome::TimedOut
+        );
         drop(silent);
-        assert_eq!(ask(to, "example.com", Duration::from_secs(10)).await.outcome, Outcome::Refused);
-        assert_eq!(ask(to, "a..b", Duration::from_secs(10)).await.outcome, Outcome::Fault);
+        assert_eq!(
+            ask(to, "example.com", Duration::from_secs(10)).await.outcome,
+            Outcome::Refused
+        );
+        assert_eq!(
+            ask(to, "a..b", Duration::from_secs(10)).await.outcome,
+            Outcome::Fault
+        );
     }
 }

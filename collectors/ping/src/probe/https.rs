@@ -37,8 +37,12 @@ impl HttpsClients {
         timeout: Duration,
     ) -> Measured {
         let fault = |why: String| Measured::with(Outcome::Fault, why);
-        let Ok(url) = Url::parse(url) else { return fault(format!("{url:?} is not a URL")) };
-        let Some(host) = url.host_str() else { return fault(format!("{url} names no host")) };
+        let Ok(url) = Url::parse(url) else {
+            return fault(format!("{url:?} is not a URL"));
+        };
+        let Some(host) = url.host_str() else {
+            return fault(format!("{url} names no host"));
+        };
         if let Err(error) = platform::route_to(to) {
             return parse::from_error(&error);
         }
@@ -52,8 +56,17 @@ impl HttpsClients {
             let round_trip = began.elapsed();
             let status = response.status().as_u16();
             let redirected_to = redirected_to(&response);
-            let body = if want.1.is_some() { read_some(response).await? } else { Vec::new() };
-            Ok(parse::from_http(want, (status, &body), redirected_to.as_deref(), round_trip))
+            let body = if want.1.is_some() {
+                read_some(response).await?
+            } else {
+                Vec::new()
+            };
+            Ok(parse::from_http(
+                want,
+                (status, &body),
+                redirected_to.as_deref(),
+                round_trip,
+            ))
         };
         match tokio::time::timeout(timeout, exchange).await {
             Ok(Ok(measured)) => measured,
@@ -85,7 +98,10 @@ impl HttpsClients {
         }
         let client = builder.build()?;
         if clients.len() >= CLIENTS_MAX {
-            tracing::warn!(limit = CLIENTS_MAX, "the table of HTTPS clients is full and starts anew");
+            tracing::warn!(
+                limit = CLIENTS_MAX,
+                "the table of HTTPS clients is full and starts anew"
+            );
             clients.clear();
         }
         clients.insert(key, client.clone());
@@ -163,7 +179,9 @@ mod tests {
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
                 // A client that does not trust us hangs up.
-                let Ok(mut stream) = acceptor.accept(stream).await else { continue };
+                let Ok(mut stream) = acceptor.accept(stream).await else {
+                    continue;
+                };
                 let mut request = [0; 2_048];
                 let _ = stream.read(&mut request).await;
                 let _ = stream.write_all(answer.as_bytes()).await;
@@ -171,7 +189,13 @@ mod tests {
             }
         });
         let trusted = vec![reqwest::Certificate::from_der(made.cert.der()).unwrap()];
-        (address, HttpsClients { trusted, ..HttpsClients::default() })
+        (
+            address,
+            HttpsClients {
+                trusted,
+                ..HttpsClients::default()
+            },
+        )
     }
 
     async fn check(answer: &'static str, want: (u16, Option<&str>), outcome: Outcome) -> Option<String> {
@@ -185,14 +209,16 @@ mod tests {
     #[tokio::test]
     async fn only_the_expected_answer_will_do() {
         const HELLO: &str = "HTTP/1.1 200 OK\r\ncontent-length: 11\r\nconnection: close\r\n\r\nhello there";
-        const PORTAL: &str =
-            "HTTP/1.1 302 Found\r\nlocation: http://login.hotel.example/?key=secret\r\ncontent-length: 0\r\n\r\n";
+        const PORTAL: &str = "HTTP/1.1 302 Found\r\nlocation: http://login.hotel.example/?key=secret\r\ncontent-length: 0\r\n\r\n";
         check(HELLO, (200, None), Outcome::Ok).await;
         check(HELLO, (200, Some("hello")), Outcome::Ok).await;
         check(HELLO, (200, Some("goodbye")), Outcome::Unexpected).await;
         check(HELLO, (204, None), Outcome::Unexpected).await;
         let detail = check(PORTAL, (200, None), Outcome::Unexpected).await;
-        assert_eq!(detail.unwrap(), "status 302 to login.hotel.example instead of 200");
+        assert_eq!(
+            detail.unwrap(),
+            "status 302 to login.hotel.example instead of 200"
+        );
         check("garbage\r\n\r\n", (200, None), Outcome::Unexpected).await;
     }
 
@@ -201,7 +227,9 @@ mod tests {
         let (address, _) = server("").await;
         let (_, strangers) = server("").await;
         let url = format!("https://probe.test:{}/", address.port());
-        let got = strangers.get(address, &url, (200, None), Duration::from_secs(20)).await;
+        let got = strangers
+            .get(address, &url, (200, None), Duration::from_secs(20))
+            .await;
         assert_eq!(got.outcome, Outcome::Unexpected, "{got:?}");
     }
 
@@ -211,12 +239,18 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let url = format!("https://probe.test:{}/", address.port());
-        let got = clients.get(address, &url, (200, None), Duration::from_millis(50)).await;
+        let got = clients
+            .get(address, &url, (200, None), Duration::from_millis(50))
+            .await;
         assert_eq!(got.outcome, Outcome::TimedOut, "{got:?}");
         drop(listener);
-        let got = clients.get(address, &url, (200, None), Duration::from_secs(20)).await;
+        let got = clients
+            .get(address, &url, (200, None), Duration::from_secs(20))
+            .await;
         assert_eq!(got.outcome, Outcome::Refused, "{got:?}");
-        let got = clients.get(address, "not a url", (200, None), Duration::from_secs(20)).await;
+        let got = clients
+            .get(address, "not a url", (200, None), Duration::from_secs(20))
+            .await;
         assert_eq!(got.outcome, Outcome::Fault, "{got:?}");
     }
 }

@@ -35,7 +35,10 @@ mod tests {
             let to = listener.local_addr().unwrap();
             assert_eq!(connect(to, Duration::from_secs(10)).await.outcome, Outcome::Ok);
             drop(listener);
-            assert_eq!(connect(to, Duration::from_secs(10)).await.outcome, Outcome::Refused);
+            assert_eq!(
+                connect(to, Duration::from_secs(10)).await.outcome,
+                Outcome::Refused
+            );
         }
     }
 }
