@@ -68,7 +68,7 @@ async function answer(request, response) {
   const { state } = world;
   if (request.method !== "GET") return operate(request, response, kind, name, act);
   if (kind === "state") return json(response, 200, state);
-  if (kind === "health") return json(response, 200, { ok: true, now: state.now, software: state.software, site: state.site, started_at: new Date(startedAt).toISOString(), stages: state.stages });
+  if (kind === "health") return json(response, 200, { ok: true, now: state.now, software: state.software, site: state.site, started_at: new Date(startedAt).toISOString(), stages: state.stages, streams: streams(state.now) });
   if (kind === "targets" && act === "history") {
     const [from, to] = ["from", "to"].map((key) => Date.parse(url.searchParams.get(key)));
     return page(response, historyOf(name, url.searchParams.get("resolution"), from, to, world.story, Date.now()), url);
@@ -83,6 +83,11 @@ async function answer(request, response) {
     return page(response, state.sessions.filter((one) => pc === null || one.pc === pc), url);
   }
   return json(response, 404, { error: { code: "not_found", message: `There is no ${path}.` } });
+}
+
+function streams(now) {
+  const stream = (name, last_sequence, bytes, damaged = 0) => ({ name, first_sequence: 1, last_sequence, last_stored_at: now, bytes, damaged });
+  return [stream("WF_OBS", position.observations, 412_884_992), stream("WF_EVT", position.events, 31_203_840), stream("WF_SNAP", 52, 2_097_152)];
 }
 
 async function operate(request, response, kind, name, act) {

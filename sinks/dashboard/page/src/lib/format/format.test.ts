@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { count, loss, rtt, uptime } from "./quantity";
+import { bytes, count, loss, rtt, uptime } from "./quantity";
 import { ago, dateTime, duration, fullTime, shortTime, ticking, utcToZoned, zoneName, zonedToUtc } from "./time";
 
 const WINTER = Date.parse("2026-11-20T13:03:12.500Z");
@@ -97,6 +97,10 @@ describe("quantity", () => {
       ],
       uptime,
     );
+  });
+
+  it("shows sizes", () => {
+    check<number, string>([[0, "0 B"], [1_023, "1023 B"], [1_024, "1.0 KiB"], [1_536, "1.5 KiB"], [3 * 1_024 ** 3, "3.0 GiB"], [2 ** 52, "4096 TiB"]], bytes);
   });
 
   it("groups thousands", () => {

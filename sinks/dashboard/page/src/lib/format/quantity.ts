@@ -30,6 +30,14 @@ export function count(value: number | null): string {
   return value === null ? NONE : value.toLocaleString("en-GB").replaceAll(",", "\u202f");
 }
 
+/** `812 B`, `4.2 KiB`, `1.3 GiB`. */
+export function bytes(value: number): string {
+  const units = ["B", "KiB", "MiB", "GiB", "TiB"];
+  const power = value < 1 ? 0 : Math.min(units.length - 1, Math.floor(Math.log2(value) / 10));
+  const scaled = value / 1_024 ** power;
+  return `${power === 0 || scaled >= 100 ? Math.round(scaled) : scaled.toFixed(1)} ${units[power]}`;
+}
+
 export function plural(n: number, one: string, many = `${one}s`): string {
   return `${n} ${n === 1 ? one : many}`;
 }
