@@ -43,6 +43,8 @@ pub struct Model {
     seed: u64,
     /// By sequence: what somebody was told is durable. Nothing may ever contradict it.
     durable: BTreeMap<u64, (u64, Time)>,
+    /// The last place given out in this life.
+    placed: u64,
     /// Sequences below this were dropped by retention, as the log itself said.
     pub floor: u64,
     pub bytes_max: u64,
@@ -59,6 +61,7 @@ impl Model {
         Model {
             seed,
             durable,
+            placed: 0,
             floor: 1,
             bytes_max,
             segment_bytes,
@@ -72,9 +75,11 @@ impl Model {
         self.durable.last_key_value().map_or(0, |(sequence, _)| *sequence)
     }
 
-    /// Whether a number was acknowledged or shown.
-    pub fn knows(&self, number: u64) -> bool {
-        self.durable.values().any(|(known, _)| *known == number)
+    /// Whether a message was acknowledged or shown and is still kept: a restarted log tells duplicates of these.
+    pub fn keeps(&self, number: u64) -> bool {
+        self.durable
+            .range(self.floor..)
+            .any(|(_, (known, _))| *known == number)
     }
 
     /// A synced append told its places.
@@ -89,18 +94,22 @@ impl Model {
                         ack.sequence
                     );
                 }
-                None if ack.duplicate => {
-                    self.durable.insert(ack.sequence, (*number, at));
-                }
                 None => {
-                    assert!(
-                        ack.sequence > self.last_durable(),
-                        "sequence {} went back",
-                        ack.sequence
-                    );
                     self.durable.insert(ack.sequence, (*number, at));
                 }
             }
+        }
+    }
+
+    /// The log gave out places, not synced yet.
+    pub fn placed(&mut self, acks: &[Ack]) {
+        for ack in acks.iter().filter(|ack| !ack.duplicate) {
+            assert!(
+                ack.sequence > self.last_durable().max(self.placed),
+                "sequence {} went back",
+                ack.sequence
+            );
+            self.placed = ack.sequence;
         }
     }
 
@@ -160,6 +169,7 @@ impl Model {
             "sequences went back to {next_sequence}"
         );
         self.check_retention(first_sequence.max(lost_below));
+        self.placed = 0;
         self.floor = self.floor.max(first_sequence).max(lost_below);
         let held: BTreeMap<u64, u64> = records
             .iter()
