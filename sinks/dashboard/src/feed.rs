@@ -19,8 +19,10 @@ use crate::snapshot::{self, Snapshot};
 
 /// Records folded at once; the projection is locked meanwhile, for a few milliseconds at most.
 const BATCH_MAX: usize = 1_024;
-/// Changes wait this long for others before viewers are told: it bounds the messages to 125 a second.
+/// Viewers are told at once, and then not again for this long: it bounds the messages to 125 a second …
 const COALESCE: Duration = Duration::from_millis(8);
+/// … for this many viewers; each further as many wait as long again, so that a thousand do not take all cores.
+const COALESCE_VIEWERS: u32 = 250;
 /// How often viewers are told about stages. With it every viewer hears of us more often than every 5 s.
 const STAGES_EVERY: Duration = Duration::from_secs(2);
 /// How often viewers get a beat.
@@ -104,11 +106,13 @@ impl Feed {
         let mut saving = tokio::time::interval_at(Instant::now() + SNAPSHOT_EVERY, SNAPSHOT_EVERY);
         saving.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut due: Option<Instant> = None;
+        let mut told = Instant::now();
         loop {
             tokio::select! {
                 () = cancel.cancelled() => return Ok(()),
                 () = sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => {
                     self.live.flush();
+                    told = Instant::now();
                     due = None;
                 }
                 batch = events.reader.next(BATCH_MAX) => self.take(events, batch?),
@@ -121,7 +125,8 @@ impl Feed {
                 _ = saving.tick() => self.save(self.snapshot(events, observations)).await,
             }
             if due.is_none() && self.live.read(Projection::has_changes) {
-                due = Some(Instant::now() + COALESCE);
+                let viewers = u32::try_from(self.live.viewers()).unwrap_or(u32::MAX);
+                due = Some(told + COALESCE * (1 + viewers / COALESCE_VIEWERS));
             }
         }
     }

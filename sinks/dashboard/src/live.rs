@@ -119,6 +119,11 @@ impl Live {
         &self.identity
     }
 
+    /// Those who follow right now.
+    pub fn viewers(&self) -> usize {
+        self.sender.receiver_count()
+    }
+
     pub fn read<R>(&self, read: impl FnOnce(&Projection) -> R) -> R {
         read(&self.inner().projection)
     }
@@ -159,7 +164,7 @@ impl Live {
         let mut inner = self.inner();
         inner.stages = stages;
         inner.snapshot = None;
-        if self.sender.receiver_count() > 0 {
+        if self.viewers() > 0 {
             self.flush_inner(&mut inner);
             let now = inner.projection.now();
             let changes = [Change::Stages(inner.stages.clone())];
@@ -244,7 +249,7 @@ impl Live {
         inner.recent_bytes = 0;
         inner.recent_from = inner.told;
         inner.snapshot = None;
-        if self.sender.receiver_count() > 0
+        if self.viewers() > 0
             && let Some(text) = self.snapshot(inner)
         {
             let _ = self.sender.send(text);
