@@ -11,9 +11,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use futures::future::BoxFuture;
-use reqwest::header::HeaderMap;
-use reqwest::{Method, StatusCode, Url};
-use serde_json::Value;
+use reqwest::{Method, Url};
 use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -22,6 +20,7 @@ use watchfold_sink_kit::{
     Attempt, Destination, Edit, EditOutcome, Job, Outcome, Pause, Secret, SinkContext, SinkError, deliver,
 };
 
+use crate::answer::{Answer, BodyRead, counts_as_invalid, interpret};
 use crate::config::{DiscordConfig, key};
 use crate::render::{self, Message, Style};
 
@@ -38,15 +37,6 @@ pub const INVALID_MAX: usize = 100;
 
 /// The window of that rule, in milliseconds: 10 minutes.
 const INVALID_WINDOW_MS: u64 = 600_000;
-
-/// The wait after a 429 that names none, in milliseconds.
-const RATE_LIMIT_DEFAULT_MS: u64 = 60_000;
-
-/// Field errors of a refused message that are told; the first ones name the fault.
-const FIELD_ERRORS_MAX: usize = 5;
-
-/// The nesting of Discord's error object that is followed.
-const ERROR_DEPTH_MAX: usize = 16;
 
 /// Runs the sink until it is cancelled. A changed configuration takes effect with the next call.
 pub async fn run(
@@ -239,234 +229,6 @@ impl Destination for Discord {
     }
 }
 
-/// What Discord's answer means.
-#[derive(Debug, PartialEq)]
-enum Answer {
-    Accepted {
-        message: Option<String>,
-        pause: Pause,
-    },
-    /// The message to edit does not exist.
-    MessageGone,
-    /// The webhook does not exist or does not let us in.
-    WebhookGone {
-        detail: String,
-    },
-    /// Discord will never take this body; `about_looks` when the fault is in the sender's name or a link.
-    Invalid {
-        detail: String,
-        about_looks: bool,
-    },
-    Wait {
-        after: Option<Duration>,
-        pause: Pause,
-        detail: String,
-    },
-}
-
-/// What was read of an answer's body.
-#[derive(Debug)]
-enum BodyRead {
-    Whole(Vec<u8>),
-    /// It broke off.
-    Cut,
-}
-
-fn interpret(
-    status: StatusCode,
-    headers: &HeaderMap,
-    body: BodyRead,
-    editing: bool,
-    webhook: &Secret,
-) -> Answer {
-    let json: Option<Value> = match &body {
-        BodyRead::Whole(bytes) => serde_json::from_slice(bytes).ok(),
-        BodyRead::Cut => None,
-    };
-    let error = || describe(status, json.as_ref(), webhook);
-    match status.as_u16() {
-        200..=299 => accepted(status, headers, &body, json.as_ref()),
-        429 => rate_limited(headers, json.as_ref()),
-        404 if editing && code(json.as_ref()) != Some(CODE_UNKNOWN_WEBHOOK) => Answer::MessageGone,
-        401 | 403 | 404 => Answer::WebhookGone { detail: error() },
-        408 | 425 | 300..=399 | 500..=599 => Answer::Wait {
-            after: retry_after(headers),
-            pause: Pause::None,
-            detail: error(),
-        },
-        _ => Answer::Invalid {
-            about_looks: is_about_looks(json.as_ref()),
-            detail: error(),
-        },
-    }
-}
-
-/// Discord's code for a webhook that does not exist.
-const CODE_UNKNOWN_WEBHOOK: u64 = 10_015;
-
-/// A success counts as soon as its status is read: with `wait=true` Discord sends it after the message was saved, so
-/// an answer that breaks off then costs the message's id, and a repetition would show it twice.
-fn accepted(status: StatusCode, headers: &HeaderMap, body: &BodyRead, json: Option<&Value>) -> Answer {
-    let message = json
-        .and_then(|json| json.get("id"))
-        .and_then(Value::as_str)
-        .map(str::to_owned);
-    let foreign = matches!(body, BodyRead::Whole(bytes) if !bytes.is_empty()) && message.is_none();
-    if foreign {
-        let detail = format!(
-            "{} with a body that is not a Discord message; something else answers",
-            status.as_u16()
-        );
-        return Answer::Wait {
-            after: None,
-            pause: Pause::None,
-            detail,
-        };
-    }
-    Answer::Accepted {
-        message: message.filter(|id| is_snowflake(id)),
-        pause: spent(headers),
-    }
-}
-
-/// The wait that keeps the next call from being refused: the bucket is empty until it resets.
-fn spent(headers: &HeaderMap) -> Pause {
-    match (
-        number(headers, "x-ratelimit-remaining"),
-        number(headers, "x-ratelimit-reset-after"),
-    ) {
-        (Some(remaining), Some(reset_after)) if remaining < 1.0 => {
-            seconds(reset_after).map_or(Pause::None, Pause::Lane)
-        }
-        _ => Pause::None,
-    }
-}
-
-fn rate_limited(headers: &HeaderMap, json: Option<&Value>) -> Answer {
-    let in_body = json
-        .and_then(|json| json.get("retry_after"))
-        .and_then(Value::as_f64)
-        .and_then(seconds);
-    let asked = in_body
-        .max(retry_after(headers))
-        .max(number(headers, "x-ratelimit-reset-after").and_then(seconds));
-    let wait = asked.unwrap_or(Duration::from_millis(RATE_LIMIT_DEFAULT_MS));
-    let global = json
-        .and_then(|json| json.get("global"))
-        .and_then(Value::as_bool)
-        .unwrap_or(false)
-        || headers.contains_key("x-ratelimit-global")
-        || scope(headers) == Some("global");
-    let pause = if global {
-        Pause::All(wait)
-    } else {
-        Pause::Lane(wait)
-    };
-    let scope = scope(headers).unwrap_or(if global { "global" } else { "user" });
-    Answer::Wait {
-        after: Some(wait),
-        pause,
-        detail: format!("429: rate limited ({scope}) for {} ms", wait.as_millis()),
-    }
-}
-
-/// Whether Discord counts this answer towards its ban rule. A shared limit is not the caller's fault and does not.
-fn counts_as_invalid(status: StatusCode, headers: &HeaderMap) -> bool {
-    match status.as_u16() {
-        401 | 403 | 404 => true,
-        429 => scope(headers) != Some("shared"),
-        _ => false,
-    }
-}
-
-fn scope(headers: &HeaderMap) -> Option<&str> {
-    headers.get("x-ratelimit-scope")?.to_str().ok()
-}
-
-fn retry_after(headers: &HeaderMap) -> Option<Duration> {
-    number(headers, "retry-after").and_then(seconds)
-}
-
-fn number(headers: &HeaderMap, name: &str) -> Option<f64> {
-    headers.get(name)?.to_str().ok()?.trim().parse().ok()
-}
-
-fn seconds(value: f64) -> Option<Duration> {
-    Duration::try_from_secs_f64(value).ok()
-}
-
-fn code(json: Option<&Value>) -> Option<u64> {
-    json?.get("code")?.as_u64()
-}
-
-fn is_snowflake(id: &str) -> bool {
-    !id.is_empty() && id.len() <= 20 && id.bytes().all(|byte| byte.is_ascii_digit())
-}
-
-fn is_about_looks(json: Option<&Value>) -> bool {
-    let Some(errors) = json.and_then(|json| json.get("errors")) else {
-        return false;
-    };
-    let mut found = Vec::new();
-    field_errors(errors, String::new(), 0, &mut found);
-    let about = |path: &str| path == "username" || path.ends_with(".url");
-    !found.is_empty() && found.iter().all(|(path, _)| about(path))
-}
-
-/// `400: Invalid Form Body (50035): embeds.0.title: Must be 256 or fewer in length.`
-fn describe(status: StatusCode, json: Option<&Value>, webhook: &Secret) -> String {
-    let mut text = status.as_u16().to_string();
-    if let Some(message) = json.and_then(|json| json.get("message")).and_then(Value::as_str) {
-        text.push_str(&format!(": {message}"));
-    }
-    if let Some(code) = code(json) {
-        text.push_str(&format!(" ({code})"));
-    }
-    if let Some(errors) = json.and_then(|json| json.get("errors")) {
-        let mut found = Vec::new();
-        field_errors(errors, String::new(), 0, &mut found);
-        for (path, message) in found.iter().take(FIELD_ERRORS_MAX) {
-            text.push_str(&format!(": {path}: {message}"));
-        }
-    }
-    scrub(&text, webhook)
-}
-
-/// Collects the `_errors` of Discord's nested error object with their paths.
-fn field_errors(errors: &Value, path: String, depth: usize, found: &mut Vec<(String, String)>) {
-    let Some(fields) = errors.as_object().filter(|_| depth < ERROR_DEPTH_MAX) else {
-        return;
-    };
-    for (name, inner) in fields {
-        if name != "_errors" {
-            let separator = if path.is_empty() { "" } else { "." };
-            field_errors(inner, format!("{path}{separator}{name}"), depth + 1, found);
-            continue;
-        }
-        for error in inner.as_array().into_iter().flatten() {
-            let message = error.get("message").and_then(Value::as_str).unwrap_or("refused");
-            found.push((path.clone(), message.to_owned()));
-        }
-    }
-}
-
-/// Foreign text without the webhook's address or token, should the far side repeat them.
-fn scrub(text: &str, webhook: &Secret) -> String {
-    let address = webhook.expose();
-    let token = address
-        .split(['?', '#'])
-        .next()
-        .unwrap_or(address)
-        .trim_end_matches('/')
-        .rsplit('/')
-        .next();
-    let text = text.replace(address, "(webhook)");
-    match token {
-        Some(token) if token.len() >= 4 => text.replace(token, "(token)"),
-        _ => text,
-    }
-}
-
 fn address(webhook: &Secret, thread: Option<&str>) -> Option<(Method, Url)> {
     let mut url = Url::parse(webhook.expose()).ok()?;
     if let Some(thread) = thread {
@@ -559,5 +321,45 @@ fn style<'a>(config: &'a DiscordConfig, time_zone: &'a str) -> Style<'a> {
         site: &config.username,
         page_url: config.page_url.as_deref(),
         time_zone,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const WEBHOOK: &str = "https://discord.example/api/webhooks/1/s3cret-t0ken";
+
+    #[tokio::test]
+    async fn refused_calls_are_bounded() {
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let config = DiscordConfig {
+            webhooks: Default::default(),
+            username: "cafe-1".into(),
+            page_url: None,
+        };
+        let discord = Discord::new(watch::Sender::new(Arc::new(config)).subscribe()).unwrap();
+        for _ in 1..INVALID_MAX {
+            discord.note_invalid();
+        }
+        assert_eq!(discord.budget_wait(), None);
+        discord.note_invalid();
+        assert!(discord.budget_wait().is_some());
+    }
+
+    #[test]
+    fn an_edit_goes_to_the_message_and_keeps_the_thread_of_the_webhook() {
+        let with_thread = Secret::new(format!("{WEBHOOK}?thread_id=7"));
+        let (method, url) = address(&with_thread, Some("42")).unwrap();
+        assert_eq!(method, Method::PATCH);
+        assert_eq!(
+            url.as_str(),
+            format!("{WEBHOOK}/messages/42?thread_id=7&wait=true")
+        );
+        let (method, url) = address(&Secret::new(WEBHOOK), None).unwrap();
+        assert_eq!(
+            (method, url.as_str()),
+            (Method::POST, format!("{WEBHOOK}?wait=true").as_str())
+        );
     }
 }

@@ -3,6 +3,7 @@
 //! [`render`] finds the words and is pure; [`deliver`](mod@deliver) calls Discord; order, retries, merging and receipts are the
 //! sink kit's. It judges nothing, reads no clock for what it says, and never shows a webhook's address.
 
+mod answer;
 pub mod config;
 pub mod deliver;
 pub mod render;

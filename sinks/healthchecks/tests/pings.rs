@@ -155,25 +155,6 @@ async fn start_success_and_a_word_at_the_stop() {
 }
 
 #[tokio::test]
-async fn pings_keep_their_distance() {
-    let running = start(10_000, &[]).await;
-    running.pings(2).await;
-    for round in 0..4 {
-        let age = if round % 2 == 0 { 61 } else { 1 };
-        running.stages.lock().unwrap()[1] = stage(Role::Processor, age);
-        let count = running.server.pings().len();
-        running.pings(count + 1).await;
-    }
-    let pings = running.server.pings();
-    running.stop().await;
-    for pair in pings.windows(2) {
-        let distance = pair[1].at - pair[0].at;
-        // The server's clock starts when the request was read, so its distances wobble by the time to get there.
-        assert!(distance >= TIMING.spacing / 2, "{distance:?}");
-    }
-}
-
-#[tokio::test]
 async fn one_stage_that_stands_still_is_a_failure_that_names_it() {
     for (place, role) in [(0, Role::Collector), (1, Role::Processor), (2, Role::Sink)] {
         let running = start(10_000, &[]).await;
@@ -209,20 +190,6 @@ async fn one_stage_that_stands_still_is_a_failure_that_names_it() {
             "no success in between: {kinds:?}"
         );
     }
-}
-
-#[tokio::test]
-async fn nothing_is_claimed_before_every_stage_has_begun() {
-    let running = start(10_000, &[]).await;
-    running.stages.lock().unwrap()[2].progress.advanced_age = None;
-    running.pings(1).await;
-    let calls = running.server.calls();
-    tokio::time::sleep(TIMING.spacing * 3).await;
-    // The first look may have come before the stage was taken back.
-    assert!(running.server.calls() <= calls + 1);
-    running.stages.lock().unwrap()[2] = stage(Role::Sink, 1);
-    running.pings(2).await;
-    running.stop().await;
 }
 
 #[tokio::test]

@@ -9,7 +9,7 @@ use watchfold_schemas::event::{Event, EventBody, Notice};
 use watchfold_schemas::observation::{DeliveryOutcome, Receipt};
 use watchfold_schemas::{EventId, Time};
 
-use crate::delivery::Edit;
+use crate::destination::Edit;
 use crate::plan::{PendingRequest, incident_of};
 use crate::state::StateFile;
 
@@ -159,8 +159,14 @@ impl Ledger {
             (Notice::IncidentClosed { .. }, _) => self.forget_message(incident),
             (_, Some(message)) if self.message(incident).is_none() => {
                 self.messages.push_back((incident.to_owned(), message));
-                if self.messages.len() > MESSAGES_MAX {
-                    self.messages.pop_front();
+                if self.messages.len() > MESSAGES_MAX
+                    && let Some((incident, _)) = self.messages.pop_front()
+                {
+                    tracing::warn!(
+                        incident,
+                        limit = MESSAGES_MAX,
+                        "too many open incidents; one is not edited any more"
+                    );
                 }
             }
             _ => {}

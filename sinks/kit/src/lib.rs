@@ -5,6 +5,7 @@
 
 mod backoff;
 mod delivery;
+mod destination;
 mod error;
 mod ledger;
 mod plan;
@@ -14,7 +15,8 @@ mod state;
 mod stats;
 
 pub use backoff::{BACKOFF_MS_MAX, backoff};
-pub use delivery::{Attempt, Destination, Edit, EditOutcome, Outcome, Pause, SinkContext, deliver};
+pub use delivery::deliver;
+pub use destination::{Attempt, Destination, Edit, EditOutcome, Outcome, Pause, SinkContext};
 pub use error::SinkError;
 pub use plan::{Job, PendingRequest};
 pub use reader::{DEDUP_WINDOW, EventBatch, EventReader, ReaderCounts};

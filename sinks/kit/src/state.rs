@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use watchfold_log::Position;
 use watchfold_schemas::observation::Receipt;
 
-use crate::delivery::Edit;
+use crate::destination::Edit;
 use crate::plan::PendingRequest;
 
 /// The version of the file that this code writes. A newer one is set aside like a damaged one.

@@ -264,7 +264,8 @@ async fn requests_are_told_in_order_with_receipts() {
 
 #[tokio::test]
 async fn nothing_is_told_again_after_a_restart_whatever_became_of_the_state_file() {
-    let damages: [(&str, fn(&Path)); 4] = [
+    type Damage = fn(&Path);
+    let damages: [(&str, Damage); 4] = [
         ("kept", |_| {}),
         ("missing", |path| std::fs::remove_file(path).unwrap()),
         ("garbage", |path| std::fs::write(path, b"{\"v\":1,").unwrap()),

@@ -1,0 +1,311 @@
+//! What becomes of an attempt: receipts, waits, edits.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+use watchfold_kit::{Ack, KitError, Publisher};
+use watchfold_schemas::EventId;
+use watchfold_schemas::event::Notice;
+use watchfold_schemas::observation::{Body, DeliveryOutcome, Receipt};
+
+use super::{Courier, Done};
+use crate::backoff::backoff;
+use crate::destination::{Attempt, Destination, Edit, EditOutcome, Outcome, Pause, SinkContext};
+use crate::ledger::EDITS_MAX;
+use crate::plan::Job;
+use crate::stats::Count;
+
+/// The longest wait that the far side can ask for, in milliseconds; more is taken for a mistake.
+const SERVER_DELAY_MS_MAX: u64 = 3_600_000;
+
+/// Attempts of one edit. An edit is a courtesy; the message that tells the same has been delivered.
+const EDIT_ATTEMPTS_MAX: u32 = 5;
+
+/// The first line of a log detail and receipt detail, in characters.
+const DETAIL_CHARS_MAX: usize = 500;
+
+impl<D: Destination> Courier<D> {
+    pub(super) fn finish(&mut self, done: Done) {
+        self.dirty = true;
+        match done {
+            Done::Attempted(job, attempt) => self.finish_attempt(&job, attempt),
+            Done::Edited(edit, outcome) => self.finish_edit(*edit, outcome),
+            Done::Receipted(ticket, result) => self.finish_receipts(ticket, result),
+        }
+    }
+
+    fn finish_attempt(&mut self, job: &Job, attempt: Attempt) {
+        for sequence in job.sequences() {
+            self.busy.remove(&sequence);
+        }
+        self.pause(&job.lane, attempt.pause);
+        if attempt.thread_gone
+            && let Some(incident) = job.incident()
+        {
+            self.ledger.forget_message(incident);
+        }
+        let lane = self.lanes.entry(job.lane.clone()).or_default();
+        lane.busy = false;
+        match attempt.outcome {
+            Outcome::Retry { after, detail } => {
+                lane.failures = lane.failures.saturating_add(1);
+                let wait =
+                    after.map_or_else(|| backoff(lane.failures), |asked| bounded(&self.context, asked));
+                lane.not_before = lane.not_before.max(Some(Instant::now() + wait));
+                lane.last_error = Some(detail.clone());
+                self.context.stats.add(Count::Retried, 1);
+                tracing::info!(
+                    sink = self.context.sink,
+                    lane = job.lane,
+                    wait_ms = wait.as_millis() as u64,
+                    detail,
+                    "a delivery failed and is tried again"
+                );
+                self.note_failure(job, detail);
+            }
+            Outcome::Blocked { detail } => {
+                tracing::warn!(
+                    sink = self.context.sink,
+                    lane = job.lane,
+                    detail,
+                    "a destination is not used any more until its configuration changes"
+                );
+                lane.blocked = Some(detail.clone());
+                self.note_failure(job, detail);
+            }
+            Outcome::Delivered { message } => {
+                lane.failures = 0;
+                self.settle_delivered(job, message, attempt.thread_gone);
+            }
+            Outcome::Pointless { detail } => {
+                lane.failures = 0;
+                self.context.stats.add(Count::Merged, 1 + job.merged.len() as u64);
+                self.settle_whole(job, DeliveryOutcome::Merged, detail);
+            }
+            Outcome::Rejected { detail } => {
+                lane.failures = 0;
+                tracing::warn!(sink = self.context.sink, lane = job.lane, request = %job.id, detail,
+                    "the far side refuses a message for good");
+                self.context
+                    .stats
+                    .add(Count::Rejected, 1 + job.merged.len() as u64);
+                self.settle_whole(job, DeliveryOutcome::Rejected, detail);
+            }
+        }
+    }
+
+    fn note_failure(&mut self, job: &Job, detail: String) {
+        for sequence in job.sequences() {
+            if let Some(waiting) = self.ledger.pending.get_mut(&sequence) {
+                waiting.attempts = waiting.attempts.saturating_add(1);
+                waiting.last_error = Some(clipped(&detail));
+            }
+        }
+    }
+
+    /// The receipt of what was merged goes first: if only it becomes durable, the message that tells it all is sent
+    /// again, and never the older one alone.
+    fn settle_delivered(&mut self, job: &Job, message: Option<String>, thread_gone: bool) {
+        for sequence in job.sequences() {
+            self.ledger.remove(sequence);
+        }
+        let mut receipts = Vec::with_capacity(2);
+        if !job.merged.is_empty() {
+            let ids = job.merged.iter().map(|(_, id)| id.clone()).collect();
+            self.context.stats.add(Count::Merged, job.merged.len() as u64);
+            receipts.push(self.receipt(DeliveryOutcome::Merged, ids, message.clone(), None, job.attempts));
+        }
+        let ids = vec![job.id.clone()];
+        receipts.push(self.receipt(
+            DeliveryOutcome::Delivered,
+            ids,
+            message.clone(),
+            None,
+            job.attempts + 1,
+        ));
+        self.context.stats.add(Count::Delivered, 1);
+        if let (Notice::IncidentClosed { .. }, Some(thread), false) = (&job.notice, &job.thread, thread_gone)
+        {
+            self.queue_edit(job, thread.clone());
+        }
+        self.ledger.note_told(&job.notice, message);
+        self.settle(receipts);
+    }
+
+    fn settle_whole(&mut self, job: &Job, outcome: DeliveryOutcome, detail: String) {
+        for sequence in job.sequences() {
+            self.ledger.remove(sequence);
+        }
+        let ids = std::iter::once(&job.id)
+            .chain(job.merged.iter().map(|(_, id)| id))
+            .cloned()
+            .collect();
+        let receipt = self.receipt(outcome, ids, None, Some(detail), job.attempts + 1);
+        if matches!(job.notice, Notice::IncidentClosed { .. }) {
+            self.ledger.note_told(&job.notice, None);
+        }
+        self.settle(vec![receipt]);
+    }
+
+    fn queue_edit(&mut self, job: &Job, message: String) {
+        self.ledger.edits.push_back(Edit {
+            lane: job.lane.clone(),
+            class: job.class,
+            message,
+            notice: job.notice.clone(),
+            time_zone: job.time_zone.clone(),
+            attempts: 0,
+            not_before: None,
+        });
+        if self.ledger.edits.len() > EDITS_MAX {
+            self.ledger.edits.pop_front();
+            self.context.stats.add(Count::LimitsHit, 1);
+            self.context.stats.add(Count::EditsDropped, 1);
+            tracing::warn!(
+                sink = self.context.sink,
+                limit = EDITS_MAX,
+                "too many edits wait; the oldest is dropped"
+            );
+        }
+    }
+
+    fn finish_edit(&mut self, mut edit: Edit, outcome: EditOutcome) {
+        self.lanes.entry(edit.lane.clone()).or_default().busy = false;
+        match outcome {
+            EditOutcome::Done { pause } => self.pause(&edit.lane, pause),
+            EditOutcome::Retry { after, detail, pause } if edit.attempts + 1 < EDIT_ATTEMPTS_MAX => {
+                self.pause(&edit.lane, pause);
+                edit.attempts += 1;
+                let wait =
+                    after.map_or_else(|| backoff(edit.attempts), |asked| bounded(&self.context, asked));
+                edit.not_before = Some(Instant::now() + wait);
+                tracing::debug!(
+                    sink = self.context.sink,
+                    detail,
+                    "an edit failed and is tried again"
+                );
+                self.ledger.edits.push_back(edit);
+            }
+            EditOutcome::Retry { detail, .. } | EditOutcome::Given { detail } => {
+                self.context.stats.add(Count::EditsDropped, 1);
+                tracing::info!(
+                    sink = self.context.sink,
+                    detail,
+                    "an edit is given up; the news itself was delivered"
+                );
+            }
+        }
+    }
+
+    pub(super) fn receipt(
+        &self,
+        outcome: DeliveryOutcome,
+        requests: Vec<EventId>,
+        message: Option<String>,
+        detail: Option<String>,
+        attempts: u32,
+    ) -> Receipt {
+        let at = self.context.publisher.now();
+        let detail = detail.map(|detail| clipped(&detail));
+        Receipt {
+            at,
+            sink: self.context.sink.clone(),
+            requests,
+            outcome,
+            message,
+            detail,
+            attempts,
+        }
+    }
+
+    pub(super) fn settle(&mut self, receipts: Vec<Receipt>) {
+        let ticket = self.ledger.owe(receipts);
+        self.write_receipts(ticket, Duration::ZERO);
+    }
+
+    /// Writes one act's receipts in their order; a later one is not written before the earlier is durable.
+    pub(super) fn write_receipts(&mut self, ticket: u64, wait: Duration) {
+        let Some(receipts) = self.ledger.due.get(&ticket).cloned() else {
+            return;
+        };
+        let publisher = self.context.publisher.clone();
+        self.work.push(Box::pin(async move {
+            tokio::time::sleep(wait).await;
+            for receipt in receipts {
+                if let Err(error) = publish(&publisher, receipt).await {
+                    return Done::Receipted(ticket, Err(error));
+                }
+            }
+            Done::Receipted(ticket, Ok(()))
+        }));
+    }
+
+    fn finish_receipts(&mut self, ticket: u64, result: Result<(), KitError>) {
+        match result {
+            Ok(()) => drop(self.ledger.due.remove(&ticket)),
+            Err(error @ (KitError::Encode(_) | KitError::Refused(_) | KitError::InvalidName { .. })) => {
+                tracing::warn!(sink = self.context.sink, %error, "a receipt can never be written and is dropped");
+                self.ledger.due.remove(&ticket);
+            }
+            Err(error @ (KitError::Overflow | KitError::Closed | KitError::State { .. })) => {
+                self.context.stats.add(Count::ReceiptsRetried, 1);
+                tracing::warn!(sink = self.context.sink, %error, "a receipt could not be written and is tried again");
+                self.write_receipts(ticket, backoff(1));
+            }
+        }
+    }
+
+    fn pause(&mut self, lane: &str, pause: Pause) {
+        match pause {
+            Pause::None => {}
+            Pause::Lane(wait) => {
+                let until = Instant::now() + bounded(&self.context, wait);
+                let lane = self.lanes.entry(lane.to_owned()).or_default();
+                lane.not_before = lane.not_before.max(Some(until));
+            }
+            Pause::All(wait) => {
+                let until = Instant::now() + bounded(&self.context, wait);
+                self.all_not_before = self.all_not_before.max(Some(until));
+            }
+        }
+    }
+
+    /// The configuration changed: what was blocked or failing gets a new chance at once. A wait that the far side asked
+    /// for stands.
+    pub(super) fn unblock(&mut self) {
+        for lane in self.lanes.values_mut() {
+            if lane.blocked.take().is_some() {
+                lane.failures = 0;
+            }
+        }
+        self.dirty = true;
+    }
+}
+
+async fn publish(publisher: &Publisher, receipt: Receipt) -> Result<Ack, KitError> {
+    publisher
+        .publish_with(|stamp| {
+            Body::Receipt(Receipt {
+                at: stamp.now(),
+                ..receipt
+            })
+        })
+        .await
+}
+
+fn bounded(context: &SinkContext, asked: Duration) -> Duration {
+    let limit = Duration::from_millis(SERVER_DELAY_MS_MAX);
+    if asked > limit {
+        context.stats.add(Count::LimitsHit, 1);
+        tracing::warn!(
+            sink = context.sink,
+            asked_s = asked.as_secs(),
+            "the far side asks for a longer wait than allowed"
+        );
+    }
+    asked.min(limit)
+}
+
+fn clipped(detail: &str) -> String {
+    detail.chars().take(DETAIL_CHARS_MAX).collect()
+}
