@@ -2,6 +2,7 @@
 //! twice.
 
 mod crash;
+mod embedded;
 mod input;
 mod rebuild;
 mod site;
