@@ -41,7 +41,10 @@ pub(crate) enum EchoAnswer {
     /// The request could not be sent.
     Failed(std::io::Error),
     /// No socket is allowed.
-    #[cfg_attr(windows, expect(dead_code, reason = "the echo service of Windows is open to everybody"))]
+    #[cfg_attr(
+        windows,
+        expect(dead_code, reason = "the echo service of Windows is open to everybody")
+    )]
     Denied,
 }
 

@@ -4,6 +4,7 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::net::{IpAddr, SocketAddr};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -37,6 +38,8 @@ pub(crate) struct Rounds {
     pub faults: Arc<FaultBoard>,
     pub group: Group,
     pub retry_delay: Duration,
+    /// Rounds whose scheduled record is not out yet; retries may take longer and stand in nobody's way.
+    unpublished: AtomicUsize,
     /// Indices of the PCs that were there in the last round.
     present: Mutex<HashSet<usize>>,
 }
@@ -60,26 +63,25 @@ impl Rounds {
         group: Group,
         retry_delay: Duration,
     ) -> Rounds {
-        Rounds {
-            publisher,
-            prober,
-            faults,
-            group,
-            retry_delay,
-            present: Mutex::default(),
-        }
+        let unpublished = AtomicUsize::new(0);
+        Rounds { publisher, prober, faults, group, retry_delay, unpublished, present: Mutex::default() }
+    }
+
+    pub(crate) fn unpublished(&self) -> usize {
+        self.unpublished.load(Ordering::Relaxed)
     }
 
     pub(crate) async fn run(&self, round: u64) -> Result<(), KitError> {
+        let unpublished = Unpublished::new(&self.unpublished);
         match self.group.kind {
-            GroupKind::Targets => self.targets(round).await,
-            GroupKind::Pcs => self.pcs(round).await,
+            GroupKind::Targets => self.targets(round, unpublished).await,
+            GroupKind::Pcs => self.pcs(round, unpublished).await,
         }
     }
 
     /// All at once; each that fails is asked again on its own.
-    async fn targets(&self, round: u64) -> Result<(), KitError> {
-        let mut begun = Some(self.publisher.start());
+    async fn targets(&self, round: u64, unpublished: Unpublished<'_>) -> Result<(), KitError> {
+        let mut begun = Some((self.publisher.start(), unpublished));
         let begun_again: Mutex<Option<InFlight>> = Mutex::new(None);
         let mut first = FuturesUnordered::new();
         for index in 0..self.group.probes.len() {
@@ -94,7 +96,7 @@ impl Rounds {
                         second.push(self.probe_again(row.index, &begun_again));
                     }
                     rows.push(row);
-                    if let Some(begun) = begun.take_if(|_| first.is_empty()) {
+                    if let Some((begun, _unpublished)) = begun.take_if(|_| first.is_empty()) {
                         self.look_around(&mut rows).await;
                         self.tell_target_faults(&rows)?;
                         self.publish(begun, round, 1, std::mem::take(&mut rows))?;
@@ -116,12 +118,13 @@ impl Rounds {
 
     /// Paced, then looked up in the neighbour table. Who left since the last round is asked again; who has been away
     /// is not, so that an empty room costs one packet per PC and round.
-    async fn pcs(&self, round: u64) -> Result<(), KitError> {
+    async fn pcs(&self, round: u64, unpublished: Unpublished<'_>) -> Result<(), KitError> {
         let begun = self.publisher.start();
         let rows = self.sweep((0..self.group.probes.len()).collect()).await;
         self.tell_pc_faults(&rows)?;
         let left = self.who_left(&rows);
         self.publish(begun, round, 1, rows)?;
+        drop(unpublished);
         if left.is_empty() {
             return Ok(());
         }
@@ -337,6 +340,22 @@ impl Rounds {
             .map(|probe| probe.timeout)
             .max()
             .unwrap_or_default()
+    }
+}
+
+/// Counts a round until its scheduled record is out, however it ends.
+struct Unpublished<'a>(&'a AtomicUsize);
+
+impl Unpublished<'_> {
+    fn new(count: &AtomicUsize) -> Unpublished<'_> {
+        count.fetch_add(1, Ordering::Relaxed);
+        Unpublished(count)
+    }
+}
+
+impl Drop for Unpublished<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

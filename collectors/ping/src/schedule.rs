@@ -27,8 +27,11 @@ const QUIET_EVERY: Duration = Duration::from_secs(1);
 /// How often a missing echo socket is tried again: a permission given by hand is noticed while one looks.
 const ECHO_RETRY_EVERY: Duration = Duration::from_secs(5);
 
-/// The most rounds of one group under way at once; a round due beyond it is left out.
-const ROUNDS_UNDER_WAY_MAX: usize = 4;
+/// The most rounds of one group whose scheduled probes are under way at once; a round due beyond it is left out.
+const ROUNDS_UNPUBLISHED_MAX: usize = 4;
+
+/// The same with retries, which are short unless the retry delay is many intervals.
+const ROUNDS_UNDER_WAY_MAX: usize = 32;
 
 /// At most one warning about overruns of a group in this time.
 const OVERRUN_WARNING_EVERY: Duration = Duration::from_secs(60);
@@ -159,8 +162,9 @@ impl Shared {
                 due = grid.tick() => {
                     let missed = last_due.map_or(0, |last| grid_points_between(last, due, interval));
                     last_due = Some(due);
-                    let crowded = under_way.len() >= ROUNDS_UNDER_WAY_MAX;
-                    overruns.see(&self, missed + u64::from(!under_way.is_empty()), crowded, interval);
+                    let unpublished = rounds.unpublished();
+                    let crowded = unpublished >= ROUNDS_UNPUBLISHED_MAX || under_way.len() >= ROUNDS_UNDER_WAY_MAX;
+                    overruns.see(&self, missed + u64::from(unpublished > 0), crowded, interval);
                     if !crowded {
                         let number = self.begun.fetch_add(1, Ordering::Relaxed) + 1;
                         let rounds = Arc::clone(&rounds);

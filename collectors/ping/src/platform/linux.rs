@@ -88,7 +88,7 @@ fn answer(packet: &IcmpPacket, round_trip: Duration) -> EchoAnswer {
         (IcmpPacket::V4(_), 11) | (IcmpPacket::V6(_), 3) => {
             EchoAnswer::Unreachable("time exceeded on the way")
         }
-        _ => EchoAnswer::Unreachable("a router says unreachable"),
+        _ => EchoAnswer::Unreachable("the network says unreachable"),
     }
 }
 

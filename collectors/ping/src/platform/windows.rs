@@ -80,7 +80,7 @@ fn ask(to: SocketAddr, timeout: Duration) -> EchoAnswer {
             | IP_DEST_PROT_UNREACHABLE
             | IP_DEST_SCOPE_MISMATCH
             | IP_DEST_UNREACHABLE,
-        ) => EchoAnswer::Unreachable("a router says unreachable"),
+        ) => EchoAnswer::Unreachable("the network says unreachable"),
         Ok(IP_TTL_EXPIRED_TRANSIT | IP_TTL_EXPIRED_REASSEM) => {
             EchoAnswer::Unreachable("time exceeded on the way")
         }
