@@ -3,6 +3,7 @@
 //!
 //! This package knows no observation, no event and no fold: messages are subjects, ids and bytes. It opens no socket.
 
+pub mod contract;
 pub mod disk;
 mod duplicates;
 mod embedded;

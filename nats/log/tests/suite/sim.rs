@@ -20,6 +20,8 @@ const MESSAGES_PER_BATCH_MAX: u64 = 6;
 const STEPS_PER_LIFE_MAX: u64 = 60;
 /// The writer answers within its sync delay, so what waits for an ack is never old enough to be dropped.
 const UNSYNCED_BATCHES_MAX: usize = 3;
+/// After a restart a log tells duplicates only of what it keeps, so it keeps more than what waits for an ack.
+const BYTES_MAX_MIN: u64 = 2 * (UNSYNCED_BATCHES_MAX as u64 + 1) * MESSAGES_PER_BATCH_MAX * FRAME_BYTES_MAX;
 const DIR: &str = "/log/WF_OBS";
 const POSITIONS_DIR: &str = "/log/positions";
 
@@ -150,7 +152,7 @@ impl Run {
     fn new(seed: u64) -> Run {
         let mut rng = Rng(seed ^ 0x5eed);
         let segment_bytes = 400 + rng.below(4000);
-        let bytes_max = segment_bytes * (4 + rng.below(30));
+        let bytes_max = BYTES_MAX_MIN + segment_bytes * rng.below(20);
         let window = 40 + rng.below(100);
         let options = StreamOptions {
             segment_bytes,

@@ -1,0 +1,278 @@
+//! The embedded log as a process uses it: owners, group commit, retention by age, shutdown, reading beside the owner.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::time::Duration;
+
+use watchfold_log::disk::{DirectoryLock, Disk, DiskFile, RealDisk};
+use watchfold_log::{
+    Ack, Embedded, LogError, MessageLog, Options, Start, StreamFiles, StreamOptions, stat, verify,
+};
+use watchfold_schemas::{Span, Time};
+
+use crate::{GIB, OBS, open_store, tick};
+
+fn plain() -> Options {
+    Options::uniform(StreamOptions::new(GIB, None))
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_process_owns_a_directory() {
+    let root = tempfile::tempdir().unwrap();
+    let log = Embedded::open(root.path(), plain()).unwrap();
+    let refused = Embedded::open(root.path(), plain()).err().unwrap();
+    let wanted = format!("(process {})", std::process::id());
+    assert!(
+        matches!(&refused, LogError::Locked { .. }) && refused.to_string().contains(&wanted),
+        "{refused}"
+    );
+    log.append(vec![tick(1)]).await.unwrap();
+    drop(log);
+    let log = Embedded::open(root.path(), plain()).unwrap();
+    assert_eq!(log.info(OBS).await.unwrap().last_sequence, 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn others_look_in_while_it_runs() {
+    let root = tempfile::tempdir().unwrap();
+    let log = Embedded::open(root.path(), plain()).unwrap();
+    log.append((1..=5).map(tick).collect()).await.unwrap();
+    let report = verify(root.path()).unwrap();
+    let obs = report
+        .streams
+        .iter()
+        .find(|stream| stream.stream == OBS.name())
+        .unwrap();
+    assert_eq!((obs.records, obs.last_sequence, obs.torn_tail_bytes), (5, 5, 0));
+    assert_eq!(stat(root.path()).unwrap(), report);
+    let mut files = StreamFiles::open_filtered(root.path(), OBS, "wf.obs.*.tick.>")
+        .unwrap()
+        .unwrap();
+    assert_eq!(files.next(10).unwrap().records.len(), 5);
+    log.append(vec![tick(6)]).await.unwrap();
+    assert!(verify(&root.path().join("nothing")).unwrap().streams.is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_submitted_is_synced_in_time_and_before_the_end() {
+    let root = tempfile::tempdir().unwrap();
+    let log = Embedded::open(root.path(), plain()).unwrap();
+    let submitted = log.submit(OBS, vec![tick(1), tick(2)]).await.unwrap();
+    let mut reader = log.reader(OBS, ">", Start::First).await.unwrap();
+    assert_eq!(
+        reader.next(10).await.unwrap().records.len(),
+        2,
+        "a waiting reader has it synced"
+    );
+    assert_eq!(
+        submitted.wait().await.unwrap()[1],
+        Ack {
+            sequence: 2,
+            duplicate: false
+        }
+    );
+    let unawaited = log.submit(OBS, vec![tick(3)]).await.unwrap();
+    drop(unawaited);
+    log.close();
+    assert!(matches!(log.append(vec![tick(4)]).await, Err(LogError::Closed)));
+    assert_eq!(reader.next(10).await.unwrap().records.len(), 1);
+    assert!(matches!(reader.next(10).await, Err(LogError::Closed)));
+    assert_eq!(
+        verify(root.path())
+            .unwrap()
+            .streams
+            .iter()
+            .map(|stream| stream.records)
+            .sum::<u64>(),
+        3
+    );
+}
+
+#[test]
+fn old_segments_go_by_age_and_sequences_stay() {
+    let root = tempfile::tempdir().unwrap();
+    let hour = Span::from_seconds(3600);
+    let options = StreamOptions::new(GIB, Some(Span(hour.0 * 8)));
+    let mut store = open_store(root.path(), options);
+    let at = |hours: i64| Time::from_seconds(1_000_000) + Span(hour.0 * hours);
+    for hours in 1..=20 {
+        store.append(&[tick(hours as u64)], at(hours)).unwrap();
+        store.sync().unwrap();
+        store.retain(at(hours)).unwrap();
+    }
+    let view = store.views().borrow().clone();
+    // A segment spans a quarter of the limit, so no record is kept longer than that beyond it.
+    assert!(
+        (9..=12).contains(&view.first_sequence()),
+        "{}",
+        view.first_sequence()
+    );
+    store.retain(at(40)).unwrap();
+    let view = store.views().borrow().clone();
+    assert_eq!(
+        (view.first_sequence(), view.next_sequence, view.segments.len()),
+        (21, 21, 0)
+    );
+    drop(store);
+    let mut store = open_store(root.path(), options);
+    assert_eq!(store.append(&[tick(21)], at(41)).unwrap()[0].sequence, 21);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_byte_limit_is_hard() {
+    let root = tempfile::tempdir().unwrap();
+    let limit = StreamOptions {
+        segment_bytes: 10_000,
+        ..StreamOptions::new(60_000, None)
+    };
+    let log = Embedded::open(root.path(), Options::uniform(limit)).unwrap();
+    for number in (1..=3_000).step_by(30) {
+        log.append((number..number + 30).map(tick).collect())
+            .await
+            .unwrap();
+        assert!(log.info(OBS).await.unwrap().bytes <= 60_000);
+    }
+    let info = log.info(OBS).await.unwrap();
+    assert!(
+        info.bytes > 40_000 && info.last_sequence == 3_000 && info.first_sequence > 1,
+        "{info:?}"
+    );
+    let files = std::fs::read_dir(root.path().join(OBS.name())).unwrap().count() as u64;
+    assert!(
+        files <= 2 * info.segments + 1,
+        "{files} files for {} segments",
+        info.segments
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn stored_at_is_the_injected_clock() {
+    let root = tempfile::tempdir().unwrap();
+    let now = Arc::new(AtomicI64::new(5));
+    let ticking = now.clone();
+    let clock = Arc::new(move || Time(ticking.fetch_add(10, Ordering::SeqCst)));
+    let log = Embedded::open(root.path(), Options { clock, ..plain() }).unwrap();
+    for number in 1..=3 {
+        log.append(vec![tick(number)]).await.unwrap();
+    }
+    let stamps = async |sequence| log.get(OBS, sequence).await.unwrap().unwrap().stored_at;
+    let (first, third) = (stamps(1).await, stamps(3).await);
+    assert!(first >= Time(5) && third > first && third < Time(now.load(Ordering::SeqCst)));
+    let mut reader = log.reader(OBS, ">", Start::StoredAt(third)).await.unwrap();
+    assert_eq!(reader.next(1).await.unwrap().records[0].sequence, 3);
+}
+
+/// Counts syncs, makes each take a moment, and fails them on request.
+struct Watched {
+    syncs: AtomicU64,
+    fail: std::sync::atomic::AtomicBool,
+}
+
+struct WatchedDisk(Arc<Watched>);
+struct WatchedFile(Arc<Watched>, Arc<dyn DiskFile>);
+
+impl WatchedDisk {
+    fn wrap(&self, file: std::io::Result<Arc<dyn DiskFile>>) -> std::io::Result<Arc<dyn DiskFile>> {
+        Ok(Arc::new(WatchedFile(self.0.clone(), file?)))
+    }
+}
+
+impl Disk for WatchedDisk {
+    fn create_dir(&self, path: &std::path::Path) -> std::io::Result<()> {
+        RealDisk.create_dir(path)
+    }
+    fn list(&self, path: &std::path::Path) -> std::io::Result<Vec<String>> {
+        RealDisk.list(path)
+    }
+    fn create_new(&self, path: &std::path::Path) -> std::io::Result<Arc<dyn DiskFile>> {
+        self.wrap(RealDisk.create_new(path))
+    }
+    fn create(&self, path: &std::path::Path) -> std::io::Result<Arc<dyn DiskFile>> {
+        self.wrap(RealDisk.create(path))
+    }
+    fn open(&self, path: &std::path::Path) -> std::io::Result<Arc<dyn DiskFile>> {
+        self.wrap(RealDisk.open(path))
+    }
+    fn open_read(&self, path: &std::path::Path) -> std::io::Result<Arc<dyn DiskFile>> {
+        RealDisk.open_read(path)
+    }
+    fn rename(&self, from: &std::path::Path, to: &std::path::Path) -> std::io::Result<()> {
+        RealDisk.rename(from, to)
+    }
+    fn remove(&self, path: &std::path::Path) -> std::io::Result<()> {
+        RealDisk.remove(path)
+    }
+    fn sync_dir(&self, path: &std::path::Path) -> std::io::Result<()> {
+        RealDisk.sync_dir(path)
+    }
+    fn lock(&self, dir: &std::path::Path) -> std::io::Result<Result<DirectoryLock, String>> {
+        RealDisk.lock(dir)
+    }
+}
+
+impl DiskFile for WatchedFile {
+    fn read_at(&self, offset: u64, buffer: &mut [u8]) -> std::io::Result<usize> {
+        self.1.read_at(offset, buffer)
+    }
+    fn write_at(&self, offset: u64, bytes: &[u8]) -> std::io::Result<usize> {
+        self.1.write_at(offset, bytes)
+    }
+    fn set_len(&self, bytes: u64) -> std::io::Result<()> {
+        self.1.set_len(bytes)
+    }
+    fn len(&self) -> std::io::Result<u64> {
+        self.1.len()
+    }
+    fn sync(&self) -> std::io::Result<()> {
+        if self.0.fail.load(Ordering::SeqCst) {
+            return Err(std::io::Error::other("the disk is gone"));
+        }
+        self.0.syncs.fetch_add(1, Ordering::SeqCst);
+        // Long enough that the other appenders queue up behind it.
+        std::thread::sleep(Duration::from_millis(20));
+        self.1.sync()
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn waiting_appenders_share_a_sync_and_a_failed_one_stops_the_stream() {
+    let root = tempfile::tempdir().unwrap();
+    let watched = Arc::new(Watched {
+        syncs: AtomicU64::new(0),
+        fail: false.into(),
+    });
+    let log = Embedded::open_on(Arc::new(WatchedDisk(watched.clone())), root.path(), plain()).unwrap();
+    log.append(vec![tick(1)]).await.unwrap();
+    let before = watched.syncs.load(Ordering::SeqCst);
+    let all = (2..=101).map(|number| log.append(vec![tick(number)]));
+    for acks in futures::future::join_all(all).await {
+        assert!(!acks.unwrap()[0].duplicate);
+    }
+    let syncs = watched.syncs.load(Ordering::SeqCst) - before;
+    assert!(syncs <= 10, "100 appenders took {syncs} syncs");
+
+    let mut reader = log.reader(OBS, ">", Start::Sequence(102)).await.unwrap();
+    watched.fail.store(true, Ordering::SeqCst);
+    assert!(matches!(
+        log.append(vec![tick(102)]).await,
+        Err(LogError::Stopped(_))
+    ));
+    watched.fail.store(false, Ordering::SeqCst);
+    assert!(
+        matches!(log.append(vec![tick(103)]).await, Err(LogError::Stopped(_))),
+        "it stays stopped"
+    );
+    assert_eq!(
+        log.info(OBS).await.unwrap().last_sequence,
+        101,
+        "readers see what is synced"
+    );
+    assert!(matches!(reader.next(1).await, Err(LogError::Stopped(_))));
+    drop((log, reader));
+    let log = Embedded::open(root.path(), plain()).unwrap();
+    let acks = log.append(vec![tick(102), tick(103)]).await.unwrap();
+    assert_eq!(
+        acks.iter().map(|ack| ack.sequence).collect::<Vec<u64>>(),
+        [102, 103]
+    );
+}
