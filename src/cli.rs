@@ -1,0 +1,153 @@
+//! The command line.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// Watches small sites: who answers, who is here, what went wrong, and tells.
+#[derive(Debug, Parser)]
+#[command(name = "watchfold", version, about, max_term_width = 100)]
+pub struct Cli {
+    /// What to log, `debug` or `warn,watchfold_ping=trace` for example.
+    #[arg(long, global = true, env = "WATCHFOLD_LOG", value_name = "FILTER")]
+    pub log_level: Option<String>,
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Watch: everything in one process, with the log embedded.
+    Up(UpArgs),
+    /// Write a configuration, asking what cannot be found out.
+    Init(InitArgs),
+    /// Work with configuration files.
+    #[command(subcommand)]
+    Config(ConfigCommand),
+    /// See whether this machine can do what is asked of it: permissions, sockets, time, disk, sinks.
+    Doctor(DoctorArgs),
+    /// Look into the log of a data directory, while it runs or not.
+    #[command(subcommand)]
+    Log(LogCommand),
+    /// Print completions for a shell.
+    Completions {
+        shell: clap_complete::Shell,
+    },
+}
+
+#[derive(Debug, Args)]
+pub struct UpArgs {
+    /// The configuration; without it `watchfold.toml` in the data directory, made at the first start.
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    #[command(flatten)]
+    pub data: DataArgs,
+    /// Where the page listens, in place of the configured address.
+    #[arg(long, value_name = "ADDR")]
+    pub listen: Option<SocketAddr>,
+}
+
+#[derive(Debug, Args)]
+pub struct DataArgs {
+    /// The data directory: log, state, access token. Default: `$STATE_DIRECTORY`, else the user's data directory.
+    #[arg(long = "data", env = "WATCHFOLD_DATA", value_name = "DIR")]
+    pub data: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub struct InitArgs {
+    /// The file to write. Default: `watchfold.toml` in the data directory.
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    #[command(flatten)]
+    pub data: DataArgs,
+    /// Ask nothing: take what was found, and defaults for the rest.
+    #[arg(long)]
+    pub no_input: bool,
+    /// Replace a file that is there.
+    #[arg(long)]
+    pub force: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum ConfigCommand {
+    /// Check a file whole, and show what it comes to.
+    Check(CheckArgs),
+}
+
+#[derive(Debug, Args)]
+pub struct CheckArgs {
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    #[command(flatten)]
+    pub data: DataArgs,
+    /// Warnings are errors too.
+    #[arg(long)]
+    pub deny_warnings: bool,
+    #[arg(long, value_enum, default_value_t)]
+    pub format: Format,
+}
+
+#[derive(Debug, Args)]
+pub struct DoctorArgs {
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    #[command(flatten)]
+    pub data: DataArgs,
+    #[arg(long, value_enum, default_value_t)]
+    pub format: Format,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    #[default]
+    Human,
+    Json,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum LogCommand {
+    /// What each stream holds, at a glance.
+    Stat(LogArgs),
+    /// Print records in order.
+    Cat(CatArgs),
+    /// Read and check every record. Status 1 when some are damaged.
+    Verify(LogArgs),
+}
+
+#[derive(Debug, Args)]
+pub struct LogArgs {
+    #[command(flatten)]
+    pub data: DataArgs,
+    #[arg(long, value_enum, default_value_t)]
+    pub format: Format,
+}
+
+#[derive(Debug, Args)]
+pub struct CatArgs {
+    #[command(flatten)]
+    pub data: DataArgs,
+    /// The stream: `WF_OBS`, `WF_EVT` or `WF_SNAP`.
+    #[arg(long, default_value = "WF_EVT")]
+    pub stream: String,
+    /// Only subjects that match, `wf.evt.*.site.incident_opened.>` for example.
+    #[arg(long, default_value = ">", value_name = "SUBJECT")]
+    pub filter: String,
+    /// Begin at this sequence.
+    #[arg(long, default_value_t = 1)]
+    pub from: u64,
+    /// At most this many records.
+    #[arg(long, value_name = "N")]
+    pub limit: Option<u64>,
+    #[arg(long, value_enum, default_value_t)]
+    pub format: CatFormat,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum CatFormat {
+    #[default]
+    Human,
+    /// One JSON object a line.
+    Jsonl,
+}

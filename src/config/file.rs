@@ -1,0 +1,158 @@
+//! The file as it is written: every table, every key, nothing else.
+
+use std::net::SocketAddr;
+
+use serde::Deserialize;
+use watchfold_discord::DiscordSection;
+use watchfold_healthchecks::HealthchecksSection;
+
+use super::duration::Millis;
+use super::secret::SecretRef;
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct File {
+    pub site: String,
+    pub time_zone: Option<String>,
+    #[serde(default)]
+    pub network: Network,
+    pub occupancy: Option<Occupancy>,
+    #[serde(default)]
+    pub dashboard: Dashboard,
+    #[serde(default)]
+    pub sinks: Sinks,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Network {
+    pub interval: Option<Millis>,
+    pub timeout: Option<Millis>,
+    pub retry_delay: Option<Millis>,
+    pub min_incident: Option<Millis>,
+    pub remind_every: Option<Millis>,
+    pub escalate_after: Option<Millis>,
+    pub silence: Option<Millis>,
+    pub fault_incident: Option<Millis>,
+    pub flapping: Flapping,
+    pub targets: Vec<Target>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Flapping {
+    pub count: Option<u32>,
+    pub window: Option<Millis>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Target {
+    pub name: String,
+    pub address: OneOrMany,
+    #[serde(default)]
+    pub depends_on: Vec<String>,
+    pub interval: Option<Millis>,
+    pub timeout: Option<Millis>,
+    pub quorum: Option<u32>,
+    /// How each address is asked; `["echo"]` when not given.
+    pub signals: Option<Vec<Signal>>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(untagged, expecting = "an address is \"192.168.1.1\" or a list of them")]
+pub enum OneOrMany {
+    One(String),
+    Many(Vec<String>),
+}
+
+impl OneOrMany {
+    pub fn into_list(self) -> Vec<String> {
+        match self {
+            OneOrMany::One(one) => vec![one],
+            OneOrMany::Many(many) => many,
+        }
+    }
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(
+    untagged,
+    expecting = "a signal is \"echo\", { dns = \"name\" }, { tcp = port } or { https = \"url\", status = 200, contains = \"text\" }"
+)]
+pub enum Signal {
+    Word(String),
+    Dns(DnsSignal),
+    Tcp(TcpSignal),
+    Https(HttpsSignal),
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DnsSignal {
+    pub dns: String,
+    pub port: Option<u16>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TcpSignal {
+    pub tcp: u16,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct HttpsSignal {
+    pub https: String,
+    pub status: Option<u16>,
+    pub contains: Option<String>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Occupancy {
+    pub interval: Option<Millis>,
+    pub timeout: Option<Millis>,
+    pub min_session: Option<Millis>,
+    pub batch_window: Option<Millis>,
+    pub named_max: Option<u32>,
+    /// A snapshot each hour on the clock hour.
+    pub snapshot: Option<bool>,
+    pub depends_on: Option<Vec<String>>,
+    pub ranges: Vec<Range>,
+    pub hosts: Vec<Host>,
+}
+
+/// PCs by address: counted from a first one, or all of a CIDR block.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Range {
+    pub from: Option<String>,
+    pub count: Option<u32>,
+    pub cidr: Option<String>,
+    /// `{n}` counts from 1 through all ranges; `PC-{n}` when not given.
+    pub name: Option<String>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Host {
+    pub name: String,
+    pub address: String,
+    pub mac: Option<String>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Dashboard {
+    pub listen: Option<SocketAddr>,
+    /// Where those who read messages can reach the page; messages link to it.
+    pub public_url: Option<String>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Sinks {
+    pub discord: Option<DiscordSection<SecretRef>>,
+    pub healthchecks: Option<HealthchecksSection<SecretRef>>,
+}

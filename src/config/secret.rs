@@ -1,0 +1,75 @@
+//! Secrets: inline, from a file, or from the environment.
+
+use std::path::Path;
+
+use serde::Deserialize;
+use watchfold_sink_kit::Secret;
+
+/// Where a secret is. Its `Debug` shows a reference, never an inline value.
+#[derive(Clone, PartialEq, Eq, Deserialize)]
+#[serde(untagged, expecting = "a secret is \"text\", { file = \"path\" } or { env = \"NAME\" }")]
+pub enum SecretRef {
+    Inline(String),
+    File(FileRef),
+    Env(EnvRef),
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FileRef {
+    file: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EnvRef {
+    env: String,
+}
+
+impl std::fmt::Debug for SecretRef {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            SecretRef::Inline(_) => f.write_str("inline"),
+            SecretRef::File(at) => write!(f, "file {:?}", at.file),
+            SecretRef::Env(at) => write!(f, "env {:?}", at.env),
+        }
+    }
+}
+
+impl SecretRef {
+    /// The secret itself; `key` is for the message when it is not there.
+    pub fn resolve(&self, key: &str, directory: &Path) -> Result<Secret, String> {
+        match self {
+            SecretRef::Inline(text) => Ok(Secret::new(text.trim())),
+            SecretRef::File(at) => {
+                let path = directory.join(&at.file);
+                let text = std::fs::read_to_string(&path)
+                    .map_err(|error| format!("{key}: failed to read the secret's file {}: {error}", path.display()))?;
+                Ok(Secret::new(text.trim()))
+            }
+            SecretRef::Env(at) => match std::env::var(&at.env) {
+                Ok(text) => Ok(Secret::new(text.trim())),
+                Err(_) => Err(format!("{key}: the environment variable {} is not set: set it, or give {{ file = … }}", at.env)),
+            },
+        }
+    }
+}
+
+/// A warning when a file that holds an inline secret can be read by every user of the machine.
+#[cfg(unix)]
+pub fn readable_by_others(path: &Path, text: &str) -> Option<String> {
+    use std::os::unix::fs::PermissionsExt;
+    let inline = text.lines().any(|line| {
+        let line = line.trim_start();
+        !line.starts_with('#') && line.contains("\"http") && (line.contains("webhooks/") || line.starts_with("url"))
+    });
+    let mode = std::fs::metadata(path).ok()?.permissions().mode();
+    (inline && mode & 0o004 != 0).then(|| {
+        format!("{} holds a secret and every user can read it: run `chmod 600 {}`", path.display(), path.display())
+    })
+}
+
+#[cfg(not(unix))]
+pub fn readable_by_others(_path: &Path, _text: &str) -> Option<String> {
+    None
+}

@@ -1,0 +1,128 @@
+//! `watchfold log`: looks into the log of a data directory, whether a process owns it or not.
+
+use std::io::Write;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::{Context, bail};
+use serde_json::{Value, json};
+use watchfold_log::{Record, Start, StreamFiles, stat, verify};
+use watchfold_schemas::{Stream, decode_event, decode_observation};
+
+use crate::cli::{CatArgs, CatFormat, DataArgs, Format, LogArgs, LogCommand};
+use crate::paths::Data;
+
+/// Records held at once while printing.
+const RECORDS_AT_ONCE: usize = 256;
+
+pub fn run(command: LogCommand) -> anyhow::Result<ExitCode> {
+    match command {
+        LogCommand::Stat(args) => report(&args, false),
+        LogCommand::Verify(args) => report(&args, true),
+        LogCommand::Cat(args) => cat(&args),
+    }
+}
+
+fn directory(data: &DataArgs) -> anyhow::Result<PathBuf> {
+    let directory = Data::locate(data.data.as_deref())?.log();
+    if !directory.is_dir() {
+        bail!("there is no log in {}: say where the data is with --data DIR", directory.display());
+    }
+    Ok(directory)
+}
+
+fn report(args: &LogArgs, whole: bool) -> anyhow::Result<ExitCode> {
+    let directory = directory(&args.data)?;
+    let report = if whole { verify(&directory)? } else { stat(&directory)? };
+    match args.format {
+        Format::Json => println!("{}", serde_json::to_string_pretty(&report)?),
+        Format::Human => {
+            println!("{:<8} {:>12} {:>12} {:>12} {:>12} {:>9}  last stored", "stream", "records", "first", "last", "bytes", "damaged");
+            for stream in &report.streams {
+                let last = stream.last_stored_at.map_or_else(|| "never".to_owned(), |at| at.to_string());
+                println!(
+                    "{:<8} {:>12} {:>12} {:>12} {:>12} {:>9}  {last}",
+                    stream.stream, stream.records, stream.first_sequence, stream.last_sequence, stream.bytes, stream.damaged
+                );
+                if stream.torn_tail_bytes > 0 {
+                    println!("         {} bytes at the end are no whole record: torn by a crash, or being written", stream.torn_tail_bytes);
+                }
+            }
+        }
+    }
+    Ok(if report.is_whole() { ExitCode::SUCCESS } else { ExitCode::from(1) })
+}
+
+fn cat(args: &CatArgs) -> anyhow::Result<ExitCode> {
+    let directory = directory(&args.data)?;
+    let stream = Stream::from_name(&args.stream).with_context(|| {
+        let known: Vec<&str> = Stream::ALL.iter().map(|stream| stream.name()).collect();
+        format!("no stream {:?}: there are {}", args.stream, known.join(", "))
+    })?;
+    let Some(mut files) = StreamFiles::open_filtered(&directory, stream, &args.filter)? else {
+        bail!("{} holds nothing of {stream} yet", directory.display());
+    };
+    files.seek(&Start::Sequence(args.from))?;
+    let mut left = args.limit.unwrap_or(u64::MAX);
+    let mut out = std::io::BufWriter::new(std::io::stdout().lock());
+    while left > 0 {
+        let batch = files.next(RECORDS_AT_ONCE.min(usize::try_from(left).unwrap_or(RECORDS_AT_ONCE)))?;
+        if let Some(lost) = batch.lost {
+            eprintln!("records {} to {} are gone or damaged", lost.from, lost.to);
+        }
+        if batch.records.is_empty() && batch.lost.is_none() {
+            break;
+        }
+        for record in &batch.records {
+            if let Err(error) = print(&mut out, stream, record, args.format) {
+                // `| head` closes the pipe when it has seen enough.
+                if error.kind() == std::io::ErrorKind::BrokenPipe {
+                    return Ok(ExitCode::SUCCESS);
+                }
+                return Err(error.into());
+            }
+            left -= 1;
+        }
+    }
+    match out.flush() {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(error.into()),
+        _ => Ok(ExitCode::SUCCESS),
+    }
+}
+
+fn print(out: &mut impl Write, stream: Stream, record: &Record, format: CatFormat) -> std::io::Result<()> {
+    let content = content(stream, record);
+    match format {
+        CatFormat::Jsonl => {
+            let line = json!({
+                "sequence": record.sequence,
+                "stored_at": record.stored_at,
+                "id": record.id,
+                "subject": record.subject,
+                "content": content,
+            });
+            writeln!(out, "{line}")
+        }
+        CatFormat::Human => {
+            let body = content.get("body").unwrap_or(&content);
+            writeln!(out, "{:>8}  {}  {}  {body}", record.sequence, record.stored_at, record.subject)
+        }
+    }
+}
+
+/// The message as JSON, or what is wrong with it and its bytes.
+fn content(stream: Stream, record: &Record) -> Value {
+    let decoded = match stream {
+        Stream::Observations | Stream::Packets => decode_observation(&record.payload).map(|it| serde_json::to_value(it)),
+        Stream::Events => decode_event(&record.payload).map(|it| serde_json::to_value(it)),
+        Stream::Commands | Stream::Snapshots => return json!({ "bytes": record.payload.len() }),
+    };
+    match decoded {
+        Ok(Ok(value)) => value,
+        Ok(Err(error)) => json!({ "error": error.to_string() }),
+        Err(error) => {
+            let hex: String = record.payload.iter().map(|byte| format!("{byte:02x}")).collect();
+            json!({ "error": error.to_string(), "bytes": hex })
+        }
+    }
+}

@@ -1,0 +1,364 @@
+//! The wiring: which parts there are, and what each is given. A component is joined by one line here.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use watchfold_dashboard::{Dashboard, DashboardOptions};
+use watchfold_healthchecks::{Role, Stage};
+use watchfold_kit::{Progress, ProgressSnapshot, Publisher};
+use watchfold_log::{Embedded, MessageLog, Options};
+use watchfold_runner::{ChainRunner, RunnerOptions, SiteFold};
+use watchfold_schemas::{Chain, SiteConfig};
+use watchfold_sink_kit::{SinkContext, SinkStats};
+
+use crate::config::Config;
+use crate::paths::Data;
+use crate::reload::{Channels, Reloader, activate};
+use crate::supervise::supervise;
+use crate::narrate;
+
+/// The distance of ticks where the log is in this process.
+const TICK_EVERY: Duration = Duration::from_secs(1);
+
+/// Everything that runs.
+pub struct Parts {
+    log: Arc<Embedded>,
+    /// Collectors stop first, then the chain, then those who tell: what was seen is still folded and told.
+    collectors: Group,
+    chains: Group,
+    sinks: Group,
+    publishers: Vec<Arc<Publisher>>,
+    /// The dashboard's failure ends the process: without it nobody sees anything.
+    failed: watch::Receiver<Option<String>>,
+    link: String,
+    address: String,
+}
+
+/// Parts that stop together.
+struct Group {
+    cancel: CancellationToken,
+    tasks: TaskTracker,
+}
+
+impl Group {
+    fn new() -> Group {
+        Group { cancel: CancellationToken::new(), tasks: TaskTracker::new() }
+    }
+
+    async fn stop(&self) {
+        self.cancel.cancel();
+        self.tasks.close();
+        self.tasks.wait().await;
+    }
+}
+
+/// What every part is made from.
+struct House {
+    site: String,
+    log: Arc<dyn MessageLog>,
+    data: Data,
+    stages: Stages,
+}
+
+/// The progress of every part, for the health page and the watchdog outside.
+#[derive(Clone, Default)]
+struct Stages(Arc<std::sync::Mutex<Vec<(Option<Role>, Arc<Progress>)>>>);
+
+impl Stages {
+    fn add(&self, name: &str, role: Option<Role>) -> Arc<Progress> {
+        let progress = Progress::new(name);
+        let mut all = self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        all.push((role, progress.clone()));
+        progress
+    }
+
+    fn snapshots(&self) -> Vec<(Option<Role>, ProgressSnapshot)> {
+        let all = self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        all.iter().map(|(role, progress)| (*role, progress.snapshot())).collect()
+    }
+}
+
+impl House {
+    async fn publisher(&self, collector: &str) -> anyhow::Result<Arc<Publisher>> {
+        Publisher::open(self.log.clone(), &self.site, collector, &self.data.kit())
+            .await
+            .with_context(|| format!("failed to start the collector {collector}"))
+    }
+}
+
+impl Parts {
+    pub async fn start(data: &Data, config_path: PathBuf, config: Config) -> anyhow::Result<Parts> {
+        let log = open_log(data).await?;
+        let house = House {
+            site: config.site.site.clone(),
+            log: log.clone(),
+            data: data.clone(),
+            stages: Stages::default(),
+        };
+        let (collectors, chains, sinks) = (Group::new(), Group::new(), Group::new());
+        let (site_sender, site_receiver) = watch::channel(Arc::new(config.site.clone()));
+        let (discord_sender, discord) = watch::channel(config.discord.clone().map(Arc::new));
+        let (health_sender, healthchecks) = watch::channel(config.healthchecks.clone().map(Arc::new));
+        let operator = house.publisher("operator").await?;
+        let config_publisher = house.publisher("config").await?;
+        let (dashboard, progress) = bind_dashboard(&house, config.listen, operator.clone()).await?;
+        let (link, address) = (dashboard.link(), dashboard.address());
+        activate(house.log.as_ref(), &config_publisher, &config.site).await?;
+
+        run_chain(&house, &chains);
+        let failed = run_dashboard(dashboard, progress, &sinks);
+        let mut publishers = vec![operator, config_publisher.clone()];
+        publishers.push(run_clock(&house, &collectors).await?);
+        publishers.push(run_ping(&house, site_receiver, &collectors).await?);
+        publishers.push(run_discord(&house, discord, &sinks).await?);
+        run_healthchecks(&house, healthchecks, &sinks);
+        sinks.tasks.spawn(narrated(house.log.clone(), house.site.clone(), sinks.cancel.clone()));
+        let reloader = Reloader {
+            path: config_path,
+            current: config,
+            channels: Channels { site: site_sender, discord: discord_sender, healthchecks: health_sender },
+            log: house.log.clone(),
+            publisher: config_publisher,
+            progress: house.stages.add("config", None),
+        };
+        collectors.tasks.spawn(reloader.run(collectors.cancel.clone()));
+        Ok(Parts { log, collectors, chains, sinks, publishers, failed, link, address })
+    }
+
+    /// The link with the access token.
+    pub fn link(&self) -> &str {
+        &self.link
+    }
+
+    pub fn address(&self) -> &str {
+        &self.address
+    }
+
+    /// Waits for the signal to stop, or for the failure of what nothing works without.
+    pub async fn until_stopped(&self, stop: &CancellationToken) -> anyhow::Result<()> {
+        let mut failed = self.failed.clone();
+        tokio::select! {
+            () = stop.cancelled() => Ok(()),
+            why = failed.wait_for(Option::is_some) => match why.ok().and_then(|why| why.clone()) {
+                Some(why) => Err(anyhow::anyhow!("the page stopped: {why}")),
+                None => Ok(()),
+            },
+        }
+    }
+
+    pub async fn drain(&self) {
+        self.collectors.stop().await;
+        for publisher in &self.publishers {
+            publisher.flush().await;
+        }
+        self.chains.stop().await;
+        self.sinks.stop().await;
+        for publisher in &self.publishers {
+            publisher.flush().await;
+        }
+        self.log.close();
+    }
+}
+
+async fn open_log(data: &Data) -> anyhow::Result<Arc<Embedded>> {
+    let directory = data.log();
+    let opened = tokio::task::spawn_blocking(move || Embedded::open(&directory, Options::default())).await;
+    Ok(opened.context("opening the log panicked")??)
+}
+
+async fn bind_dashboard(
+    house: &House,
+    listen: std::net::SocketAddr,
+    operator: Arc<Publisher>,
+) -> anyhow::Result<(Dashboard, Arc<Progress>)> {
+    let progress = house.stages.add("dashboard", None);
+    let stages = house.stages.clone();
+    let options = DashboardOptions {
+        log: house.log.clone(),
+        site: house.site.clone(),
+        listen,
+        data_dir: house.data.path().to_owned(),
+        operator: Some(operator),
+        stages: Arc::new(move || stages.snapshots().into_iter().map(|(_, progress)| progress).collect()),
+        progress: progress.clone(),
+        software: format!("watchfold {}", env!("CARGO_PKG_VERSION")),
+    };
+    Ok((Dashboard::bind(options).await?, progress))
+}
+
+fn run_dashboard(dashboard: Dashboard, progress: Arc<Progress>, group: &Group) -> watch::Receiver<Option<String>> {
+    let (failed, receiver) = watch::channel(None);
+    let cancel = group.cancel.clone();
+    group.tasks.spawn(async move {
+        if let Err(error) = dashboard.run(cancel).await {
+            progress.fail(error.to_string());
+            failed.send_replace(Some(error.to_string()));
+        }
+    });
+    receiver
+}
+
+fn run_chain(house: &House, group: &Group) {
+    let progress = house.stages.add("chain:site", Some(Role::Processor));
+    let (log, site) = (house.log.clone(), house.site.clone());
+    let store = house.data.store(&site);
+    let (cancel, shown) = (group.cancel.clone(), progress.clone());
+    let part = move || {
+        let (log, site, store, cancel) = (log.clone(), site.clone(), store.clone(), cancel.clone());
+        let progress = shown.clone();
+        async move {
+            let fold = Box::new(SiteFold::new(&site));
+            let options = RunnerOptions::for_chain(Chain::Site);
+            let runner = ChainRunner::open(log, &store, &site, Chain::Site, fold, progress, options).await?;
+            runner.run(cancel).await
+        }
+    };
+    group.tasks.spawn(supervise(progress, group.cancel.clone(), part));
+}
+
+async fn run_clock(house: &House, group: &Group) -> anyhow::Result<Arc<Publisher>> {
+    let publisher = house.publisher("clock").await?;
+    let progress = house.stages.add("collector:clock", Some(Role::Collector));
+    let (clock, shown, cancel) = (publisher.clone(), progress.clone(), group.cancel.clone());
+    let part = move || {
+        let (clock, shown, cancel) = (clock.clone(), shown.clone(), cancel.clone());
+        async move {
+            let ticks = watchfold_clock::run(clock.clone(), TICK_EVERY, cancel);
+            tokio::pin!(ticks);
+            loop {
+                tokio::select! {
+                    ended = &mut ticks => return ended,
+                    () = tokio::time::sleep(TICK_EVERY) => {
+                        let stats = clock.stats();
+                        shown.advance(stats.published, stats.published + stats.queued as u64);
+                    }
+                }
+            }
+        }
+    };
+    group.tasks.spawn(supervise(progress, group.cancel.clone(), part));
+    Ok(publisher)
+}
+
+async fn run_ping(
+    house: &House,
+    config: watch::Receiver<Arc<SiteConfig>>,
+    group: &Group,
+) -> anyhow::Result<Arc<Publisher>> {
+    let publisher = house.publisher("ping").await?;
+    let progress = house.stages.add("collector:ping", Some(Role::Collector));
+    let (ping, shown, cancel) = (publisher.clone(), progress.clone(), group.cancel.clone());
+    let part = move || watchfold_ping::run(ping.clone(), config.clone(), shown.clone(), cancel.clone());
+    group.tasks.spawn(supervise(progress, group.cancel.clone(), part));
+    Ok(publisher)
+}
+
+/// Runs while a configuration for it is there, and again when one comes later.
+async fn run_discord(
+    house: &House,
+    config: watch::Receiver<Option<Arc<watchfold_discord::DiscordConfig>>>,
+    group: &Group,
+) -> anyhow::Result<Arc<Publisher>> {
+    let publisher = house.publisher("discord").await?;
+    let progress = house.stages.add("sink:discord", Some(Role::Sink));
+    let context = SinkContext {
+        site: house.site.clone(),
+        sink: "discord".to_owned(),
+        log: house.log.clone(),
+        publisher: publisher.clone(),
+        state_path: house.data.sinks().join("discord.state"),
+        progress: progress.clone(),
+        stats: Arc::new(SinkStats::default()),
+    };
+    let cancel = group.cancel.clone();
+    let part = move || {
+        let (context, config, cancel) = (context.clone(), config.clone(), cancel.clone());
+        while_configured(config, context.progress.clone(), cancel, move |config, cancel| {
+            watchfold_discord::run(context.clone(), config, cancel)
+        })
+    };
+    group.tasks.spawn(supervise(progress, group.cancel.clone(), part));
+    Ok(publisher)
+}
+
+fn run_healthchecks(
+    house: &House,
+    config: watch::Receiver<Option<Arc<watchfold_healthchecks::HealthchecksConfig>>>,
+    group: &Group,
+) {
+    let progress = house.stages.add("sink:healthchecks", None);
+    let stages = house.stages.clone();
+    let source = Arc::new(move || -> Vec<Stage> {
+        let judged = stages.snapshots().into_iter().filter_map(|(role, progress)| Some((role?, progress)));
+        judged.map(|(role, progress)| Stage::new(role, progress)).collect()
+    });
+    let (shown, cancel) = (progress.clone(), group.cancel.clone());
+    let part = move || {
+        let (source, shown) = (source.clone(), shown.clone());
+        while_configured(config.clone(), shown.clone(), cancel.clone(), move |config, cancel| {
+            watchfold_healthchecks::run(source.clone(), config, shown.clone(), cancel)
+        })
+    };
+    group.tasks.spawn(supervise(progress, group.cancel.clone(), part));
+}
+
+/// Runs `part` while there is a configuration; a stage without one has nothing to do and says so by advancing.
+async fn while_configured<C, F, R, E>(
+    mut config: watch::Receiver<Option<Arc<C>>>,
+    progress: Arc<Progress>,
+    cancel: CancellationToken,
+    part: F,
+) -> Result<(), E>
+where
+    C: Send + Sync + 'static,
+    F: Fn(watch::Receiver<Arc<C>>, CancellationToken) -> R,
+    R: Future<Output = Result<(), E>>,
+{
+    loop {
+        let current = config.borrow_and_update().clone();
+        let Some(first) = current else {
+            progress.advance(0, 0);
+            tokio::select! {
+                () = cancel.cancelled() => return Ok(()),
+                // Nobody reloads any more, because everything is about to stop.
+                changed = config.changed() => if changed.is_err() { cancel.cancelled().await },
+                () = tokio::time::sleep(TICK_EVERY) => {}
+            }
+            continue;
+        };
+        let (sender, receiver) = watch::channel(first);
+        let stop = cancel.child_token();
+        let running = part(receiver, stop.clone());
+        tokio::pin!(running);
+        loop {
+            tokio::select! {
+                ended = &mut running => return ended,
+                changed = config.changed() => {
+                    if changed.is_err() {
+                        return running.await;
+                    }
+                    let next = config.borrow_and_update().clone();
+                    match next {
+                        Some(next) => drop(sender.send_replace(next)),
+                        None => {
+                            stop.cancel();
+                            running.await?;
+                            break;
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+async fn narrated(log: Arc<dyn MessageLog>, site: String, cancel: CancellationToken) {
+    if let Err(error) = narrate::run(log, site, cancel).await {
+        tracing::warn!(%error, "events are no longer told here; the page and the sinks go on");
+    }
+}

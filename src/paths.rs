@@ -1,0 +1,94 @@
+//! Where things are: the data directory and what lies in it.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::Context;
+
+/// A data directory.
+#[derive(Clone, Debug)]
+pub struct Data(PathBuf);
+
+impl Data {
+    /// The given directory, else the service manager's, else the user's.
+    pub fn locate(given: Option<&Path>) -> anyhow::Result<Data> {
+        if let Some(given) = given {
+            return Ok(Data(given.to_owned()));
+        }
+        let from = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+        if let Some(state) = from("STATE_DIRECTORY") {
+            return Ok(Data(state));
+        }
+        let base = if cfg!(windows) {
+            from("LOCALAPPDATA")
+        } else {
+            from("XDG_DATA_HOME").or_else(|| from("HOME").map(|home| home.join(".local/share")))
+        };
+        base.map(|base| Data(base.join("watchfold")))
+            .context("there is no home directory to keep data in: say where with --data DIR")
+    }
+
+    /// Makes the directory where there is none, readable by its owner only.
+    pub fn create(&self) -> anyhow::Result<()> {
+        for directory in [self.0.clone(), self.kit(), self.sinks()] {
+            std::fs::create_dir_all(&directory)
+                .with_context(|| format!("failed to make the data directory {}", directory.display()))?;
+        }
+        owner_only(&self.0).with_context(|| format!("failed to protect {}", self.0.display()))
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+
+    pub fn config(&self) -> PathBuf {
+        self.0.join("watchfold.toml")
+    }
+
+    pub fn log(&self) -> PathBuf {
+        self.0.join("log")
+    }
+
+    pub fn store(&self, site: &str) -> PathBuf {
+        self.0.join("state").join(site)
+    }
+
+    /// The collectors' incarnations.
+    pub fn kit(&self) -> PathBuf {
+        self.0.join("collectors")
+    }
+
+    pub fn sinks(&self) -> PathBuf {
+        self.0.join("sinks")
+    }
+
+    /// Holds the link with the access token; readable by its owner only.
+    pub fn link(&self) -> PathBuf {
+        self.0.join("link")
+    }
+}
+
+#[cfg(unix)]
+fn owner_only(path: &Path) -> std::io::Result<()> {
+    use std::os::unix::fs::PermissionsExt;
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o700))
+}
+
+#[cfg(not(unix))]
+fn owner_only(_path: &Path) -> std::io::Result<()> {
+    Ok(())
+}
+
+/// Writes a file that only its owner may read.
+pub fn write_private(path: &Path, text: &str) -> std::io::Result<()> {
+    use std::io::Write;
+    let mut options = std::fs::OpenOptions::new();
+    options.write(true).create(true).truncate(true);
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::OpenOptionsExt;
+        options.mode(0o600);
+    }
+    let mut file = options.open(path)?;
+    file.write_all(text.as_bytes())?;
+    file.sync_all()
+}

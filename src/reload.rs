@@ -1,0 +1,154 @@
+//! Takes a changed configuration over while running, and keeps the last good one when the new one has a mistake.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use watchfold_discord::DiscordConfig;
+use watchfold_healthchecks::HealthchecksConfig;
+use watchfold_kit::{KitError, Progress, Publisher};
+use watchfold_log::MessageLog;
+use watchfold_schemas::observation::Activation;
+use watchfold_schemas::subjects;
+use watchfold_schemas::{Body, SiteConfig, Stream, decode_observation};
+
+use crate::config::{self, Config};
+
+/// How often the file is looked at. Reading a few kilobytes costs nothing, and works with every editor and file system.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// Where the parts get their configuration from.
+pub struct Channels {
+    pub site: watch::Sender<Arc<SiteConfig>>,
+    pub discord: watch::Sender<Option<Arc<DiscordConfig>>>,
+    pub healthchecks: watch::Sender<Option<Arc<HealthchecksConfig>>>,
+}
+
+/// Records the configuration as active unless it already is.
+pub async fn activate(
+    log: &dyn MessageLog,
+    publisher: &Publisher,
+    site: &SiteConfig,
+) -> Result<bool, KitError> {
+    let filter = subjects::observation(&site.site, "activation", "*");
+    let hash = site.hash();
+    if let Ok(Some(record)) = log.last(Stream::Observations, &filter).await
+        && let Ok(observation) = decode_observation(&record.payload)
+        && let Body::Activation(active) = observation.body
+        && active.hash == hash
+    {
+        return Ok(false);
+    }
+    let activation = Activation {
+        at: publisher.now(),
+        hash,
+        config: site.clone(),
+        software: env!("CARGO_PKG_VERSION").to_owned(),
+    };
+    publisher.publish(Body::Activation(Box::new(activation))).await?;
+    Ok(true)
+}
+
+/// Watches the file until cancelled.
+pub struct Reloader {
+    pub path: PathBuf,
+    pub current: Config,
+    pub channels: Channels,
+    pub log: Arc<dyn MessageLog>,
+    pub publisher: Arc<Publisher>,
+    pub progress: Arc<Progress>,
+}
+
+impl Reloader {
+    pub async fn run(mut self, cancel: CancellationToken) {
+        let mut last_text = std::fs::read_to_string(&self.path).unwrap_or_default();
+        let mut looks = 0u64;
+        let mut hangup = Hangup::new();
+        loop {
+            let forced = tokio::select! {
+                () = cancel.cancelled() => return,
+                () = tokio::time::sleep(LOOK_EVERY) => false,
+                () = hangup.rung() => true,
+            };
+            looks += 1;
+            self.progress.advance(looks, looks);
+            let text = match std::fs::read_to_string(&self.path) {
+                Ok(text) => text,
+                Err(error) => {
+                    self.keep_last_good(&format!("failed to read {}: {error}", self.path.display()));
+                    continue;
+                }
+            };
+            if text != last_text || forced {
+                last_text = text;
+                self.take_over().await;
+            }
+        }
+    }
+
+    async fn take_over(&mut self) {
+        let new = match config::load(&self.path) {
+            Ok(new) => new,
+            Err(error) => return self.keep_last_good(&error.to_string()),
+        };
+        if new.site.site != self.current.site.site {
+            return self.keep_last_good("the name of the site cannot change while running: restart for it");
+        }
+        for warning in &new.warnings {
+            tracing::warn!("{warning}");
+        }
+        if new.listen != self.current.listen {
+            tracing::warn!(listen = %new.listen, "another address to listen on takes effect at the next start");
+        }
+        match activate(self.log.as_ref(), &self.publisher, &new.site).await {
+            Ok(changed) => tracing::info!(changed, "the configuration was read again"),
+            Err(error) => return self.keep_last_good(&format!("it could not be recorded: {error}")),
+        }
+        self.progress.ok();
+        self.channels.site.send_replace(Arc::new(new.site.clone()));
+        self.channels.discord.send_replace(new.discord.clone().map(Arc::new));
+        self.channels.healthchecks.send_replace(new.healthchecks.clone().map(Arc::new));
+        self.current = new;
+    }
+
+    fn keep_last_good(&self, why: &str) {
+        if self.progress.snapshot().detail.as_deref() != Some(why) {
+            tracing::error!("the changed configuration is not used, the last good one is kept: {why}");
+        }
+        self.progress.fail(why.to_owned());
+    }
+}
+
+/// SIGHUP asks for a look at once, changed or not: a secret's file may be new.
+struct Hangup {
+    #[cfg(unix)]
+    signal: Option<tokio::signal::unix::Signal>,
+}
+
+impl Hangup {
+    #[cfg(unix)]
+    fn new() -> Hangup {
+        let signal = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::hangup());
+        if let Err(error) = &signal {
+            tracing::warn!(%error, "SIGHUP is not listened to");
+        }
+        Hangup { signal: signal.ok() }
+    }
+
+    #[cfg(not(unix))]
+    fn new() -> Hangup {
+        Hangup {}
+    }
+
+    async fn rung(&mut self) {
+        #[cfg(unix)]
+        if let Some(signal) = &mut self.signal
+            && signal.recv().await.is_some()
+        {
+            return;
+        }
+        std::future::pending().await
+    }
+}

@@ -1,0 +1,108 @@
+//! `watchfold up`: starts everything in one process, says where the page is, and drains when asked to stop.
+
+use std::io::IsTerminal;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::Context;
+use tokio_util::sync::CancellationToken;
+
+use crate::cli::UpArgs;
+use crate::config::{self, Config};
+use crate::init;
+use crate::parts::Parts;
+use crate::paths::{Data, write_private};
+
+/// Everything has ended by then, or is left behind: an operator who stops it waits no longer.
+const DRAIN: Duration = Duration::from_secs(5);
+
+/// Enough for folding, the log and the page together; the machine belongs to its users.
+const WORKER_THREADS: usize = 2;
+
+pub fn up(args: &UpArgs) -> anyhow::Result<()> {
+    let data = Data::locate(args.data.data.as_deref())?;
+    data.create()?;
+    let (path, found) = config_path(args, &data)?;
+    let mut config = config::load(&path)?;
+    if let Some(listen) = args.listen {
+        config.listen = listen;
+    }
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(WORKER_THREADS)
+        .enable_all()
+        .build()
+        .context("failed to start the runtime")?;
+    runtime.block_on(serve(&data, path, config, found))?;
+    runtime.shutdown_timeout(Duration::from_millis(500));
+    Ok(())
+}
+
+/// The given file, or the one in the data directory, made from what is found when there is none.
+fn config_path(args: &UpArgs, data: &Data) -> anyhow::Result<(PathBuf, Option<String>)> {
+    if let Some(path) = &args.config {
+        return Ok((path.clone(), None));
+    }
+    let path = data.config();
+    if path.exists() {
+        return Ok((path, None));
+    }
+    let draft = init::Draft::discover();
+    write_private(&path, &draft.to_toml()).with_context(|| format!("failed to write {}", path.display()))?;
+    let found = format!("{}; edit {} to change it", draft.summary(), path.display());
+    Ok((path, Some(found)))
+}
+
+async fn serve(data: &Data, path: PathBuf, config: Config, found: Option<String>) -> anyhow::Result<()> {
+    let stop = CancellationToken::new();
+    listen_for_signals(stop.clone())?;
+    for warning in &config.warnings {
+        tracing::warn!("{warning}");
+    }
+    let parts = Parts::start(data, path, config).await?;
+    announce(data, &parts, found.as_deref())?;
+    let failed = parts.until_stopped(&stop).await;
+    if tokio::time::timeout(DRAIN, parts.drain()).await.is_err() {
+        tracing::warn!(seconds = DRAIN.as_secs(), "some parts did not end in time; nothing acknowledged is lost");
+    }
+    failed
+}
+
+/// One line with the link; the token is shown to a terminal only.
+fn announce(data: &Data, parts: &Parts, found: Option<&str>) -> anyhow::Result<()> {
+    let link = data.link();
+    write_private(&link, &format!("{}\n", parts.link()))
+        .with_context(|| format!("failed to write {}", link.display()))?;
+    if let Some(found) = found {
+        println!("first start: {found}");
+    }
+    println!("{}", opening_line(parts, &link, std::io::stdout().is_terminal()));
+    Ok(())
+}
+
+fn opening_line(parts: &Parts, link: &Path, terminal: bool) -> String {
+    if terminal {
+        format!("watching; open {}", parts.link())
+    } else {
+        format!("watching; the page is at {} and the link with its token in {}", parts.address(), link.display())
+    }
+}
+
+fn listen_for_signals(stop: CancellationToken) -> anyhow::Result<()> {
+    #[cfg(unix)]
+    let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())
+        .context("failed to listen for SIGTERM")?;
+    tokio::spawn(async move {
+        #[cfg(unix)]
+        tokio::select! {
+            _ = tokio::signal::ctrl_c() => {}
+            _ = terminate.recv() => {}
+        }
+        #[cfg(not(unix))]
+        if tokio::signal::ctrl_c().await.is_err() {
+            return;
+        }
+        tracing::info!("stopping");
+        stop.cancel();
+    });
+    Ok(())
+}
