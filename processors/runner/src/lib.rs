@@ -13,6 +13,7 @@ mod options;
 mod outbox;
 mod published;
 mod recover;
+mod retry;
 mod runner;
 mod site;
 mod sled_store;

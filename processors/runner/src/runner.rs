@@ -7,7 +7,6 @@ use std::collections::VecDeque;
 use std::future::pending;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
 
 use futures::future::BoxFuture;
 use tokio::time::{Instant, sleep_until, timeout};
@@ -20,9 +19,10 @@ use crate::chain::ChainFold;
 use crate::crash::CrashPoint;
 use crate::error::RunnerError;
 use crate::memory_store::MemoryStore;
-use crate::options::{RETRY_FIRST, RETRY_LAST, RunnerOptions, SNAPSHOT_RETRY, STOP_WAIT};
+use crate::options::{RunnerOptions, SNAPSHOT_RETRY, STOP_WAIT};
 use crate::outbox::PUBLISH_EVENTS_MAX;
 use crate::recover::{Subject, recover};
+use crate::retry::Retry;
 use crate::sled_store::SledStore;
 use crate::snapshot::{self, SnapshotError};
 use crate::state::{ChainState, Input};
@@ -61,28 +61,6 @@ struct Publishing {
 }
 
 type Snapshotting = BoxFuture<'static, Result<u64, SnapshotError>>;
-
-/// When to try again. It starts small, doubles, and ends with success.
-#[derive(Default)]
-struct Retry {
-    delay: Duration,
-    not_before: Option<Instant>,
-}
-
-impl Retry {
-    fn failed(&mut self) {
-        self.delay = (self.delay * 2).clamp(RETRY_FIRST, RETRY_LAST);
-        self.not_before = Some(Instant::now() + self.delay);
-    }
-
-    fn succeeded(&mut self) {
-        *self = Retry::default();
-    }
-
-    fn waiting(&self) -> bool {
-        self.not_before.is_some_and(|at| Instant::now() < at)
-    }
-}
 
 impl ChainRunner {
     /// Opens the store in `store_dir`, and finds where the chain goes on: from the store, a snapshot or the first
