@@ -193,7 +193,6 @@ impl Feed {
                 self.progress.advance(position, position);
             }
         }
-        self.progress.ok();
         Ok(())
     }
 

@@ -18,9 +18,9 @@ use crate::projection::shapes::{Change, Folded, Position, Stage};
 /// Messages that a viewer may be behind before it starts again from a whole state.
 pub const VIEWER_QUEUE_MAX: usize = 256;
 /// Deltas kept for viewers that come back, by number …
-pub const RESUME_DELTAS_MAX: usize = 4_096;
+pub const RESUME_DELTAS_MAX: usize = 1_024;
 /// … and by bytes.
-pub const RESUME_BYTES_MAX: usize = 8 * 1024 * 1024;
+pub const RESUME_BYTES_MAX: usize = 4 * 1024 * 1024;
 
 /// What stays the same while the server runs.
 #[derive(Clone, Debug)]
@@ -51,8 +51,19 @@ struct Inner {
     recent_bytes: usize,
     /// Where the first of `recent` begins.
     recent_from: Position,
+    /// Deltas made since the last viewer left. Beyond [`RESUME_DELTAS_MAX`] none could go on from here, so none is made.
+    unwatched: usize,
     /// The whole state at `told`, once somebody asked for it.
     snapshot: Option<Utf8Bytes>,
+}
+
+impl Inner {
+    /// Whoever comes back from before gets a whole state.
+    fn forget_recent(&mut self) {
+        self.recent.clear();
+        self.recent_bytes = 0;
+        self.recent_from = self.told;
+    }
 }
 
 /// A viewer's first messages, and where the next ones come from.
@@ -105,6 +116,7 @@ impl Live {
                 recent: VecDeque::new(),
                 recent_bytes: 0,
                 recent_from: Position::default(),
+                unwatched: RESUME_DELTAS_MAX,
                 snapshot: None,
             }),
             sender: broadcast::Sender::new(VIEWER_QUEUE_MAX),
@@ -214,9 +226,19 @@ impl Live {
             }
             return;
         }
-        let changes = inner.projection.take_changes();
         inner.told = position;
         inner.snapshot = None;
+        inner.unwatched = if self.viewers() > 0 {
+            0
+        } else {
+            inner.unwatched.saturating_add(1)
+        };
+        if inner.unwatched > RESUME_DELTAS_MAX {
+            inner.projection.forget_changes();
+            inner.forget_recent();
+            return;
+        }
+        let changes = inner.projection.take_changes();
         if changes.restart {
             self.restart(inner);
             return;
@@ -245,9 +267,7 @@ impl Live {
 
     fn restart(&self, inner: &mut Inner) {
         inner.told = inner.projection.position();
-        inner.recent.clear();
-        inner.recent_bytes = 0;
-        inner.recent_from = inner.told;
+        inner.forget_recent();
         inner.snapshot = None;
         if self.viewers() > 0
             && let Some(text) = self.snapshot(inner)
@@ -323,5 +343,110 @@ impl Live {
     /// A panic elsewhere leaves whole values behind: every fold of one record is applied before anything can fail.
     fn inner(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use watchfold_schemas::event::{EVENT_VERSION, Place, Silence};
+    use watchfold_schemas::origin::{Cause, EventId, MessageId};
+    use watchfold_schemas::{Chain, Event, EventBody};
+
+    use super::*;
+
+    fn live() -> Live {
+        Live::new(Identity {
+            site: "cafe".into(),
+            software: "test".into(),
+            read_only: false,
+        })
+    }
+
+    /// Folds one event at `sequence` and tells it.
+    fn happen(live: &Live, sequence: u64) {
+        let silence = Silence {
+            id: format!("maintenance:{sequence}"),
+            subjects: Vec::new(),
+            from: Time(0),
+            until: Time(1),
+            who: "token".into(),
+            active: true,
+        };
+        let event = Event {
+            v: EVENT_VERSION,
+            id: EventId(format!("{sequence:032x}")),
+            site: "cafe".into(),
+            chain: Chain::Site,
+            at: Time(sequence as i64),
+            key: silence.id.clone(),
+            cause: Cause::Message(MessageId("cafe/operator/1/1".into())),
+            n: 0,
+            place: Place {
+                input: sequence,
+                index: 0,
+            },
+            causes: Default::default(),
+            body: EventBody::SilenceChanged(silence),
+        };
+        live.fold(|projection| projection.apply_event(sequence, &event));
+        live.flush();
+    }
+
+    /// The types of the first messages of one who comes back from `events`.
+    fn back_from(live: &Live, events: u64) -> Vec<String> {
+        let joined = live.join(Some(Position {
+            events,
+            observations: 0,
+        }));
+        let parsed = joined
+            .first
+            .iter()
+            .map(|text| serde_json::from_str::<serde_json::Value>(text).unwrap());
+        parsed
+            .map(|message| message["type"].as_str().unwrap().to_owned())
+            .collect()
+    }
+
+    #[test]
+    fn nothing_is_kept_for_nobody_and_enough_for_those_who_come_back() {
+        let live = live();
+        happen(&live, 1);
+        assert_eq!(live.deltas.load(Ordering::Relaxed), 0, "nobody ever watched");
+        let viewer = live.join(None);
+        happen(&live, 2);
+        drop(viewer);
+        for sequence in 3..=RESUME_DELTAS_MAX as u64 {
+            happen(&live, sequence);
+        }
+        let last = RESUME_DELTAS_MAX as u64;
+        assert_eq!(back_from(&live, 0), ["snapshot"]);
+        assert_eq!(
+            back_from(&live, 1).len(),
+            RESUME_DELTAS_MAX,
+            "resumed, and all but the first delta"
+        );
+        assert_eq!(back_from(&live, last - 1), ["resumed", "delta"]);
+        assert_eq!(back_from(&live, last), ["resumed"]);
+        assert_eq!(back_from(&live, last + 1), ["snapshot"]);
+        for sequence in last + 1..=3 * last {
+            happen(&live, sequence);
+        }
+        assert_eq!(live.inner().recent.len(), 0, "nobody came back in time");
+        assert_eq!(back_from(&live, last), ["snapshot"]);
+        assert_eq!(back_from(&live, 3 * last), ["resumed"]);
+    }
+
+    #[tokio::test]
+    async fn one_who_falls_behind_is_told_so() {
+        let live = live();
+        let mut slow = live.join(None);
+        for sequence in 1..=VIEWER_QUEUE_MAX as u64 + 1 {
+            happen(&live, sequence);
+        }
+        let lagged = slow.next.recv().await;
+        assert!(
+            matches!(lagged, Err(broadcast::error::RecvError::Lagged(1))),
+            "{lagged:?}"
+        );
     }
 }

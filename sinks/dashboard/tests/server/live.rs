@@ -183,7 +183,7 @@ async fn a_slow_viewer_gets_a_whole_state_again_and_slows_nobody() {
     let mut quick = served.watch(None).await;
     quick.expect("snapshot").await;
     // Far more than the buffers of a connection and the queue hold; one delta each, since the quick one has to see it.
-    for n in 0..600_i64 {
+    for n in 0..420_i64 {
         let mut big = incident("big", 1_000, None);
         big.reminders = n as u32;
         big.detail = Some("x".repeat(60_000));
