@@ -3,6 +3,11 @@
 //!
 //! `WATCHFOLD_BLESS=1` rewrites the schemas and adds samples that are missing. It never touches a sample that exists.
 
+#![expect(
+    clippy::disallowed_methods,
+    reason = "a test reads files; the package that it tests does not"
+)]
+
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};

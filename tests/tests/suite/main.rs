@@ -1,4 +1,8 @@
 //! The end-to-end tests that need no privileges: one binary, so that they are linked once.
 
+mod boundaries;
 mod properties;
 mod scenarios;
+mod tidy;
+mod tree;
+mod upgrade;

@@ -13,7 +13,9 @@ const SITE: &str = "target router\ntarget server\ntarget internet 8.8.8.8 1.1.1.
      set min_session 20\nset flapping_window 120\nset batch_window 10\nset remind_every 120\nrun 0..600\n";
 
 fn anything() -> impl Strategy<Value = Story> {
-    let subject = prop::sample::select(vec!["router", "server", "internet", "8.8.8.8", "PC-1", "PC-2", "PC-*", "*"]);
+    let subject = prop::sample::select(vec![
+        "router", "server", "internet", "8.8.8.8", "PC-1", "PC-2", "PC-*", "*",
+    ]);
     let span = (0u32..600, prop_oneof![1u32..30, 1u32..300]);
     let downs = prop::collection::vec((subject.clone(), span.clone()), 0..8);
     let faults = prop::collection::vec((subject, span.clone()), 0..2);
@@ -25,11 +27,20 @@ fn anything() -> impl Strategy<Value = Story> {
         let line = |word: &str, subject: &str, (from, length): (u32, u32)| {
             format!("{word} {subject} {from}.3..{}.3\n", from + length)
         };
-        downs.iter().for_each(|(subject, span)| text += &line("down", subject, *span));
-        faults.iter().for_each(|(subject, span)| text += &line("fault", subject, *span));
-        absent.iter().for_each(|(from, length)| text += &format!("absent {from}.7..{}.7\n", from + length));
-        lost.iter().for_each(|(from, length)| text += &format!("lost {from}.7..{}.7\n", from + length));
-        steps.iter().for_each(|(at, by)| text += &format!("step {at}.1 {by}.0371\n"));
+        downs
+            .iter()
+            .for_each(|(subject, span)| text += &line("down", subject, *span));
+        faults
+            .iter()
+            .for_each(|(subject, span)| text += &line("fault", subject, *span));
+        absent
+            .iter()
+            .for_each(|(from, length)| text += &format!("absent {from}.7..{}.7\n", from + length));
+        lost.iter()
+            .for_each(|(from, length)| text += &format!("lost {from}.7..{}.7\n", from + length));
+        steps
+            .iter()
+            .for_each(|(at, by)| text += &format!("step {at}.1 {by}.0371\n"));
         parse(&text).unwrap()
     })
 }
@@ -107,9 +118,15 @@ fn fold_with_restarts(input: &[Observation], stops: &BTreeSet<usize>) -> Vec<Eve
             let versions = chain.versions();
             let mut whole = chain.entries();
             whole.sort();
-            assert_eq!(whole, store.clone().into_iter().collect::<Vec<_>>(), "the changes do not add up to the state");
+            assert_eq!(
+                whole,
+                store.clone().into_iter().collect::<Vec<_>>(),
+                "the changes do not add up to the state"
+            );
             chain = SiteChain::new("cafe-1");
-            chain.load(&versions, store.clone().into_iter().collect()).unwrap();
+            chain
+                .load(&versions, store.clone().into_iter().collect())
+                .unwrap();
         }
     }
     events
@@ -123,17 +140,29 @@ fn consistent(events: &[Event]) -> Result<(), TestCaseError> {
         match &event.body {
             EventBody::IncidentOpened(incident) => {
                 prop_assert!(!closed.contains(&incident.id), "{} was reopened", incident.id);
-                prop_assert!(open.insert(incident.id.clone()), "{} was opened twice", incident.id);
+                prop_assert!(
+                    open.insert(incident.id.clone()),
+                    "{} was opened twice",
+                    incident.id
+                );
             }
             EventBody::IncidentClosed(incident) => {
                 prop_assert!(open.remove(&incident.id), "{} was not open", incident.id);
                 closed.insert(incident.id.clone());
                 if incident.class == IncidentClass::Outage {
-                    prop_assert!(incident.duration_ms >= Some(10_000), "an incident of {:?}", incident.duration_ms);
+                    prop_assert!(
+                        incident.duration_ms >= Some(10_000),
+                        "an incident of {:?}",
+                        incident.duration_ms
+                    );
                 }
             }
             EventBody::JitterRecorded(jitter) => {
-                prop_assert!(jitter.duration_ms < 10_000 + 9_000, "jitter of {} ms", jitter.duration_ms);
+                prop_assert!(
+                    jitter.duration_ms < 10_000 + 9_000,
+                    "jitter of {} ms",
+                    jitter.duration_ms
+                );
             }
             EventBody::SessionStarted(session) => {
                 prop_assert!(present.insert(session.pc.clone()), "{} is here twice", session.pc);
@@ -161,12 +190,20 @@ fn what_happened(events: &[Event]) -> Vec<String> {
     for event in events {
         match &event.body {
             EventBody::IncidentClosed(incident) if incident.class == IncidentClass::Outage => {
-                out.push(format!("{} {} {:?}", incident.subject, incident.started_at, incident.ended_at));
+                out.push(format!(
+                    "{} {} {:?}",
+                    incident.subject, incident.started_at, incident.ended_at
+                ));
             }
             EventBody::SessionEnded(session) => {
-                out.push(format!("{} {} {:?}", session.pc, session.started_at, session.ended_at));
+                out.push(format!(
+                    "{} {} {:?}",
+                    session.pc, session.started_at, session.ended_at
+                ));
             }
-            EventBody::JitterRecorded(jitter) => out.push(format!("{} {} {}", jitter.subject, jitter.since, jitter.until)),
+            EventBody::JitterRecorded(jitter) => {
+                out.push(format!("{} {} {}", jitter.subject, jitter.since, jitter.until))
+            }
             _ => {}
         }
     }
@@ -175,5 +212,8 @@ fn what_happened(events: &[Event]) -> Vec<String> {
 
 /// How many stories each property is held against; `make soak` asks for more.
 fn cases() -> u32 {
-    std::env::var("WATCHFOLD_PROPERTY_CASES").ok().and_then(|text| text.parse().ok()).unwrap_or(48)
+    std::env::var("WATCHFOLD_PROPERTY_CASES")
+        .ok()
+        .and_then(|text| text.parse().ok())
+        .unwrap_or(48)
 }

@@ -13,13 +13,23 @@ use watchfold_tests::story::{fold, happened, observations, parse};
 fn every_scenario_gives_what_it_expects() {
     let mut failures = Vec::new();
     let scenarios = scenarios();
-    assert!(scenarios.len() >= 10, "scenarios are missing: found {}", scenarios.len());
+    assert!(
+        scenarios.len() >= 10,
+        "scenarios are missing: found {}",
+        scenarios.len()
+    );
     for directory in &scenarios {
         if let Err(why) = check(directory) {
             failures.push(format!("{}\n{why}", directory.display()));
         }
     }
-    assert!(failures.is_empty(), "{} of {}:\n{}", failures.len(), scenarios.len(), failures.join("\n\n"));
+    assert!(
+        failures.is_empty(),
+        "{} of {}:\n{}",
+        failures.len(),
+        scenarios.len(),
+        failures.join("\n\n")
+    );
     println!("{} scenarios", scenarios.len());
 }
 
@@ -30,8 +40,15 @@ fn check(directory: &Path) -> Result<(), String> {
     let happened = happened(&events, &|key| story.pc_name(key));
     let kinds: std::collections::BTreeSet<&str> = story.expect.iter().map(|line| first_word(line)).collect();
     // A kind that is expected at all is expected whole; `none` stands for nothing of a kind.
-    let mut compared: Vec<&String> = happened.iter().filter(|line| kinds.contains(first_word(line))).collect();
-    let mut wanted: Vec<&String> = story.expect.iter().filter(|line| !line.ends_with(" none")).collect();
+    let mut compared: Vec<&String> = happened
+        .iter()
+        .filter(|line| kinds.contains(first_word(line)))
+        .collect();
+    let mut wanted: Vec<&String> = story
+        .expect
+        .iter()
+        .filter(|line| !line.ends_with(" none"))
+        .collect();
     // The order counts within a kind; a story may list its kinds as it reads best.
     compared.sort_by_key(|line| first_word(line));
     wanted.sort_by_key(|line| first_word(line));
@@ -73,7 +90,12 @@ struct Line<'a> {
 
 impl Line<'_> {
     fn of(event: &Event) -> Line<'_> {
-        Line { at: event.at, id: &event.id.0, key: &event.key, body: &event.body }
+        Line {
+            at: event.at,
+            id: &event.id.0,
+            key: &event.key,
+            body: &event.body,
+        }
     }
 }
 
