@@ -21,6 +21,7 @@ pub const WAITING_ROWS_MAX: usize = 16_384;
 
 /// The clock of one collector.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct CollectorClock {
     pub incarnation: u64,
     /// Everything observed before this was given to the folds.
@@ -49,6 +50,7 @@ impl CollectorClock {
 
 /// The clock beside the log.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct SiteClock {
     pub now: Option<Time>,
     pub shift: Span,

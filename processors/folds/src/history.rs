@@ -21,6 +21,7 @@ pub struct History;
 
 /// The running hour of one target.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Hour {
     hour: Time,
     collector: String,

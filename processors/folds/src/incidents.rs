@@ -32,6 +32,7 @@ pub struct OpenIncident {
 
 /// The latest jitters of one target, oldest first; at most one more than flapping needs.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Jitters {
     times: VecDeque<Moment>,
 }

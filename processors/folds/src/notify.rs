@@ -45,6 +45,7 @@ pub struct Told {
 
 /// Sessions that wait to be told together.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Batch {
     from: Time,
     started: Vec<Session>,

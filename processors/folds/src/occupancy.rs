@@ -25,6 +25,7 @@ const ANSWER_INTERVALS: u64 = 2;
 pub struct Occupancy;
 
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Pc {
     /// Confirmed.
     present: bool,

@@ -19,6 +19,7 @@ const FAULTY_SUBJECTS_MAX: usize = 4_096;
 const NAMED_MAX: usize = 8;
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct CollectorFaults {
     /// By subject; the collector itself is the empty subject.
     reasons: BTreeMap<String, String>,

@@ -28,6 +28,7 @@ pub struct Liveness;
 
 /// Everything known of one target.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Subject {
     state: SubjectState,
     since: Time,

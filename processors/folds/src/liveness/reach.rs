@@ -14,6 +14,7 @@ const FAILURES_TO_COUNT: u32 = 2;
 
 /// The latest results of one signal of one address.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Leaf {
     /// Failures in a row; 0 after an answer.
     pub failures: u32,
