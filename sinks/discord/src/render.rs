@@ -453,7 +453,8 @@ impl Draft {
         }
     }
 
-    /// The embed within all limits. When the whole is too long the description gives way first, then the last fields.
+    /// The embed within all limits. When the whole is too long the last fields give way, then the footer: title and
+    /// description fit together.
     fn finish(self, style: Style<'_>) -> Embed {
         let mut embed = Embed {
             title: fit(&self.title, TITLE_MAX),
@@ -466,13 +467,6 @@ impl Draft {
                 text: fit(&plain(style.site), FOOTER_MAX),
             }),
         };
-        let excess = total(&embed).saturating_sub(TOTAL_MAX);
-        if excess > 0
-            && let Some(description) = &embed.description
-        {
-            let room = units(description).saturating_sub(excess);
-            embed.description = (room > 0).then(|| fit(description, room));
-        }
         while total(&embed) > TOTAL_MAX && embed.fields.pop().is_some() {}
         if total(&embed) > TOTAL_MAX {
             embed.footer = None;
