@@ -25,6 +25,8 @@ impl Positions {
     pub fn open(disk: Arc<dyn Disk>, dir: &Path) -> Result<Positions, LogError> {
         disk.create_dir(dir)
             .map_err(|error| io_error("create", dir, error))?;
+        // A position that an earlier process could not sync is about to be shown, so it must stay.
+        disk.sync_dir(dir).map_err(|error| io_error("sync", dir, error))?;
         Ok(Positions {
             disk,
             dir: dir.to_owned(),
