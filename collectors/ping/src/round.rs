@@ -64,7 +64,15 @@ impl Rounds {
         retry_delay: Duration,
     ) -> Rounds {
         let unpublished = AtomicUsize::new(0);
-        Rounds { publisher, prober, faults, group, retry_delay, unpublished, present: Mutex::default() }
+        Rounds {
+            publisher,
+            prober,
+            faults,
+            group,
+            retry_delay,
+            unpublished,
+            present: Mutex::default(),
+        }
     }
 
     pub(crate) fn unpublished(&self) -> usize {

@@ -303,6 +303,21 @@ fn presence_by_echo_and_by_neighbour() {
                 .until_row("pc:10.77.0.13", Signal::Neighbour, Outcome::TimedOut)
                 .await;
 
+            // It stays present beyond the age at which its first confirmation stops counting.
+            let mut outcomes = Vec::new();
+            collector
+                .until("seven rounds of a PC that drops echo", |body| {
+                    let of_pc =
+                        |row: &PingRow| row.subject == "pc:10.77.0.12" && row.signal == Signal::Neighbour;
+                    outcomes.extend(rows(body).iter().filter(|row| of_pc(row)).map(|row| row.outcome));
+                    outcomes.len() >= 7
+                })
+                .await;
+            assert!(
+                outcomes.iter().all(|outcome| *outcome == Outcome::Ok),
+                "{outcomes:?}"
+            );
+
             // Switched off: its entry was confirmed a moment ago, and it goes absent all the same.
             sh("ip -n h12 link set eth0 down");
             let row = collector
@@ -423,9 +438,7 @@ fn permissions_decide_how_and_never_whether() {
                 TEST,
             );
         };
-        sh("sysctl -qw net.ipv4.ping_group_range='0 0'");
-        unprivileged("datagram -");
-        sh("sysctl -qw net.ipv4.ping_group_range='1 0'");
+        // A new namespace lets no group ask (its range is "1 0").
         let dir = tempfile::tempdir().unwrap();
         let marker = dir.path().join("denied");
         std::thread::scope(|scope| {
@@ -434,11 +447,12 @@ fn permissions_decide_how_and_never_whether() {
                 while !marker.exists() && began.elapsed() < LIMIT {
                     std::thread::sleep(Duration::from_millis(20));
                 }
-                sh("sysctl -qw net.ipv4.ping_group_range='0 2147483647'");
+                sh("sysctl -qw net.ipv4.ping_group_range='0 0'");
             });
             unprivileged(&format!("denied {}", marker.display()));
             allow.join().unwrap();
         });
+        unprivileged("datagram -");
     });
 }
 
