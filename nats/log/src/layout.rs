@@ -178,6 +178,8 @@ impl Layout {
 pub(crate) struct Tail {
     /// Where validity ends: the length to cut it to.
     pub(crate) end: u64,
+    /// Where the last commit begins; `end` when there is none.
+    pub(crate) last_commit: u64,
     /// Bytes after `end`.
     pub(crate) torn_bytes: u64,
     pub(crate) next_sequence: u64,
@@ -204,6 +206,7 @@ pub(crate) fn find_tail(
     let mut walk = segment.walk(file, meta.log_id);
     let mut tail = Tail {
         end: (SEGMENT_HEADER_BYTES as u64).min(segment.bytes),
+        last_commit: segment.bytes,
         next_sequence: segment.first_sequence,
         ..Tail::default()
     };
@@ -232,6 +235,9 @@ impl Tail {
         let frame = &found.frame;
         if frame.sequence > self.next_sequence {
             self.damaged.push((self.next_sequence, frame.sequence - 1));
+        }
+        if frame.first_of_commit {
+            self.last_commit = found.offset;
         }
         self.index.note(frame.sequence, found.offset, frame.stored_at);
         self.end = found.offset + frame.bytes as u64;

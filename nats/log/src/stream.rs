@@ -12,7 +12,7 @@ use std::sync::Arc;
 use tokio::sync::watch;
 use watchfold_schemas::Time;
 
-use crate::disk::{Disk, DiskFile, io_error, write_all_at};
+use crate::disk::{Disk, DiskFile, io_error, read_full_at, write_all_at};
 use crate::duplicates::SeenIds;
 use crate::frame::{LogId, SEGMENT_HEADER_BYTES, SegmentHeader, encode_frame, frame_seed};
 use crate::index::Index;
@@ -272,7 +272,9 @@ impl StreamStore {
             file.set_len(tail.end)
                 .map_err(|error| io_error("cut", &last.path, error))?;
         }
-        // It may be in the cache only, and readers are about to see it.
+        // It may be in the cache only, and readers are about to see it. What an earlier process failed to sync can even be
+        // in the cache and count as clean; written again it is synced for certain.
+        self.rewrite(file.as_ref(), &last, &tail)?;
         file.sync().map_err(|error| io_error("sync", &last.path, error))?;
         self.next_sequence = self.meta.next_sequence.max(tail.next_sequence);
         if self.next_sequence > tail.next_sequence {
@@ -284,6 +286,21 @@ impl StreamStore {
             kept.bytes = tail.end;
         }
         self.reuse(file, &last, tail);
+        Ok(())
+    }
+
+    fn rewrite(&self, file: &dyn DiskFile, last: &Segment, tail: &Tail) -> Result<(), LogError> {
+        let mut commit = vec![0; tail.end.saturating_sub(tail.last_commit) as usize];
+        let filled = read_full_at(file, tail.last_commit, &mut commit);
+        let filled = filled.map_err(|error| io_error("read", &last.path, error))?;
+        let rewritten = write_all_at(file, tail.last_commit, &commit[..filled]);
+        match rewritten.map_err(|error| io_error("rewrite", &last.path, error)) {
+            // Only a file system that never overwrites in place says so; the log must open all the same.
+            Err(LogError::Full { path }) => {
+                tracing::warn!(path, "disk full: the last commit is not written again")
+            }
+            rewritten => rewritten?,
+        }
         Ok(())
     }
 

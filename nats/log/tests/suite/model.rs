@@ -1,7 +1,7 @@
 //! What a stream must hold, by a plain model that shares no code with the log: an ordered list of what was shown or
 //! acknowledged, and the checks that a recovered log has to pass.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use watchfold_log::{Ack, Append, Batch, Record};
 use watchfold_schemas::{MessageId, Stream, Time};
@@ -43,6 +43,8 @@ pub struct Model {
     seed: u64,
     /// By sequence: what somebody was told is durable. Nothing may ever contradict it.
     durable: BTreeMap<u64, (u64, Time)>,
+    tried: Vec<u64>,
+    refused: BTreeSet<u64>,
     /// The last place given out in this life.
     placed: u64,
     /// Sequences below this were dropped by retention, as the log itself said.
@@ -62,6 +64,8 @@ impl Model {
             seed,
             durable,
             placed: 0,
+            tried: Vec::new(),
+            refused: BTreeSet::new(),
             floor: 1,
             bytes_max,
             segment_bytes,
@@ -98,6 +102,24 @@ impl Model {
                     self.durable.insert(ack.sequence, (*number, at));
                 }
             }
+        }
+    }
+
+    /// The producer hands these over now.
+    pub fn try_append(&mut self, numbers: &[u64]) {
+        self.refused.retain(|number| !numbers.contains(number));
+        self.tried = numbers
+            .iter()
+            .copied()
+            .filter(|number| !self.keeps(*number))
+            .collect();
+    }
+
+    /// Whether the log refused them and goes on: then nothing of them may ever show.
+    pub fn was_refused(&mut self, is_refused: bool) {
+        let tried = std::mem::take(&mut self.tried);
+        if is_refused {
+            self.refused.extend(tried);
         }
     }
 
@@ -191,6 +213,10 @@ impl Model {
                 "message {number} stands behind {last}: twice, or out of order"
             );
             last = number;
+            assert!(
+                !self.refused.contains(&number),
+                "message {number} was refused, and is there"
+            );
             self.show_record(record);
         }
     }

@@ -285,6 +285,10 @@ impl Run {
         match self.rng.below(100) {
             0..45 => {
                 let refused = self.append(life, true);
+                self.model.was_refused(
+                    matches!(refused, Err(LogError::Full { .. } | LogError::Io { .. }))
+                        && !self.disk.has_crashed(),
+                );
                 self.note(life, refused.err());
             }
             45..70 => self.sync(life),
@@ -337,6 +341,7 @@ impl Run {
             }
         }
         let messages: Vec<_> = numbers.iter().map(|number| message(self.seed, *number)).collect();
+        self.model.try_append(&numbers);
         let acks = life.store.append(&messages, self.now)?;
         self.model.placed(&acks);
         self.seen.duplicates += acks.iter().filter(|ack| ack.duplicate).count() as u64;

@@ -525,11 +525,20 @@ impl DiskFile for SimFile {
         if fails {
             // What did not reach the disk is dropped from the list of what has to, yet still read from the cache.
             let keep = rng.below(1001);
+            let lengths = inode
+                .pending
+                .iter()
+                .filter(|op| matches!(op, FileOp::SetLen(_)))
+                .cloned()
+                .collect();
             inode.settle(rng, keep);
+            // Lengths are the file system's own notes, which it does try again.
+            inode.pending = lengths;
             return Err(failed());
         }
-        inode.durable = inode.current.clone();
-        inode.pending.clear();
+        for op in std::mem::take(&mut inode.pending) {
+            Inode::apply(&mut inode.durable, &op);
+        }
         state.after(crashes, ())
     }
 }
