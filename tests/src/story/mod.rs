@@ -45,38 +45,71 @@ pub fn happened(events: &[Event], names: &dyn Fn(&str) -> String) -> Vec<String>
         let seconds = time.since(BEGIN).0 as f64 / 1e9;
         format!("{}", (seconds * 1e3).round() / 1e3)
     };
-    let span = |from: Time, to: Option<Time>| format!("{}..{}", offset(from), to.map(offset).unwrap_or_default());
+    let span =
+        |from: Time, to: Option<Time>| format!("{}..{}", offset(from), to.map(offset).unwrap_or_default());
     let mut out = Vec::new();
     for event in events {
         match &event.body {
             EventBody::IncidentOpened(incident) => {
-                out.push(format!("opened {} {} at {}", incident.class.name(), incident.subject, offset(event.at)));
+                out.push(format!(
+                    "opened {} {} at {}",
+                    incident.class.name(),
+                    incident.subject,
+                    offset(event.at)
+                ));
             }
             EventBody::IncidentClosed(incident) => {
                 let word = match incident.class.name() {
                     "outage" => "incident",
                     other => other,
                 };
-                out.push(format!("{word} {} {}", incident.subject, span(incident.started_at, incident.ended_at)));
+                out.push(format!(
+                    "{word} {} {}",
+                    incident.subject,
+                    span(incident.started_at, incident.ended_at)
+                ));
             }
             EventBody::JitterRecorded(jitter) => {
-                out.push(format!("jitter {} {}", jitter.subject, span(jitter.since, Some(jitter.until))));
+                out.push(format!(
+                    "jitter {} {}",
+                    jitter.subject,
+                    span(jitter.since, Some(jitter.until))
+                ));
             }
             EventBody::SessionStarted(session) => {
-                out.push(format!("arrival {} {}", names(&session.pc), offset(session.started_at)));
+                out.push(format!(
+                    "arrival {} {}",
+                    names(&session.pc),
+                    offset(session.started_at)
+                ));
             }
             EventBody::SessionEnded(session) => {
-                out.push(format!("session {} {}", names(&session.pc), span(session.started_at, session.ended_at)));
+                out.push(format!(
+                    "session {} {}",
+                    names(&session.pc),
+                    span(session.started_at, session.ended_at)
+                ));
             }
             EventBody::OccupancySnapshot(snapshot) => {
-                out.push(format!("snapshot {}/{} {}%", snapshot.current, snapshot.total, snapshot.percent));
+                out.push(format!(
+                    "snapshot {}/{} {}%",
+                    snapshot.current, snapshot.total, snapshot.percent
+                ));
             }
-            EventBody::NotificationRequested(request) => out.push(format!("notice {}", notice(&request.notice))),
+            EventBody::NotificationRequested(request) => {
+                out.push(format!("notice {}", notice(&request.notice)))
+            }
             EventBody::SubjectDegraded(degraded) => {
-                out.push(format!("degraded {} [{}]", degraded.subject, degraded.addresses_down.join(" ")));
+                out.push(format!(
+                    "degraded {} [{}]",
+                    degraded.subject,
+                    degraded.addresses_down.join(" ")
+                ));
+            }
+            EventBody::IncidentEscalated(incident) => {
+                out.push(format!("escalated {} at {}", incident.subject, offset(event.at)));
             }
             EventBody::SubjectChanged(_)
-            | EventBody::IncidentEscalated(_)
             | EventBody::IncidentReminded(_)
             | EventBody::IncidentAcknowledged(_)
             | EventBody::TargetRollup(_)
@@ -92,8 +125,12 @@ fn notice(notice: &Notice) -> String {
         Notice::IncidentUpdated { incident } => format!("updated {}", incident.subject),
         Notice::IncidentReminder { incident, .. } => format!("reminder {}", incident.subject),
         Notice::IncidentClosed { incident, .. } => format!("closed {}", incident.subject),
-        Notice::SessionsStarted { sessions } => format!("started {} named {}", sessions.total, sessions.named.len()),
-        Notice::SessionsEnded { sessions } => format!("ended {} named {}", sessions.total, sessions.named.len()),
+        Notice::SessionsStarted { sessions } => {
+            format!("started {} named {}", sessions.total, sessions.named.len())
+        }
+        Notice::SessionsEnded { sessions } => {
+            format!("ended {} named {}", sessions.total, sessions.named.len())
+        }
         Notice::OccupancySnapshot { snapshot } => format!("snapshot {}/{}", snapshot.current, snapshot.total),
     }
 }

@@ -6,7 +6,8 @@
 use watchfold_schemas::config::Signal;
 use watchfold_schemas::event::{Incident, IncidentClass};
 use watchfold_schemas::observation::{
-    Act as OperatorActKind, Activation, Body, OBSERVATION_VERSION, OperatorAct, Outcome, PingRound, PingRow, Tick,
+    Act as OperatorActKind, Activation, Body, OBSERVATION_VERSION, OperatorAct, Outcome, PingRound, PingRow,
+    Tick,
 };
 use watchfold_schemas::{Observation, Origin, Time};
 
@@ -40,7 +41,12 @@ impl Walls {
     /// A moment by the clock as it stands later: a probe that was in flight when the clock was set is told in the
     /// time of the record that tells of it.
     fn at_as_of(&self, seconds: f64, later: f64) -> Time {
-        let shift: f64 = self.steps.iter().filter(|(at, _)| *at <= later).map(|(_, by)| by).sum();
+        let shift: f64 = self
+            .steps
+            .iter()
+            .filter(|(at, _)| *at <= later)
+            .map(|(_, by)| by)
+            .sum();
         instant(seconds + shift)
     }
 
@@ -51,7 +57,9 @@ impl Walls {
 
 /// Everything that the log of the story's site holds.
 pub fn observations(story: &Story) -> Vec<Observation> {
-    let walls = Walls { steps: story.steps.clone() };
+    let walls = Walls {
+        steps: story.steps.clone(),
+    };
     let mut drafts = activations(story);
     drafts.extend(ticks(story));
     drafts.extend(rounds(story));
@@ -59,7 +67,9 @@ pub fn observations(story: &Story) -> Vec<Observation> {
     drafts.retain(|draft| draft.collector == "config" || !within(&story.absent, draft.made));
     drafts.sort_by(|a, b| {
         let key = |draft: &Draft| (order(draft.collector), draft.made);
-        a.arrives.total_cmp(&b.arrives).then_with(|| key(a).partial_cmp(&key(b)).unwrap_or(std::cmp::Ordering::Equal))
+        a.arrives
+            .total_cmp(&b.arrives)
+            .then_with(|| key(a).partial_cmp(&key(b)).unwrap_or(std::cmp::Ordering::Equal))
     });
     identify(story, &walls, drafts)
 }
@@ -144,8 +154,19 @@ fn ticks(story: &Story) -> Vec<Draft> {
     (from.ceil() as i64..=to.floor() as i64)
         .map(|second| {
             let at = second as f64;
-            let body = move |walls: &Walls| Body::Tick(Tick { now: walls.at(at), interval_ms: 1_000 });
-            Draft { arrives: at, made: at, through: at, collector: "clock", body: DraftBody::Other(Box::new(body)) }
+            let body = move |walls: &Walls| {
+                Body::Tick(Tick {
+                    now: walls.at(at),
+                    interval_ms: 1_000,
+                })
+            };
+            Draft {
+                arrives: at,
+                made: at,
+                through: at,
+                collector: "clock",
+                body: DraftBody::Other(Box::new(body)),
+            }
         })
         .collect()
 }
@@ -155,25 +176,53 @@ fn acts(story: &Story, walls: &Walls) -> Vec<Draft> {
         let site = story.config.site.clone();
         let began = match &act {
             Act::Acknowledge(subject) => {
-                let spans = story.down.iter().filter(|(down, from, to)| down == subject && *from <= at && at < *to);
-                spans.map(|(_, from, _)| walls.at(*from)).next_back().unwrap_or_default()
+                let spans = story
+                    .down
+                    .iter()
+                    .filter(|(down, from, to)| down == subject && *from <= at && at < *to);
+                spans
+                    .map(|(_, from, _)| walls.at(*from))
+                    .next_back()
+                    .unwrap_or_default()
             }
-            Act::Mute(..) => Time::default(),
+            Act::Mute(..) | Act::Maintenance(..) => Time::default(),
         };
         let body = move |walls: &Walls| {
             let act = match &act {
                 Act::Acknowledge(subject) => OperatorActKind::Acknowledge {
                     incident: Incident::derive_id(&site, IncidentClass::Outage, subject, began),
                 },
-                Act::Mute(subject, until) => {
-                    OperatorActKind::Mute { subject: subject.clone(), until: walls.at(*until) }
-                }
+                Act::Mute(subject, until) => OperatorActKind::Mute {
+                    subject: subject.clone(),
+                    until: walls.at(*until),
+                },
+                Act::Maintenance(subject, (from, until)) => OperatorActKind::Maintenance {
+                    id: "planned".to_owned(),
+                    subjects: vec![subject.clone()],
+                    from: walls.at(*from),
+                    until: walls.at(*until),
+                },
             };
-            Body::Operator(OperatorAct { at: walls.at(at), who: "ada".to_owned(), act, note: None })
+            Body::Operator(OperatorAct {
+                at: walls.at(at),
+                who: "ada".to_owned(),
+                act,
+                note: None,
+            })
         };
-        Draft { arrives: at, made: at, through: at, collector: "operator", body: DraftBody::Other(Box::new(body)) }
+        Draft {
+            arrives: at,
+            made: at,
+            through: at,
+            collector: "operator",
+            body: DraftBody::Other(Box::new(body)),
+        }
     };
-    story.acts.iter().map(|(at, act)| draft(*at, act.clone())).collect()
+    story
+        .acts
+        .iter()
+        .map(|(at, act)| draft(*at, act.clone()))
+        .collect()
 }
 
 /// Rounds, retries and quiet records of the ping collector.
@@ -210,24 +259,42 @@ fn rounds(story: &Story) -> Vec<Draft> {
     for second in from.ceil() as i64..=to.floor() as i64 {
         let at = second as f64 + 0.5;
         let body = DraftBody::Other(Box::new(|_| Body::Quiet));
-        drafts.push(Draft { arrives: at, made: at, through: at, collector: "ping", body });
+        drafts.push(Draft {
+            arrives: at,
+            made: at,
+            through: at,
+            collector: "ping",
+            body,
+        });
     }
     for draft in &mut drafts {
-        let held = in_flight.iter().filter(|(sent, done)| *sent <= draft.made && draft.made < *done);
+        let held = in_flight
+            .iter()
+            .filter(|(sent, done)| *sent <= draft.made && draft.made < *done);
         draft.through = held.map(|(sent, _)| *sent).fold(draft.made, f64::min);
     }
     deliver(story, drafts)
 }
 
 fn round_draft(done: f64, round: u64, attempt: u8, rows: Vec<(String, String, f64, Outcome)>) -> Draft {
-    Draft { arrives: done, made: done, through: done, collector: "ping", body: DraftBody::Round(round, attempt, rows) }
+    Draft {
+        arrives: done,
+        made: done,
+        through: done,
+        collector: "ping",
+        body: DraftBody::Round(round, attempt, rows),
+    }
 }
 
 /// When each record reaches the log, if it does.
 fn deliver(story: &Story, mut drafts: Vec<Draft>) -> Vec<Draft> {
     drafts.retain(|draft| !within(&story.lost, draft.made));
     for draft in &mut drafts {
-        if let Some((_, to)) = story.spooled.iter().find(|(from, to)| *from <= draft.made && draft.made < *to) {
+        if let Some((_, to)) = story
+            .spooled
+            .iter()
+            .find(|(from, to)| *from <= draft.made && draft.made < *to)
+        {
             draft.arrives = *to;
         }
     }
@@ -245,10 +312,15 @@ struct Member {
 impl Member {
     fn probe(&self, story: &Story, at: f64) -> (String, String, f64, Outcome) {
         let concerns = |name: &String| {
-            *name == self.subject || *name == self.address || name == "PC-*" && self.subject.starts_with("pc:") || name == "*"
+            *name == self.subject
+                || *name == self.address
+                || name == "PC-*" && self.subject.starts_with("pc:")
+                || name == "*"
         };
         let hit = |spans: &[(String, f64, f64)]| {
-            spans.iter().any(|(name, from, to)| concerns(name) && *from <= at && at < *to)
+            spans
+                .iter()
+                .any(|(name, from, to)| concerns(name) && *from <= at && at < *to)
         };
         let outcome = if hit(&story.faults) {
             Outcome::Fault
@@ -263,24 +335,44 @@ impl Member {
 
 fn groups(story: &Story) -> Vec<(f64, Vec<Member>)> {
     let mut groups: Vec<(u64, Vec<Member>)> = Vec::new();
-    let mut join = |interval_ms: u64, member: Member| match groups.iter_mut().find(|(ms, _)| *ms == interval_ms) {
-        Some((_, members)) => members.push(member),
-        None => groups.push((interval_ms, vec![member])),
-    };
+    let mut join =
+        |interval_ms: u64, member: Member| match groups.iter_mut().find(|(ms, _)| *ms == interval_ms) {
+            Some((_, members)) => members.push(member),
+            None => groups.push((interval_ms, vec![member])),
+        };
     for target in &story.config.network.targets {
         for probe in &target.probes {
             let timeout = target.timeout_ms as f64 / 1e3;
             let (subject, address) = (target.name.clone(), probe.address.clone());
-            join(target.interval_ms, Member { subject, address, timeout, retried: true });
+            join(
+                target.interval_ms,
+                Member {
+                    subject,
+                    address,
+                    timeout,
+                    retried: true,
+                },
+            );
         }
     }
     let occupancy = &story.config.occupancy;
     for host in &occupancy.hosts {
         let timeout = occupancy.timeout_ms as f64 / 1e3;
         let (subject, address) = (format!("pc:{}", host.key()), host.address.clone());
-        join(occupancy.interval_ms, Member { subject, address, timeout, retried: false });
+        join(
+            occupancy.interval_ms,
+            Member {
+                subject,
+                address,
+                timeout,
+                retried: false,
+            },
+        );
     }
-    groups.into_iter().map(|(ms, members)| (ms as f64 / 1e3, members)).collect()
+    groups
+        .into_iter()
+        .map(|(ms, members)| (ms as f64 / 1e3, members))
+        .collect()
 }
 
 fn within(spans: &[(f64, f64)], at: f64) -> bool {

@@ -32,6 +32,8 @@ pub enum Act {
     /// Acknowledges whatever is open on this subject.
     Acknowledge(String),
     Mute(String, f64),
+    /// A planned window over this subject.
+    Maintenance(String, (f64, f64)),
 }
 
 /// A line of `expect`: its words, in the form of [`super::happened`].
@@ -49,10 +51,17 @@ pub fn parse(text: &str) -> Result<Story, String> {
             continue;
         }
         let words: Vec<&str> = line.split_whitespace().collect();
-        story.line(&words).map_err(|why| format!("line {}: {why}: {line}", number + 1))?;
+        story
+            .line(&words)
+            .map_err(|why| format!("line {}: {why}: {line}", number + 1))?;
     }
     if story.config.occupancy.depends_on.is_empty()
-        && story.config.network.targets.iter().any(|target| target.name == "router")
+        && story
+            .config
+            .network
+            .targets
+            .iter()
+            .any(|target| target.name == "router")
     {
         story.config.occupancy.depends_on = vec!["router".to_owned()];
     }
@@ -87,12 +96,22 @@ impl Story {
             ["spooled", span] => self.spooled.push(read_span(span)?),
             ["lost", span] => self.lost.push(read_span(span)?),
             ["step", at, by] => self.steps.push((number(at)?, number(by)?)),
-            ["at", at, "ack", subject] => self.acts.push((number(at)?, Act::Acknowledge((*subject).to_owned()))),
+            ["at", at, "ack", subject] => self
+                .acts
+                .push((number(at)?, Act::Acknowledge((*subject).to_owned()))),
             ["at", at, "mute", subject, until] => {
-                self.acts.push((number(at)?, Act::Mute((*subject).to_owned(), number(until)?)));
+                self.acts
+                    .push((number(at)?, Act::Mute((*subject).to_owned(), number(until)?)));
+            }
+            ["at", at, "maintenance", subject, span] => {
+                self.acts.push((
+                    number(at)?,
+                    Act::Maintenance((*subject).to_owned(), read_span(span)?),
+                ));
             }
             ["at", at, "set", key, value] => {
-                self.settings.push((number(at)?, (*key).to_owned(), (*value).to_owned()));
+                self.settings
+                    .push((number(at)?, (*key).to_owned(), (*value).to_owned()));
             }
             ["expect", rest @ ..] => self.expect.push(rest.join(" ")),
             _ => return Err("not a line of a story".to_owned()),
@@ -101,13 +120,23 @@ impl Story {
     }
 
     fn target(&mut self, name: &str, rest: &[&str]) {
-        let split = rest.iter().position(|word| *word == "after").unwrap_or(rest.len());
-        let addresses = if split == 0 { vec![format!("{name}.test")] } else { owned(&rest[..split]) };
+        let split = rest
+            .iter()
+            .position(|word| *word == "after")
+            .unwrap_or(rest.len());
+        let addresses = if split == 0 {
+            vec![format!("{name}.test")]
+        } else {
+            owned(&rest[..split])
+        };
         self.config.network.targets.push(Target {
             name: name.to_owned(),
             probes: addresses
                 .into_iter()
-                .map(|address| ProbeSpec { address, signals: vec![SignalSpec::Echo] })
+                .map(|address| ProbeSpec {
+                    address,
+                    signals: vec![SignalSpec::Echo],
+                })
                 .collect(),
             quorum: 1,
             interval_ms: 2_000,
@@ -145,11 +174,19 @@ pub fn set(config: &mut SiteConfig, key: &str, value: &str) -> Result<(), String
     let millis = (seconds * 1e3).round() as u64;
     match key {
         "interval" => {
-            config.network.targets.iter_mut().for_each(|target| target.interval_ms = millis);
+            config
+                .network
+                .targets
+                .iter_mut()
+                .for_each(|target| target.interval_ms = millis);
             config.occupancy.interval_ms = millis;
         }
         "timeout" => {
-            config.network.targets.iter_mut().for_each(|target| target.timeout_ms = millis);
+            config
+                .network
+                .targets
+                .iter_mut()
+                .for_each(|target| target.timeout_ms = millis);
             config.occupancy.timeout_ms = millis;
         }
         "retry_delay" => config.network.retry_delay_ms = millis,
@@ -161,7 +198,11 @@ pub fn set(config: &mut SiteConfig, key: &str, value: &str) -> Result<(), String
         "min_session" => config.occupancy.min_session_ms = millis,
         "batch_window" => config.occupancy.batch_window_ms = millis,
         "pcs" => config.occupancy.hosts.truncate(seconds as usize),
-        "quorum" => config.network.targets.iter_mut().for_each(|target| target.quorum = seconds as u32),
+        "quorum" => config
+            .network
+            .targets
+            .iter_mut()
+            .for_each(|target| target.quorum = seconds as u32),
         _ => return Err(format!("no setting {key}")),
     }
     Ok(())
@@ -172,10 +213,13 @@ fn owned(words: &[&str]) -> Vec<String> {
 }
 
 fn number(text: &str) -> Result<f64, String> {
-    text.parse().map_err(|_| format!("{text} is not a number of seconds"))
+    text.parse()
+        .map_err(|_| format!("{text} is not a number of seconds"))
 }
 
 fn read_span(text: &str) -> Result<(f64, f64), String> {
-    let (from, to) = text.split_once("..").ok_or_else(|| format!("{text} is not from..to"))?;
+    let (from, to) = text
+        .split_once("..")
+        .ok_or_else(|| format!("{text} is not from..to"))?;
     Ok((number(from)?, number(to)?))
 }
