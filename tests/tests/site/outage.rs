@@ -1,0 +1,100 @@
+//! A service that a test takes away and brings back, and the small site that watches it: addresses of loopback only.
+
+use tokio::net::TcpListener;
+
+use crate::watchfold::House;
+
+/// Where the service is when it is there.
+const SERVICE: &str = "127.0.0.1:8000";
+
+/// Eight hosts, 20 PCs and the service, as fast as the configuration allows.
+pub fn config(webhook: &str) -> String {
+    let hosts = (2..10)
+        .map(|n| format!("[[network.targets]]\nname = \"host-{n}\"\naddress = \"127.0.0.{n}\"\n"))
+        .collect::<String>();
+    format!(
+        r#"
+site = "cafe-1"
+time_zone = "UTC"
+[network]
+interval = "200ms"
+timeout = "200ms"
+retry_delay = "50ms"
+min_incident = "1s"
+remind_every = "0"
+escalate_after = "0"
+[[network.targets]]
+name = "service"
+address = "127.0.0.1"
+signals = [{{ tcp = 8000 }}]
+{hosts}
+[occupancy]
+interval = "200ms"
+timeout = "200ms"
+min_session = "1s"
+batch_window = "1s"
+snapshot = false
+ranges = [{{ from = "127.0.1.1", count = 20 }}]
+[sinks.discord]
+alerts = "{webhook}"
+occupancy = "{webhook}"
+"#
+    )
+}
+
+/// The service. While it is open, connections are taken by the kernel.
+pub struct Service(Option<TcpListener>);
+
+impl Service {
+    pub async fn open() -> Service {
+        let mut service = Service(None);
+        service.up().await;
+        service
+    }
+
+    pub async fn up(&mut self) {
+        let listener = TcpListener::bind(SERVICE).await.unwrap();
+        self.0 = Some(listener);
+    }
+
+    pub fn down(&mut self) {
+        self.0 = None;
+    }
+
+    /// Takes it away until an incident of it is open beyond the `known` ones, and brings it back until that is closed.
+    pub async fn one_outage(&mut self, house: &House, known: usize) {
+        house
+            .wait_for("the service is up", "targets", |targets| {
+                state(targets, "service") == Some("up")
+            })
+            .await;
+        self.down();
+        let at_least = |wanted: usize| move |page: &serde_json::Value| items(page).len() >= wanted;
+        house
+            .wait_for(
+                "an incident is open",
+                "incidents?subject=service",
+                at_least(known + 1),
+            )
+            .await;
+        self.up().await;
+        house
+            .wait_for(
+                "it is closed",
+                "incidents?subject=service&state=closed",
+                at_least(known + 1),
+            )
+            .await;
+    }
+}
+
+/// The list in a page of the API.
+pub fn items(page: &serde_json::Value) -> &[serde_json::Value] {
+    page["items"].as_array().map_or(&[], Vec::as_slice)
+}
+
+/// The state of a target.
+pub fn state<'v>(targets: &'v serde_json::Value, name: &str) -> Option<&'v str> {
+    let target = items(targets).iter().find(|target| target["name"] == name)?;
+    target["state"].as_str()
+}

@@ -1,0 +1,148 @@
+//! What a stopped process left in its log, and whether it hangs together: every check here holds after any run,
+//! whatever was done to it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+
+use watchfold_folds::SiteChain;
+use watchfold_log::{Record, StreamFiles, verify};
+use watchfold_schemas::event::{Incident, IncidentClass};
+use watchfold_schemas::{Event, EventBody, Observation, Stream, decode_event, decode_observation};
+
+/// Everything in the log of a data directory.
+pub struct Recorded {
+    pub observations: Vec<(u64, Observation)>,
+    pub events: Vec<Event>,
+    /// The message ids of all records of `WF_OBS`.
+    pub ids: BTreeSet<String>,
+}
+
+impl Recorded {
+    /// Reads the log of a directory that no process writes to, and holds it against what must always be true.
+    pub fn checked(data: &Path) -> Recorded {
+        let log = data.join("log");
+        let report = verify(&log).unwrap();
+        assert!(report.is_whole(), "the log is damaged: {report:?}");
+        let observations = records(&log, Stream::Observations);
+        let recorded = Recorded {
+            ids: observations.iter().map(|record| record.id.0.clone()).collect(),
+            observations: observations
+                .iter()
+                .map(|record| (record.sequence, decode_observation(&record.payload).unwrap()))
+                .collect(),
+            events: records(&log, Stream::Events)
+                .iter()
+                .map(|record| decode_event(&record.payload).unwrap())
+                .collect(),
+        };
+        assert_eq!(
+            recorded.ids.len(),
+            recorded.observations.len(),
+            "an observation stands twice"
+        );
+        recorded.numbers_have_no_holes();
+        recorded.no_event_stands_twice();
+        recorded.folding_again_gives_the_same();
+        recorded
+    }
+
+    fn numbers_have_no_holes(&self) {
+        let mut next: BTreeMap<(&str, u64), u64> = BTreeMap::new();
+        for (sequence, observation) in &self.observations {
+            let origin = &observation.origin;
+            let next = next.entry((&origin.collector, origin.incarnation)).or_insert(1);
+            assert_eq!(
+                origin.number, *next,
+                "{origin} at {sequence} leaves a hole or comes out of order"
+            );
+            *next += 1;
+        }
+    }
+
+    fn no_event_stands_twice(&self) {
+        let mut seen = BTreeSet::new();
+        for event in &self.events {
+            assert!(seen.insert(&event.id), "an event stands twice: {event:?}");
+        }
+    }
+
+    /// Parity: the recorded events are those that the recorded observations give, in this order.
+    fn folding_again_gives_the_same(&self) {
+        let Some((_, first)) = self.observations.first() else {
+            return;
+        };
+        let mut chain = SiteChain::new(&first.origin.site);
+        let mut folded = Vec::new();
+        for (sequence, observation) in &self.observations {
+            folded.extend(chain.apply(*sequence, observation));
+        }
+        for (folded, recorded) in folded.iter().zip(&self.events) {
+            assert_eq!(
+                folded, recorded,
+                "folding the observations again gives another event"
+            );
+        }
+        let (folded_len, recorded) = (folded.len(), self.events.len());
+        assert!(
+            folded_len >= recorded,
+            "{recorded} events from observations that give {folded_len}"
+        );
+        let missing = &folded[recorded..];
+        assert!(
+            missing.is_empty(),
+            "a drained process left events untold: {missing:?}"
+        );
+    }
+
+    /// How many events of each kind there are, besides those that come by the clock.
+    pub fn kinds(&self) -> BTreeMap<&'static str, usize> {
+        let mut kinds = BTreeMap::new();
+        for event in &self.events {
+            if !matches!(
+                event.body,
+                EventBody::TargetRollup(_) | EventBody::OccupancySnapshot(_)
+            ) {
+                *kinds.entry(event.body.kind()).or_default() += 1;
+            }
+        }
+        kinds
+    }
+
+    /// The outages that were opened and those that were closed, in order.
+    pub fn outages(&self) -> (Vec<&Incident>, Vec<&Incident>) {
+        let of = |pick: fn(&EventBody) -> Option<&Incident>| {
+            let incidents = self.events.iter().filter_map(|event| pick(&event.body));
+            incidents.filter(|it| it.class == IncidentClass::Outage).collect()
+        };
+        (of(opened), of(closed))
+    }
+}
+
+fn opened(body: &EventBody) -> Option<&Incident> {
+    match body {
+        EventBody::IncidentOpened(incident) => Some(incident),
+        _ => None,
+    }
+}
+
+fn closed(body: &EventBody) -> Option<&Incident> {
+    match body {
+        EventBody::IncidentClosed(incident) => Some(incident),
+        _ => None,
+    }
+}
+
+fn records(log: &Path, stream: Stream) -> Vec<Record> {
+    let Some(mut files) = StreamFiles::open(log, stream).unwrap() else {
+        return Vec::new();
+    };
+    let mut all = Vec::new();
+    loop {
+        let batch = files.next(1_024).unwrap();
+        assert_eq!(batch.lost, None, "records of {stream} are gone");
+        if batch.records.is_empty() {
+            return all;
+        }
+        all.extend(batch.records);
+    }
+}

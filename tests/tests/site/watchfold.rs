@@ -1,0 +1,231 @@
+//! The command as a process: started, asked over HTTP, stopped, killed. Judges nothing.
+
+use std::path::{Path, PathBuf};
+use std::process::{ExitStatus, Output, Stdio};
+use std::sync::OnceLock;
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+use tokio::process::{Child, Command};
+
+/// How long any condition may take on a loaded machine.
+pub const LIMIT: Duration = Duration::from_secs(90);
+
+/// Between two looks at a condition.
+const LOOK_EVERY: Duration = Duration::from_millis(50);
+
+/// Each test has a network of its own, so that the default port is always free.
+const ADDRESS: &str = "http://127.0.0.1:8737";
+
+/// The command, built from the sources as they are now, in the profile of this test.
+pub fn built_command() -> PathBuf {
+    static BUILT: OnceLock<PathBuf> = OnceLock::new();
+    BUILT.get_or_init(build).clone()
+}
+
+fn build() -> PathBuf {
+    if let Some(path) = std::env::var_os("WATCHFOLD_TEST_COMMAND") {
+        return path.into();
+    }
+    let test = std::env::current_exe().unwrap();
+    let profile = test.parent().and_then(Path::parent).unwrap();
+    let mut cargo = std::process::Command::new(std::env::var_os("CARGO").unwrap_or("cargo".into()));
+    cargo.args(["build", "--quiet", "--package", "watchfold", "--manifest-path"]);
+    cargo.arg(concat!(env!("CARGO_MANIFEST_DIR"), "/../Cargo.toml"));
+    cargo.arg("--target-dir").arg(profile.parent().unwrap());
+    cargo.args((!cfg!(debug_assertions)).then_some("--release"));
+    let output = cargo.output().expect("cargo runs these tests");
+    assert!(
+        output.status.success(),
+        "the command does not build: {}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    profile.join("watchfold")
+}
+
+/// A data directory, and how to reach what runs on it.
+#[derive(Clone, Debug)]
+pub struct House {
+    pub data: PathBuf,
+    client: reqwest::Client,
+}
+
+impl House {
+    /// Writes `config` as the configuration of a new data directory.
+    pub fn new(data: &Path, config: &str) -> House {
+        std::fs::create_dir_all(data).unwrap();
+        std::fs::write(data.join("watchfold.toml"), config).unwrap();
+        let client = reqwest::Client::builder().timeout(Duration::from_secs(5));
+        House {
+            data: data.to_owned(),
+            client: client.build().unwrap(),
+        }
+    }
+
+    /// Starts `watchfold up` and waits for nothing.
+    pub fn spawn(&self) -> Running {
+        let log = std::fs::OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(self.errors())
+            .unwrap();
+        let child = Command::new(built_command())
+            .args(["up", "--data"])
+            .arg(&self.data)
+            .env_clear()
+            .env("PATH", std::env::var_os("PATH").unwrap_or_default())
+            .stdout(log.try_clone().unwrap())
+            .stderr(log)
+            .stdin(Stdio::null())
+            .kill_on_drop(true)
+            .spawn()
+            .unwrap();
+        Running {
+            child,
+            errors: self.errors(),
+        }
+    }
+
+    /// Starts `watchfold up` and waits until it is ready.
+    pub async fn start(&self) -> Running {
+        let running = self.spawn();
+        self.ready().await;
+        running
+    }
+
+    pub async fn ready(&self) {
+        until("ready", self, async || {
+            self.status("/readyz").await.filter(|status| *status == 200)
+        })
+        .await;
+    }
+
+    /// The status of an answer that needs no token.
+    pub async fn status(&self, path: &str) -> Option<u16> {
+        let answer = self.client.get(format!("{ADDRESS}{path}")).send().await.ok()?;
+        Some(answer.status().as_u16())
+    }
+
+    /// What the API says, if it answers.
+    pub async fn try_get(&self, path: &str) -> Option<Value> {
+        let request = self.client.get(format!("{ADDRESS}/api/v1/{path}"));
+        let answer = request.bearer_auth(self.token()?).send().await.ok()?;
+        answer.error_for_status().ok()?.json().await.ok()
+    }
+
+    pub async fn get(&self, path: &str) -> Value {
+        until(path, self, async || self.try_get(path).await).await
+    }
+
+    /// The answer to an act, once it is in the log.
+    pub async fn try_post(&self, path: &str, body: &Value) -> Option<Value> {
+        let request = self.client.post(format!("{ADDRESS}/api/v1/{path}"));
+        let answer = request.bearer_auth(self.token()?).json(body).send().await.ok()?;
+        answer.error_for_status().ok()?.json().await.ok()
+    }
+
+    /// Asks `path` until `found` finds something in the answer.
+    pub async fn wait<T>(&self, what: &str, path: &str, found: impl Fn(&Value) -> Option<T>) -> T {
+        let last = std::cell::RefCell::new(Value::Null);
+        let began = Instant::now();
+        loop {
+            if let Some(answer) = self.try_get(path).await {
+                if let Some(found) = found(&answer) {
+                    println!("{what}: after {:.1?}", began.elapsed());
+                    return found;
+                }
+                last.replace(answer);
+            }
+            if began.elapsed() > LIMIT {
+                let answer = last.borrow();
+                panic!(
+                    "{what} did not come about within {LIMIT:?}; /{path} says {answer:#}\n{}",
+                    self.said()
+                );
+            }
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+    }
+
+    /// Like [`House::wait`], for a plain condition.
+    pub async fn wait_for(&self, what: &str, path: &str, holds: impl Fn(&Value) -> bool) -> Value {
+        self.wait(what, path, |answer| holds(answer).then(|| answer.clone()))
+            .await
+    }
+
+    /// Runs the command to its end.
+    pub async fn run(&self, arguments: &[&str]) -> Output {
+        let mut command = Command::new(built_command());
+        command.args(arguments).arg("--data").arg(&self.data);
+        command.stdin(Stdio::null()).kill_on_drop(true);
+        tokio::time::timeout(LIMIT, command.output())
+            .await
+            .unwrap_or_else(|_| panic!("watchfold {arguments:?} does not end"))
+            .unwrap()
+    }
+
+    /// What the processes of this directory wrote to their terminals.
+    pub fn said(&self) -> String {
+        std::fs::read_to_string(self.errors()).unwrap_or_default()
+    }
+
+    pub fn token(&self) -> Option<String> {
+        let token = std::fs::read_to_string(self.data.join("token")).ok()?;
+        Some(token.trim().to_owned())
+    }
+
+    /// Beside the data directory: on a full disk it can still be written.
+    fn errors(&self) -> PathBuf {
+        self.data.with_extension("said")
+    }
+}
+
+/// A running process; killed when dropped.
+pub struct Running {
+    child: Child,
+    errors: PathBuf,
+}
+
+impl Running {
+    pub fn runs(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_none()
+    }
+
+    /// SIGKILL, at whatever it is doing.
+    pub async fn kill(mut self) {
+        self.child.kill().await.unwrap();
+    }
+
+    /// SIGTERM, and how it ended.
+    pub async fn stop(mut self) -> ExitStatus {
+        let pid = self.child.id().expect("it runs").to_string();
+        let sent = std::process::Command::new("kill").args(["-TERM", &pid]).status();
+        assert!(sent.unwrap().success());
+        match tokio::time::timeout(DRAINED, self.child.wait()).await {
+            Ok(status) => status.unwrap(),
+            Err(_) => panic!(
+                "it did not end within {DRAINED:?} of SIGTERM\n{}",
+                std::fs::read_to_string(&self.errors).unwrap_or_default()
+            ),
+        }
+    }
+}
+
+/// The command promises five seconds; the rest is for a loaded machine to notice.
+const DRAINED: Duration = Duration::from_secs(8);
+
+/// Tries until something is there.
+pub async fn until<T>(what: &str, house: &House, mut attempt: impl AsyncFnMut() -> Option<T>) -> T {
+    let began = Instant::now();
+    loop {
+        if let Some(found) = attempt().await {
+            return found;
+        }
+        assert!(
+            began.elapsed() < LIMIT,
+            "{what} did not come about within {LIMIT:?}\n{}",
+            house.said()
+        );
+        tokio::time::sleep(LOOK_EVERY).await;
+    }
+}
