@@ -1,6 +1,7 @@
 //! What waits for a stream's writer: a queue bounded by bytes, with the word on whether somebody waits for the sync.
 
 use std::collections::VecDeque;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -37,6 +38,8 @@ pub(crate) struct Queue {
     room: Arc<Semaphore>,
     state: Mutex<State>,
     wake: Condvar,
+    /// How often an appender had to wait for room.
+    waits: AtomicU64,
 }
 
 #[derive(Default)]
@@ -62,6 +65,7 @@ impl Queue {
             room,
             state: Mutex::default(),
             wake: Condvar::new(),
+            waits: AtomicU64::new(0),
         })
     }
 
@@ -73,6 +77,17 @@ impl Queue {
     ) -> Result<oneshot::Receiver<Result<Vec<Ack>, LogError>>, LogError> {
         let bytes = messages.iter().map(message_bytes).sum::<usize>();
         let share = bytes.min(QUEUE_BYTES_MAX) as u32;
+        if self.room.available_permits() < share as usize {
+            let waits = self.waits.fetch_add(1, Ordering::Relaxed) + 1;
+            // Each time twice as many: enough to be seen, too few to fill another disk.
+            if waits.is_power_of_two() {
+                tracing::warn!(
+                    limit = QUEUE_BYTES_MAX,
+                    waits,
+                    "appenders wait: the disk is slower than they are"
+                );
+            }
+        }
         let room = self
             .room
             .clone()
