@@ -121,6 +121,7 @@ fn network(findings: &mut Vec<Finding>) {
     findings.push(Finding { area: "network", verdict, message });
 }
 
+#[expect(clippy::disallowed_methods, reason = "whether the machine's clock is sane is what is asked")]
 fn time(config: Option<&Config>, findings: &mut Vec<Finding>) {
     let zone = config.map_or_else(
         || jiff::tz::TimeZone::system().iana_name().unwrap_or("UTC").to_owned(),

@@ -113,8 +113,8 @@ fn print(out: &mut impl Write, stream: Stream, record: &Record, format: CatForma
 /// The message as JSON, or what is wrong with it and its bytes.
 fn content(stream: Stream, record: &Record) -> Value {
     let decoded = match stream {
-        Stream::Observations | Stream::Packets => decode_observation(&record.payload).map(|it| serde_json::to_value(it)),
-        Stream::Events => decode_event(&record.payload).map(|it| serde_json::to_value(it)),
+        Stream::Observations | Stream::Packets => decode_observation(&record.payload).map(serde_json::to_value),
+        Stream::Events => decode_event(&record.payload).map(serde_json::to_value),
         Stream::Commands | Stream::Snapshots => return json!({ "bytes": record.payload.len() }),
     };
     match decoded {

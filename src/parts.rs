@@ -67,7 +67,10 @@ struct House {
 
 /// The progress of every part, for the health page and the watchdog outside.
 #[derive(Clone, Default)]
-struct Stages(Arc<std::sync::Mutex<Vec<(Option<Role>, Arc<Progress>)>>>);
+struct Stages(Arc<std::sync::Mutex<Vec<Part>>>);
+
+/// A part's progress; parts with a role are vouched for by the watchdog outside.
+type Part = (Option<Role>, Arc<Progress>);
 
 impl Stages {
     fn add(&self, name: &str, role: Option<Role>) -> Arc<Progress> {
@@ -108,7 +111,7 @@ impl Parts {
         let config_publisher = house.publisher("config").await?;
         let (dashboard, progress) = bind_dashboard(&house, config.listen, operator.clone()).await?;
         let (link, address) = (dashboard.link(), dashboard.address());
-        activate(house.log.as_ref(), &config_publisher, &config.site).await?;
+        activate(&config_publisher, &config.site).await?;
 
         run_chain(&house, &chains);
         let failed = run_dashboard(dashboard, progress, &sinks);
@@ -122,7 +125,6 @@ impl Parts {
             path: config_path,
             current: config,
             channels: Channels { site: site_sender, discord: discord_sender, healthchecks: health_sender },
-            log: house.log.clone(),
             publisher: config_publisher,
             progress: house.stages.add("config", None),
         };
@@ -235,7 +237,7 @@ async fn run_clock(house: &House, group: &Group) -> anyhow::Result<Arc<Publisher
                     ended = &mut ticks => return ended,
                     () = tokio::time::sleep(TICK_EVERY) => {
                         let stats = clock.stats();
-                        shown.advance(stats.published, stats.published + stats.queued as u64);
+                        shown.advance(stats.published, stats.published + stats.queued);
                     }
                 }
             }

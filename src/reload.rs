@@ -5,19 +5,22 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::watch;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use watchfold_discord::DiscordConfig;
 use watchfold_healthchecks::HealthchecksConfig;
 use watchfold_kit::{KitError, Progress, Publisher};
-use watchfold_log::MessageLog;
 use watchfold_schemas::observation::Activation;
-use watchfold_schemas::subjects;
-use watchfold_schemas::{Body, SiteConfig, Stream, decode_observation};
+use watchfold_schemas::{Body, SiteConfig};
 
 use crate::config::{self, Config};
 
 /// How often the file is looked at. Reading a few kilobytes costs nothing, and works with every editor and file system.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// The configuration in force is recorded again this often, so that retention never takes the last record of it and
+/// a piece of the log need not reach further back to be understood.
+const RECORD_EVERY: Duration = Duration::from_secs(86_400);
 
 /// Where the parts get their configuration from.
 pub struct Channels {
@@ -26,29 +29,17 @@ pub struct Channels {
     pub healthchecks: watch::Sender<Option<Arc<HealthchecksConfig>>>,
 }
 
-/// Records the configuration as active unless it already is.
-pub async fn activate(
-    log: &dyn MessageLog,
-    publisher: &Publisher,
-    site: &SiteConfig,
-) -> Result<bool, KitError> {
-    let filter = subjects::observation(&site.site, "activation", "*");
-    let hash = site.hash();
-    if let Ok(Some(record)) = log.last(Stream::Observations, &filter).await
-        && let Ok(observation) = decode_observation(&record.payload)
-        && let Body::Activation(active) = observation.body
-        && active.hash == hash
-    {
-        return Ok(false);
-    }
-    let activation = Activation {
-        at: publisher.now(),
-        hash,
-        config: site.clone(),
-        software: env!("CARGO_PKG_VERSION").to_owned(),
-    };
-    publisher.publish(Body::Activation(Box::new(activation))).await?;
-    Ok(true)
+/// Records the configuration as the one in force.
+pub async fn activate(publisher: &Publisher, site: &SiteConfig) -> Result<(), KitError> {
+    let recorded = publisher.publish_with(|stamp| {
+        Body::Activation(Box::new(Activation {
+            at: stamp.now(),
+            hash: site.hash(),
+            config: site.clone(),
+            software: env!("CARGO_PKG_VERSION").to_owned(),
+        }))
+    });
+    recorded.await.map(drop)
 }
 
 /// Watches the file until cancelled.
@@ -56,7 +47,6 @@ pub struct Reloader {
     pub path: PathBuf,
     pub current: Config,
     pub channels: Channels,
-    pub log: Arc<dyn MessageLog>,
     pub publisher: Arc<Publisher>,
     pub progress: Arc<Progress>,
 }
@@ -66,6 +56,7 @@ impl Reloader {
         let mut last_text = std::fs::read_to_string(&self.path).unwrap_or_default();
         let mut looks = 0u64;
         let mut hangup = Hangup::new();
+        let mut recorded = Instant::now();
         loop {
             let forced = tokio::select! {
                 () = cancel.cancelled() => return,
@@ -85,6 +76,12 @@ impl Reloader {
                 last_text = text;
                 self.take_over().await;
             }
+            if recorded.elapsed() > RECORD_EVERY {
+                recorded = Instant::now();
+                if let Err(error) = activate(&self.publisher, &self.current.site).await {
+                    tracing::warn!(%error, "the configuration in force could not be recorded again");
+                }
+            }
         }
     }
 
@@ -102,10 +99,10 @@ impl Reloader {
         if new.listen != self.current.listen {
             tracing::warn!(listen = %new.listen, "another address to listen on takes effect at the next start");
         }
-        match activate(self.log.as_ref(), &self.publisher, &new.site).await {
-            Ok(changed) => tracing::info!(changed, "the configuration was read again"),
-            Err(error) => return self.keep_last_good(&format!("it could not be recorded: {error}")),
+        if let Err(error) = activate(&self.publisher, &new.site).await {
+            return self.keep_last_good(&format!("it could not be recorded: {error}"));
         }
+        tracing::info!("the changed configuration is in force");
         self.progress.ok();
         self.channels.site.send_replace(Arc::new(new.site.clone()));
         self.channels.discord.send_replace(new.discord.clone().map(Arc::new));
