@@ -238,6 +238,11 @@ async fn run_clock(house: &House, group: &Group) -> anyhow::Result<Arc<Publisher
                     () = tokio::time::sleep(TICK_EVERY) => {
                         let stats = clock.stats();
                         shown.advance(stats.published, stats.published + stats.queued);
+                        // It writes every second, so it is the first to know of a log that takes nothing.
+                        match clock.trouble() {
+                            Some(trouble) => shown.fail(trouble),
+                            None => shown.ok(),
+                        }
                     }
                 }
             }

@@ -67,6 +67,8 @@ struct State {
     queued: u64,
     published_at: Instant,
     closed: bool,
+    /// Why the log does not take records, while it does not.
+    trouble: Option<String>,
     stats: PublisherStats,
 }
 
@@ -125,6 +127,7 @@ impl Publisher {
                 queued: 0,
                 published_at: Instant::now(),
                 closed: false,
+                trouble: None,
                 stats: PublisherStats::default(),
             }),
             bell: Notify::new(),
@@ -198,6 +201,11 @@ impl Publisher {
             steps: state.stamp.epoch,
             ..state.stats
         }
+    }
+
+    /// Why the log takes no records, while they wait for it in memory.
+    pub fn trouble(&self) -> Option<String> {
+        self.shared.state().trouble.clone()
     }
 
     /// Publishes a quiet record whenever nothing was published for `every`, so that `through` keeps advancing.
@@ -341,6 +349,10 @@ impl Shared {
 
     pub(crate) fn count(&self, change: impl FnOnce(&mut PublisherStats)) {
         change(&mut self.state().stats);
+    }
+
+    pub(crate) fn trouble(&self, trouble: Option<String>) {
+        self.state().trouble = trouble;
     }
 
     /// Everything up to this ticket is in the log or lost.

@@ -131,7 +131,10 @@ impl Writer {
                 .collect();
             match self.log.append(messages).await {
                 Ok(acks) => {
-                    retry = Retry::default();
+                    if retry.failures > 0 {
+                        self.shared.trouble(None);
+                        retry = Retry::default();
+                    }
                     self.shared.count(|stats| stats.published += acks.len() as u64);
                     for (ready, ack) in outgoing.drain(..together_now).zip(acks) {
                         self.through = Some(ready.pending.through);
@@ -152,6 +155,7 @@ impl Writer {
                 }
                 Err(LogError::Closed) => return self.end(outgoing),
                 Err(error) => {
+                    self.shared.trouble(Some(error.to_string()));
                     self.shared.count(|stats| stats.retries += 1);
                     if closing.is_cancelled() {
                         tracing::warn!(collector = self.shared.collector, %error, "stopped with records unwritten");

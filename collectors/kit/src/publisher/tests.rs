@@ -185,6 +185,8 @@ async fn overflow_drops_the_oldest_and_leaves_a_gap_without_a_hole() {
     while bench.publisher.stats().retries == 0 {
         tokio::task::yield_now().await;
     }
+    let trouble = bench.publisher.trouble().expect("the log takes nothing");
+    assert!(trouble.contains("/full"), "{trouble}");
     let waiting = tokio::spawn({
         let publisher = Arc::clone(&bench.publisher);
         async move { publisher.publish(Body::Quiet).await }
@@ -197,6 +199,7 @@ async fn overflow_drops_the_oldest_and_leaves_a_gap_without_a_hole() {
     assert!(matches!(waiting.await.unwrap(), Err(KitError::Overflow)));
     bench.log.set(Mode::Takes);
     bench.publisher.flush().await;
+    assert_eq!(bench.publisher.trouble(), None);
     assert_eq!(
         lines(&bench.log),
         [
