@@ -5,6 +5,8 @@ SHELL := /bin/bash
 MAKEFLAGS += --no-print-directory
 
 PAGE := sinks/dashboard/page
+# What the end-to-end tests run: built together with them, so that nothing is built twice.
+COMMAND := $(abspath $(or $(CARGO_TARGET_DIR),target))/debug/watchfold
 UNIT_LOG := target/test-output.txt
 PAGE_LOG := target/page-output.txt
 STEP := .ci/step
@@ -28,7 +30,8 @@ test: ## Everything that must hold, from a clean clone: style, lints, tests, the
 	@echo "make test: all of it holds"
 
 soak: ## The long loops at their full counts (hours)
-	@WATCHFOLD_SIM_SEEDS=10000 WATCHFOLD_PROPERTY_CASES=2000 WATCHFOLD_SEEDS=1000 WATCHFOLD_KILL_ROUNDS=200 \
+	@WATCHFOLD_SIM_SEEDS=10000 WATCHFOLD_PROPERTY_CASES=2000 WATCHFOLD_SEEDS=1000 \
+		WATCHFOLD_KILL_ROUNDS=200 WATCHFOLD_KILLS=200 \
 		$(STEP) "soak" cargo test --workspace --locked
 
 setup: ## Install what `make test` needs and is missing (Debian packages as root or with sudo, Rust targets)
@@ -43,7 +46,9 @@ lint: ## Formatting and clippy, warnings as errors
 
 unit: ## cargo test over the workspace; a skipped test is a failure
 	@mkdir -p target
-	@$(STEP) "cargo test" cargo test --workspace --locked --no-fail-fast 2>&1 | tee $(UNIT_LOG)
+	@$(STEP) "cargo build" cargo build --workspace --all-targets --locked
+	@WATCHFOLD_TEST_COMMAND="$(COMMAND)" $(STEP) "cargo test" \
+		cargo test --workspace --locked --no-fail-fast 2>&1 | tee $(UNIT_LOG)
 	@.ci/unskipped $(UNIT_LOG)
 
 page: ## The page: types, style, tests

@@ -296,17 +296,7 @@ fn read_package(package: &Value, here: &str) -> Package {
 /// The names of everything that a package is built from on any platform, without what only its tests need.
 fn tree_of(package: &str) -> BTreeSet<String> {
     let text = cargo(&[
-        "tree",
-        "-p",
-        package,
-        "-e",
-        "normal",
-        "--target",
-        "all",
-        "--prefix",
-        "none",
-        "--format",
-        "{p}",
+        "tree", "-p", package, "-e", "normal", "--target", "all", "--prefix", "none", "--format", "{p}",
     ]);
     let names = text.lines().filter_map(|line| line.split_whitespace().next());
     names.filter(|name| *name != package).map(str::to_owned).collect()

@@ -19,7 +19,11 @@ fn fold_with_upgrade(stop: usize) -> Vec<Event> {
     for (index, observation) in input[..stop].iter().enumerate() {
         events.extend(old.apply(index as u64 + 1, observation));
     }
-    let older: Vec<(String, u32)> = old.versions().into_iter().map(|(fold, version)| (fold, version - 1)).collect();
+    let older: Vec<(String, u32)> = old
+        .versions()
+        .into_iter()
+        .map(|(fold, version)| (fold, version - 1))
+        .collect();
     let mut new = SiteChain::new("cafe-1");
     new.load(&older, old.entries()).unwrap();
     for (index, observation) in input.iter().enumerate().skip(stop) {
@@ -48,14 +52,35 @@ fn a_state_that_cannot_be_taken_over_is_derived_again_with_the_same_identities()
     let half = input.len() / 2;
     let before = fold("cafe-1", &input[..half]);
     let mut chain = SiteChain::new("cafe-1");
-    let newer: Vec<(String, u32)> = chain.versions().into_iter().map(|(fold, version)| (fold, version + 1)).collect();
-    assert!(matches!(chain.load(&newer, Vec::new()), Err(LoadError::Newer { .. })));
+    let newer: Vec<(String, u32)> = chain
+        .versions()
+        .into_iter()
+        .map(|(fold, version)| (fold, version + 1))
+        .collect();
+    assert!(matches!(
+        chain.load(&newer, Vec::new()),
+        Err(LoadError::Newer { .. })
+    ));
     let entries = vec![(b"liveness/subject/router".to_vec(), b"\xc1garbage".to_vec())];
-    assert!(matches!(chain.load(&chain.versions(), entries), Err(LoadError::Damaged(_))));
-    let again: Vec<Event> =
-        input.iter().enumerate().flat_map(|(index, observation)| chain.apply(index as u64 + 1, observation)).collect();
-    let ids = |events: &[Event]| events.iter().map(|event| event.id.clone()).collect::<BTreeSet<_>>();
-    assert!(ids(&before).is_subset(&ids(&again)), "what was published before has the same identities after");
+    assert!(matches!(
+        chain.load(&chain.versions(), entries),
+        Err(LoadError::Damaged(_))
+    ));
+    let again: Vec<Event> = input
+        .iter()
+        .enumerate()
+        .flat_map(|(index, observation)| chain.apply(index as u64 + 1, observation))
+        .collect();
+    let ids = |events: &[Event]| {
+        events
+            .iter()
+            .map(|event| event.id.clone())
+            .collect::<BTreeSet<_>>()
+    };
+    assert!(
+        ids(&before).is_subset(&ids(&again)),
+        "what was published before has the same identities after"
+    );
 }
 
 fn opens(event: &Event) -> bool {

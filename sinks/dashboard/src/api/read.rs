@@ -8,7 +8,7 @@ use axum::http::header;
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use watchfold_log::Start;
-use watchfold_schemas::{Event, Span, Stream, Time, decode_event};
+use watchfold_schemas::{Event, Span, Stream, Time, decode_event, subjects};
 
 use super::error::ApiError;
 use super::params::{LIMIT_DEFAULT, LIMIT_MAX, Page, Params, cursor};
@@ -179,7 +179,7 @@ pub async fn events(
         tracing::warn!(%error, "events could not be read from the log");
         ApiError::unavailable("log_unavailable", "the log cannot be read at the moment")
     };
-    let filter = format!("wf.evt.{}.*.{kind}.>", app.live.identity().site);
+    let filter = subjects::events_of_kind(&app.live.identity().site, kind);
     let start = Start::Sequence(after.saturating_add(1));
     let mut reader = app
         .log
