@@ -31,9 +31,7 @@ pub enum Command {
     #[command(subcommand)]
     Log(LogCommand),
     /// Print completions for a shell.
-    Completions {
-        shell: clap_complete::Shell,
-    },
+    Completions { shell: clap_complete::Shell },
 }
 
 #[derive(Debug, Args)]

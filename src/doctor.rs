@@ -49,7 +49,11 @@ pub fn doctor(args: &DoctorArgs) -> anyhow::Result<ExitCode> {
     }
     show(&findings, args.format)?;
     let worst = findings.iter().map(|finding| finding.verdict).max();
-    Ok(if worst == Some(Verdict::Error) { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+    Ok(if worst == Some(Verdict::Error) {
+        ExitCode::FAILURE
+    } else {
+        ExitCode::SUCCESS
+    })
 }
 
 fn show(findings: &[Finding], format: Format) -> anyhow::Result<()> {
@@ -72,20 +76,39 @@ fn show(findings: &[Finding], format: Format) -> anyhow::Result<()> {
 fn configuration(path: &Path, given: bool, findings: &mut Vec<Finding>) -> Option<Config> {
     let area = "config";
     if !path.exists() && !given {
-        let message = format!("none yet in {}: the first `watchfold up` makes one", path.display());
-        findings.push(Finding { area, verdict: Verdict::Ok, message });
+        let message = format!(
+            "none yet in {}: the first `watchfold up` makes one",
+            path.display()
+        );
+        findings.push(Finding {
+            area,
+            verdict: Verdict::Ok,
+            message,
+        });
         return None;
     }
     match config::load(path) {
         Ok(config) => {
-            findings.push(Finding { area, verdict: Verdict::Ok, message: format!("{} is good", path.display()) });
+            findings.push(Finding {
+                area,
+                verdict: Verdict::Ok,
+                message: format!("{} is good", path.display()),
+            });
             for warning in &config.warnings {
-                findings.push(Finding { area, verdict: Verdict::Warning, message: warning.clone() });
+                findings.push(Finding {
+                    area,
+                    verdict: Verdict::Warning,
+                    message: warning.clone(),
+                });
             }
             Some(config)
         }
         Err(error) => {
-            findings.push(Finding { area, verdict: Verdict::Error, message: error.to_string() });
+            findings.push(Finding {
+                area,
+                verdict: Verdict::Error,
+                message: error.to_string(),
+            });
             None
         }
     }
@@ -99,32 +122,75 @@ fn permissions(findings: &mut Vec<Finding>) {
         EchoAccess::Denied => "is not allowed",
         EchoAccess::Absent => "has no address family here",
     };
-    let verdict = if report.echo_works() { Verdict::Ok } else { Verdict::Error };
-    let message = format!("IPv4 {}, IPv6 {}", echo(&report.echo_v4), echo(&report.echo_v6));
-    findings.push(Finding { area: "echo", verdict, message });
-    let (verdict, message) = match report.neighbours {
-        NeighbourAccess::Provoked => (Verdict::Ok, "PCs that drop echo are seen, and seen to leave within seconds"),
-        NeighbourAccess::SystemPaced => (Verdict::Ok, "PCs that drop echo are seen, and seen to leave within about a minute"),
-        NeighbourAccess::Unavailable => (Verdict::Warning, "the neighbour table cannot be read: PCs that drop echo are not seen"),
+    let verdict = if report.echo_works() {
+        Verdict::Ok
+    } else {
+        Verdict::Error
     };
-    findings.push(Finding { area: "neighbours", verdict, message: message.to_owned() });
+    let message = format!("IPv4 {}, IPv6 {}", echo(&report.echo_v4), echo(&report.echo_v6));
+    findings.push(Finding {
+        area: "echo",
+        verdict,
+        message,
+    });
+    let (verdict, message) = match report.neighbours {
+        NeighbourAccess::Provoked => (
+            Verdict::Ok,
+            "PCs that drop echo are seen, and seen to leave within seconds",
+        ),
+        NeighbourAccess::SystemPaced => (
+            Verdict::Ok,
+            "PCs that drop echo are seen, and seen to leave within about a minute",
+        ),
+        NeighbourAccess::Unavailable => (
+            Verdict::Warning,
+            "the neighbour table cannot be read: PCs that drop echo are not seen",
+        ),
+    };
+    findings.push(Finding {
+        area: "neighbours",
+        verdict,
+        message: message.to_owned(),
+    });
     for advice in report.advice {
-        findings.push(Finding { area: "permissions", verdict: Verdict::Warning, message: advice });
+        findings.push(Finding {
+            area: "permissions",
+            verdict: Verdict::Warning,
+            message: advice,
+        });
     }
 }
 
 fn network(findings: &mut Vec<Finding>) {
     let (verdict, message) = match default_gateway() {
-        Some(gateway) => (Verdict::Ok, format!("default gateway {} by {}", gateway.address, gateway.interface)),
-        None => (Verdict::Warning, "no default gateway: only the local network can be watched".to_owned()),
+        Some(gateway) => (
+            Verdict::Ok,
+            format!("default gateway {} by {}", gateway.address, gateway.interface),
+        ),
+        None => (
+            Verdict::Warning,
+            "no default gateway: only the local network can be watched".to_owned(),
+        ),
     };
-    findings.push(Finding { area: "network", verdict, message });
+    findings.push(Finding {
+        area: "network",
+        verdict,
+        message,
+    });
 }
 
-#[expect(clippy::disallowed_methods, reason = "whether the machine's clock is sane is what is asked")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "whether the machine's clock is sane is what is asked"
+)]
 fn time(config: Option<&Config>, findings: &mut Vec<Finding>) {
     let zone = config.map_or_else(
-        || jiff::tz::TimeZone::system().iana_name().unwrap_or("UTC").to_owned(),
+        || {
+            jiff::tz::TimeZone::system()
+                .iana_name()
+                .unwrap_or("UTC")
+                .to_owned()
+        },
         |config| config.site.time_zone.clone(),
     );
     let year = jiff::Zoned::now().year();
@@ -135,7 +201,11 @@ fn time(config: Option<&Config>, findings: &mut Vec<Finding>) {
     } else {
         format!("the clock says it is the year {year}: set it, or let NTP do so")
     };
-    findings.push(Finding { area: "time", verdict, message });
+    findings.push(Finding {
+        area: "time",
+        verdict,
+        message,
+    });
 }
 
 fn disk(data: &Path, findings: &mut Vec<Finding>) {
@@ -144,23 +214,46 @@ fn disk(data: &Path, findings: &mut Vec<Finding>) {
     let probe = existing.join(".watchfold-doctor");
     let writable = std::fs::write(&probe, b"x").and_then(|()| std::fs::remove_file(&probe));
     if let Err(error) = writable {
-        let message = format!("{} cannot be written: {error}; choose another with --data DIR", existing.display());
-        findings.push(Finding { area, verdict: Verdict::Error, message });
+        let message = format!(
+            "{} cannot be written: {error}; choose another with --data DIR",
+            existing.display()
+        );
+        findings.push(Finding {
+            area,
+            verdict: Verdict::Error,
+            message,
+        });
         return;
     }
     match free_bytes(existing) {
         Some(free) => {
-            let verdict = if free < DISK_FREE_BYTES_MIN { Verdict::Warning } else { Verdict::Ok };
+            let verdict = if free < DISK_FREE_BYTES_MIN {
+                Verdict::Warning
+            } else {
+                Verdict::Ok
+            };
             let message = format!("{} MiB free for {}", free / (1024 * 1024), data.display());
-            findings.push(Finding { area, verdict, message });
+            findings.push(Finding {
+                area,
+                verdict,
+                message,
+            });
         }
-        None => findings.push(Finding { area, verdict: Verdict::Ok, message: format!("{} can be written", data.display()) }),
+        None => findings.push(Finding {
+            area,
+            verdict: Verdict::Ok,
+            message: format!("{} can be written", data.display()),
+        }),
     }
 }
 
 /// Free space as `df` tells it; `None` where there is no `df`.
 fn free_bytes(path: &Path) -> Option<u64> {
-    let output = std::process::Command::new("df").arg("-Pk").arg(path).output().ok()?;
+    let output = std::process::Command::new("df")
+        .arg("-Pk")
+        .arg(path)
+        .output()
+        .ok()?;
     let text = String::from_utf8(output.stdout).ok()?;
     let kibibytes: u64 = text.lines().nth(1)?.split_whitespace().nth(3)?.parse().ok()?;
     Some(kibibytes * 1024)
@@ -169,32 +262,68 @@ fn free_bytes(path: &Path) -> Option<u64> {
 fn page(config: &Config, data: &Data, findings: &mut Vec<Finding>) {
     let (verdict, message) = match TcpListener::bind(config.listen) {
         Ok(_) => (Verdict::Ok, format!("{} is free", config.listen)),
-        Err(_) if data.link().exists() => (Verdict::Ok, format!("{} is in use, by a running watchfold it seems", config.listen)),
-        Err(error) => (Verdict::Error, format!("cannot listen on {}: {error}; choose another with --listen", config.listen)),
+        Err(_) if data.link().exists() => (
+            Verdict::Ok,
+            format!("{} is in use, by a running watchfold it seems", config.listen),
+        ),
+        Err(error) => (
+            Verdict::Error,
+            format!(
+                "cannot listen on {}: {error}; choose another with --listen",
+                config.listen
+            ),
+        ),
     };
-    findings.push(Finding { area: "page", verdict, message });
+    findings.push(Finding {
+        area: "page",
+        verdict,
+        message,
+    });
     if !config.listen.ip().is_loopback() {
-        let message = format!("{} can be reached from other machines; traffic is not encrypted yet", config.listen);
-        findings.push(Finding { area: "page", verdict: Verdict::Warning, message });
+        let message = format!(
+            "{} can be reached from other machines; traffic is not encrypted yet",
+            config.listen
+        );
+        findings.push(Finding {
+            area: "page",
+            verdict: Verdict::Warning,
+            message,
+        });
     }
 }
 
 /// Whether the servers of the sinks take connections. Nothing is sent, and no address is shown but the host's.
 fn sinks(config: &Config, findings: &mut Vec<Finding>) {
-    let discord = config.discord.iter().flat_map(|discord| discord.webhooks.values()).map(|secret| ("discord", secret));
-    let health = config.healthchecks.iter().map(|health| ("healthchecks", &health.url));
+    let discord = config
+        .discord
+        .iter()
+        .flat_map(|discord| discord.webhooks.values())
+        .map(|secret| ("discord", secret));
+    let health = config
+        .healthchecks
+        .iter()
+        .map(|health| ("healthchecks", &health.url));
     let mut seen = Vec::new();
     for (area, secret) in discord.chain(health) {
-        let Some((host, port)) = host_of(secret.expose()) else { continue };
+        let Some((host, port)) = host_of(secret.expose()) else {
+            continue;
+        };
         if seen.contains(&(area, host.clone(), port)) {
             continue;
         }
         seen.push((area, host.clone(), port));
         let (verdict, message) = match connect(&host, port) {
             Ok(()) => (Verdict::Ok, format!("{host}:{port} can be reached")),
-            Err(error) => (Verdict::Warning, format!("{host}:{port} cannot be reached now: {error}")),
+            Err(error) => (
+                Verdict::Warning,
+                format!("{host}:{port} cannot be reached now: {error}"),
+            ),
         };
-        findings.push(Finding { area, verdict, message });
+        findings.push(Finding {
+            area,
+            verdict,
+            message,
+        });
     }
 }
 

@@ -26,14 +26,25 @@ pub fn of(error: &anyhow::Error) -> ExitCode {
             return ExitCode::from(CONFIG);
         }
         if let Some(error) = cause.downcast_ref::<LogError>() {
-            return ExitCode::from(if matches!(error, LogError::Locked { .. }) { UNAVAILABLE } else { IO });
+            return ExitCode::from(if matches!(error, LogError::Locked { .. }) {
+                UNAVAILABLE
+            } else {
+                IO
+            });
         }
         if let Some(error) = cause.downcast_ref::<DashboardError>() {
-            let taken = matches!(error, DashboardError::AddressInUse { .. } | DashboardError::Listen { .. });
+            let taken = matches!(
+                error,
+                DashboardError::AddressInUse { .. } | DashboardError::Listen { .. }
+            );
             return ExitCode::from(if taken { UNAVAILABLE } else { IO });
         }
         if let Some(error) = cause.downcast_ref::<std::io::Error>() {
-            return ExitCode::from(if error.kind() == ErrorKind::PermissionDenied { NO_PERMISSION } else { IO });
+            return ExitCode::from(if error.kind() == ErrorKind::PermissionDenied {
+                NO_PERMISSION
+            } else {
+                IO
+            });
         }
     }
     ExitCode::FAILURE
@@ -43,5 +54,9 @@ pub fn of(error: &anyhow::Error) -> ExitCode {
 pub fn of_usage(error: &clap::Error) -> ExitCode {
     // Nothing is left to tell it to when standard error is gone.
     drop(error.print());
-    if error.use_stderr() { ExitCode::from(USAGE) } else { ExitCode::SUCCESS }
+    if error.use_stderr() {
+        ExitCode::from(USAGE)
+    } else {
+        ExitCode::SUCCESS
+    }
 }

@@ -27,8 +27,12 @@ impl Draft {
     /// What this machine tells without asking anybody.
     pub fn discover() -> Draft {
         let router = default_gateway().map(|gateway| gateway.address);
-        let name = std::fs::read_to_string("/etc/hostname").ok().or_else(|| std::env::var("COMPUTERNAME").ok());
-        let name = name.map(|name| name.trim().to_owned()).filter(|name| !name.is_empty());
+        let name = std::fs::read_to_string("/etc/hostname")
+            .ok()
+            .or_else(|| std::env::var("COMPUTERNAME").ok());
+        let name = name
+            .map(|name| name.trim().to_owned())
+            .filter(|name| !name.is_empty());
         Draft {
             site: name.map_or_else(|| "site-1".to_owned(), |name| tokenize(&name)),
             router,
@@ -52,15 +56,22 @@ impl Draft {
     pub fn to_toml(&self) -> String {
         let mut text = String::from(
             "# The configuration of this site. A running `watchfold up` takes changes over by itself.\n\
-             # Check it with `watchfold config check`. All keys: watchfold.example.toml in the documentation.\n\n",
+             # Check it with `watchfold config check`. All keys: docs/watchfold.example.toml.\n\n",
         );
         text += &format!("site = {:?}\n\n[network]\n", self.site);
         text += "# interval = \"2s\"\n# min_incident = \"10s\"\n";
         if let Some(router) = self.router {
             text += &format!("\n[[network.targets]]\nname = \"router\"\naddress = \"{router}\"\n");
         }
-        let addresses: Vec<String> = self.internet.iter().map(|address| format!("\"{address}\"")).collect();
-        text += &format!("\n[[network.targets]]\nname = \"internet\"\naddress = [{}]\n", addresses.join(", "));
+        let addresses: Vec<String> = self
+            .internet
+            .iter()
+            .map(|address| format!("\"{address}\""))
+            .collect();
+        text += &format!(
+            "\n[[network.targets]]\nname = \"internet\"\naddress = [{}]\n",
+            addresses.join(", ")
+        );
         if self.router.is_some() {
             text += "depends_on = [\"router\"]\n";
         }
@@ -71,7 +82,9 @@ impl Draft {
             }
             None => {
                 let from = self.proposed_pcs();
-                text += &format!("# [occupancy]\n# ranges = [{{ from = \"{from}\", count = 20, name = \"PC-{{n}}\" }}]\n");
+                text += &format!(
+                    "# [occupancy]\n# ranges = [{{ from = \"{from}\", count = 20, name = \"PC-{{n}}\" }}]\n"
+                );
             }
         }
         text += "\n# Secrets may also be { file = \"path\" } or { env = \"NAME\" }.\n";
@@ -88,10 +101,15 @@ impl Draft {
 
     /// Where PCs are likely: the usual first address of the local network.
     fn proposed_pcs(&self) -> Ipv4Addr {
-        let own = local_subnets().into_iter().flatten().find_map(|subnet| match subnet.address {
-            IpAddr::V4(address) if self.router.is_none_or(|router| subnet.contains(router)) => Some(address),
-            _ => None,
-        });
+        let own = local_subnets()
+            .into_iter()
+            .flatten()
+            .find_map(|subnet| match subnet.address {
+                IpAddr::V4(address) if self.router.is_none_or(|router| subnet.contains(router)) => {
+                    Some(address)
+                }
+                _ => None,
+            });
         let [a, b, c, _] = own.unwrap_or(Ipv4Addr::new(192, 168, 1, 0)).octets();
         Ipv4Addr::new(a, b, c, 110)
     }
@@ -101,7 +119,10 @@ pub fn init(args: &InitArgs) -> anyhow::Result<ExitCode> {
     let data = Data::locate(args.data.data.as_deref())?;
     let path = args.config.clone().unwrap_or_else(|| data.config());
     if path.exists() && !args.force {
-        bail!("{} is already there: edit it, or replace it with --force", path.display());
+        bail!(
+            "{} is already there: edit it, or replace it with --force",
+            path.display()
+        );
     }
     let mut draft = Draft::discover();
     if !args.no_input {
@@ -117,25 +138,47 @@ pub fn init(args: &InitArgs) -> anyhow::Result<ExitCode> {
     }
     write_private(&path, &text).with_context(|| format!("failed to write {}", path.display()))?;
     println!("wrote {}: {}", path.display(), draft.summary());
-    println!("start it with: watchfold up{}", if args.config.is_some() { format!(" --config {}", path.display()) } else { String::new() });
+    println!(
+        "start it with: watchfold up{}",
+        if args.config.is_some() {
+            format!(" --config {}", path.display())
+        } else {
+            String::new()
+        }
+    );
     Ok(ExitCode::SUCCESS)
 }
 
 fn ask_all(draft: &mut Draft, input: &mut impl BufRead) -> anyhow::Result<()> {
     draft.site = ask(input, "Name of this place", &draft.site, |text| {
-        is_token(text).then(|| text.to_owned()).ok_or("letters, digits, '-' and '_' only")
+        is_token(text)
+            .then(|| text.to_owned())
+            .ok_or("letters, digits, '-' and '_' only")
     })?;
-    let router = draft.router.map(|address| address.to_string()).unwrap_or_default();
-    draft.router = ask(input, "Address of the router (empty for none)", &router, |text| match text {
-        "" => Ok(None),
-        text => text.parse().map(Some).map_err(|_| "not an address"),
-    })?;
+    let router = draft
+        .router
+        .map(|address| address.to_string())
+        .unwrap_or_default();
+    draft.router = ask(
+        input,
+        "Address of the router (empty for none)",
+        &router,
+        |text| match text {
+            "" => Ok(None),
+            text => text.parse().map(Some).map_err(|_| "not an address"),
+        },
+    )?;
     let count = ask(input, "How many PCs are there to watch", "0", |text| {
-        text.parse::<u32>().ok().filter(|count| *count <= 254).ok_or("a number up to 254")
+        text.parse::<u32>()
+            .ok()
+            .filter(|count| *count <= 254)
+            .ok_or("a number up to 254")
     })?;
     if count > 0 {
         let from = draft.proposed_pcs().to_string();
-        let from = ask(input, "Address of the first one", &from, |text| text.parse().map_err(|_| "not an IPv4 address"))?;
+        let from = ask(input, "Address of the first one", &from, |text| {
+            text.parse().map_err(|_| "not an IPv4 address")
+        })?;
         draft.pcs = Some((from, count));
     }
     let optional = |text: &str| match text {
@@ -144,7 +187,12 @@ fn ask_all(draft: &mut Draft, input: &mut impl BufRead) -> anyhow::Result<()> {
         _ => Err("an address that begins with https://"),
     };
     draft.discord = ask(input, "Discord webhook (empty for none)", "", optional)?;
-    draft.healthchecks = ask(input, "healthchecks.io ping address (empty for none)", "", optional)?;
+    draft.healthchecks = ask(
+        input,
+        "healthchecks.io ping address (empty for none)",
+        "",
+        optional,
+    )?;
     Ok(())
 }
 
@@ -156,14 +204,22 @@ fn ask<T>(
     read: impl Fn(&str) -> Result<T, &'static str>,
 ) -> anyhow::Result<T> {
     loop {
-        let shown = if default.is_empty() { String::new() } else { format!(" [{default}]") };
+        let shown = if default.is_empty() {
+            String::new()
+        } else {
+            format!(" [{default}]")
+        };
         eprint!("{question}{shown}: ");
         std::io::stderr().flush()?;
         let mut line = String::new();
         if input.read_line(&mut line)? == 0 {
             bail!("no answer to {question:?}: add --no-input to take what is found");
         }
-        let answer = if line.trim().is_empty() { default } else { line.trim() };
+        let answer = if line.trim().is_empty() {
+            default
+        } else {
+            line.trim()
+        };
         match read(answer) {
             Ok(value) => return Ok(value),
             Err(why) => eprintln!("  {why}"),
@@ -180,9 +236,22 @@ pub fn check(args: &CheckArgs) -> anyhow::Result<ExitCode> {
     }
     match args.format {
         Format::Human => {
-            let targets: Vec<&str> = config.site.network.targets.iter().map(|target| target.name.as_str()).collect();
+            let targets: Vec<&str> = config
+                .site
+                .network
+                .targets
+                .iter()
+                .map(|target| target.name.as_str())
+                .collect();
             println!("{} is good: site {}", path.display(), config.site.site);
-            println!("  targets  {}", if targets.is_empty() { "none".to_owned() } else { targets.join(", ") });
+            println!(
+                "  targets  {}",
+                if targets.is_empty() {
+                    "none".to_owned()
+                } else {
+                    targets.join(", ")
+                }
+            );
             println!("  PCs      {}", config.site.occupancy.hosts.len());
             println!("  page     {}", config.listen);
             println!("  sinks    {}", sinks(&config));
@@ -190,13 +259,28 @@ pub fn check(args: &CheckArgs) -> anyhow::Result<ExitCode> {
         Format::Json => println!("{}", serde_json::to_string_pretty(&config.site)?),
     }
     let denied = args.deny_warnings && !config.warnings.is_empty();
-    Ok(if denied { ExitCode::from(78) } else { ExitCode::SUCCESS })
+    Ok(if denied {
+        ExitCode::from(78)
+    } else {
+        ExitCode::SUCCESS
+    })
 }
 
 fn sinks(config: &config::Config) -> String {
-    let named = [("discord", config.discord.is_some()), ("healthchecks", config.healthchecks.is_some())];
-    let there: Vec<&str> = named.iter().filter(|(_, there)| *there).map(|(name, _)| *name).collect();
-    if there.is_empty() { "none".to_owned() } else { there.join(", ") }
+    let named = [
+        ("discord", config.discord.is_some()),
+        ("healthchecks", config.healthchecks.is_some()),
+    ];
+    let there: Vec<&str> = named
+        .iter()
+        .filter(|(_, there)| *there)
+        .map(|(name, _)| *name)
+        .collect();
+    if there.is_empty() {
+        "none".to_owned()
+    } else {
+        there.join(", ")
+    }
 }
 
 #[cfg(test)]
@@ -217,9 +301,15 @@ mod tests {
 
     #[test]
     fn what_is_written_can_be_read() {
-        let nothing = Draft { router: None, pcs: None, discord: None, ..draft() };
+        let nothing = Draft {
+            router: None,
+            pcs: None,
+            discord: None,
+            ..draft()
+        };
         for (draft, pcs) in [(draft(), 20), (nothing, 0)] {
-            let config = config::parse(&draft.to_toml(), Path::new("x")).unwrap_or_else(|error| panic!("{error}"));
+            let config =
+                config::parse(&draft.to_toml(), Path::new("x")).unwrap_or_else(|error| panic!("{error}"));
             assert_eq!(config.site.occupancy.hosts.len(), pcs);
             assert_eq!(config.site.site, "cafe-1");
         }
@@ -233,7 +323,10 @@ mod tests {
         assert_eq!(draft.site, "cafe-2");
         assert_eq!(draft.router, Some("192.168.1.1".parse().unwrap()));
         assert_eq!(draft.pcs, Some(("10.0.0.5".parse().unwrap(), 3)));
-        assert_eq!((draft.discord.as_deref(), draft.healthchecks.as_deref()), (None, Some("https://hc-ping.com/x")));
+        assert_eq!(
+            (draft.discord.as_deref(), draft.healthchecks.as_deref()),
+            (None, Some("https://hc-ping.com/x"))
+        );
         assert!(ask_all(&mut draft, &mut "".as_bytes()).is_err());
     }
 }

@@ -26,31 +26,55 @@ pub fn run(command: LogCommand) -> anyhow::Result<ExitCode> {
 fn directory(data: &DataArgs) -> anyhow::Result<PathBuf> {
     let directory = Data::locate(data.data.as_deref())?.log();
     if !directory.is_dir() {
-        bail!("there is no log in {}: say where the data is with --data DIR", directory.display());
+        bail!(
+            "there is no log in {}: say where the data is with --data DIR",
+            directory.display()
+        );
     }
     Ok(directory)
 }
 
 fn report(args: &LogArgs, whole: bool) -> anyhow::Result<ExitCode> {
     let directory = directory(&args.data)?;
-    let report = if whole { verify(&directory)? } else { stat(&directory)? };
+    let report = if whole {
+        verify(&directory)?
+    } else {
+        stat(&directory)?
+    };
     match args.format {
         Format::Json => println!("{}", serde_json::to_string_pretty(&report)?),
         Format::Human => {
-            println!("{:<8} {:>12} {:>12} {:>12} {:>12} {:>9}  last stored", "stream", "records", "first", "last", "bytes", "damaged");
+            println!(
+                "{:<8} {:>12} {:>12} {:>12} {:>12} {:>9}  last stored",
+                "stream", "records", "first", "last", "bytes", "damaged"
+            );
             for stream in &report.streams {
-                let last = stream.last_stored_at.map_or_else(|| "never".to_owned(), |at| at.to_string());
+                let last = stream
+                    .last_stored_at
+                    .map_or_else(|| "never".to_owned(), |at| at.to_string());
                 println!(
                     "{:<8} {:>12} {:>12} {:>12} {:>12} {:>9}  {last}",
-                    stream.stream, stream.records, stream.first_sequence, stream.last_sequence, stream.bytes, stream.damaged
+                    stream.stream,
+                    stream.records,
+                    stream.first_sequence,
+                    stream.last_sequence,
+                    stream.bytes,
+                    stream.damaged
                 );
                 if stream.torn_tail_bytes > 0 {
-                    println!("         {} bytes at the end are no whole record: torn by a crash, or being written", stream.torn_tail_bytes);
+                    println!(
+                        "         {} bytes at the end are no whole record: torn by a crash, or being written",
+                        stream.torn_tail_bytes
+                    );
                 }
             }
         }
     }
-    Ok(if report.is_whole() { ExitCode::SUCCESS } else { ExitCode::from(1) })
+    Ok(if report.is_whole() {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::from(1)
+    })
 }
 
 fn cat(args: &CatArgs) -> anyhow::Result<ExitCode> {
@@ -105,7 +129,11 @@ fn print(out: &mut impl Write, stream: Stream, record: &Record, format: CatForma
         }
         CatFormat::Human => {
             let body = content.get("body").unwrap_or(&content);
-            writeln!(out, "{:>8}  {}  {}  {body}", record.sequence, record.stored_at, record.subject)
+            writeln!(
+                out,
+                "{:>8}  {}  {}  {body}",
+                record.sequence, record.stored_at, record.subject
+            )
         }
     }
 }
@@ -113,7 +141,9 @@ fn print(out: &mut impl Write, stream: Stream, record: &Record, format: CatForma
 /// The message as JSON, or what is wrong with it and its bytes.
 fn content(stream: Stream, record: &Record) -> Value {
     let decoded = match stream {
-        Stream::Observations | Stream::Packets => decode_observation(&record.payload).map(serde_json::to_value),
+        Stream::Observations | Stream::Packets => {
+            decode_observation(&record.payload).map(serde_json::to_value)
+        }
         Stream::Events => decode_event(&record.payload).map(serde_json::to_value),
         Stream::Commands | Stream::Snapshots => return json!({ "bytes": record.payload.len() }),
     };

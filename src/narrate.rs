@@ -40,11 +40,19 @@ fn tell(event: &Event) {
             "incident closed"
         ),
         EventBody::JitterRecorded(jitter) => {
-            tracing::info!(subject = jitter.subject, duration_ms = jitter.duration_ms, "dropped out briefly");
+            tracing::info!(
+                subject = jitter.subject,
+                duration_ms = jitter.duration_ms,
+                "dropped out briefly"
+            );
         }
         EventBody::SubjectDegraded(degraded) if !degraded.addresses_down.is_empty() => {
             let down = degraded.addresses_down.join(", ");
-            tracing::warn!(subject = degraded.subject, down, "up, but some of its addresses do not answer");
+            tracing::warn!(
+                subject = degraded.subject,
+                down,
+                "up, but some of its addresses do not answer"
+            );
         }
         EventBody::SubjectDegraded(_)
         | EventBody::SubjectChanged(_)

@@ -17,10 +17,10 @@ use watchfold_schemas::{Chain, SiteConfig};
 use watchfold_sink_kit::{SinkContext, SinkStats};
 
 use crate::config::Config;
+use crate::narrate;
 use crate::paths::Data;
 use crate::reload::{Channels, Reloader, activate};
 use crate::supervise::supervise;
-use crate::narrate;
 
 /// The distance of ticks where the log is in this process.
 const TICK_EVERY: Duration = Duration::from_secs(1);
@@ -47,7 +47,10 @@ struct Group {
 
 impl Group {
     fn new() -> Group {
-        Group { cancel: CancellationToken::new(), tasks: TaskTracker::new() }
+        Group {
+            cancel: CancellationToken::new(),
+            tasks: TaskTracker::new(),
+        }
     }
 
     async fn stop(&self) {
@@ -82,7 +85,9 @@ impl Stages {
 
     fn snapshots(&self) -> Vec<(Option<Role>, ProgressSnapshot)> {
         let all = self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        all.iter().map(|(role, progress)| (*role, progress.snapshot())).collect()
+        all.iter()
+            .map(|(role, progress)| (*role, progress.snapshot()))
+            .collect()
     }
 }
 
@@ -120,16 +125,33 @@ impl Parts {
         publishers.push(run_ping(&house, site_receiver, &collectors).await?);
         publishers.push(run_discord(&house, discord, &sinks).await?);
         run_healthchecks(&house, healthchecks, &sinks);
-        sinks.tasks.spawn(narrated(house.log.clone(), house.site.clone(), sinks.cancel.clone()));
+        sinks.tasks.spawn(narrated(
+            house.log.clone(),
+            house.site.clone(),
+            sinks.cancel.clone(),
+        ));
         let reloader = Reloader {
             path: config_path,
             current: config,
-            channels: Channels { site: site_sender, discord: discord_sender, healthchecks: health_sender },
+            channels: Channels {
+                site: site_sender,
+                discord: discord_sender,
+                healthchecks: health_sender,
+            },
             publisher: config_publisher,
             progress: house.stages.add("config", None),
         };
         collectors.tasks.spawn(reloader.run(collectors.cancel.clone()));
-        Ok(Parts { log, collectors, chains, sinks, publishers, failed, link, address })
+        Ok(Parts {
+            log,
+            collectors,
+            chains,
+            sinks,
+            publishers,
+            failed,
+            link,
+            address,
+        })
     }
 
     /// The link with the access token.
@@ -186,14 +208,24 @@ async fn bind_dashboard(
         listen,
         data_dir: house.data.path().to_owned(),
         operator: Some(operator),
-        stages: Arc::new(move || stages.snapshots().into_iter().map(|(_, progress)| progress).collect()),
+        stages: Arc::new(move || {
+            stages
+                .snapshots()
+                .into_iter()
+                .map(|(_, progress)| progress)
+                .collect()
+        }),
         progress: progress.clone(),
         software: format!("watchfold {}", env!("CARGO_PKG_VERSION")),
     };
     Ok((Dashboard::bind(options).await?, progress))
 }
 
-fn run_dashboard(dashboard: Dashboard, progress: Arc<Progress>, group: &Group) -> watch::Receiver<Option<String>> {
+fn run_dashboard(
+    dashboard: Dashboard,
+    progress: Arc<Progress>,
+    group: &Group,
+) -> watch::Receiver<Option<String>> {
     let (failed, receiver) = watch::channel(None);
     let cancel = group.cancel.clone();
     group.tasks.spawn(async move {
@@ -301,15 +333,23 @@ fn run_healthchecks(
     let progress = house.stages.add("sink:healthchecks", None);
     let stages = house.stages.clone();
     let source = Arc::new(move || -> Vec<Stage> {
-        let judged = stages.snapshots().into_iter().filter_map(|(role, progress)| Some((role?, progress)));
-        judged.map(|(role, progress)| Stage::new(role, progress)).collect()
+        let judged = stages
+            .snapshots()
+            .into_iter()
+            .filter_map(|(role, progress)| Some((role?, progress)));
+        judged
+            .map(|(role, progress)| Stage::new(role, progress))
+            .collect()
     });
     let (shown, cancel) = (progress.clone(), group.cancel.clone());
     let part = move || {
         let (source, shown) = (source.clone(), shown.clone());
-        while_configured(config.clone(), shown.clone(), cancel.clone(), move |config, cancel| {
-            watchfold_healthchecks::run(source.clone(), config, shown.clone(), cancel)
-        })
+        while_configured(
+            config.clone(),
+            shown.clone(),
+            cancel.clone(),
+            move |config, cancel| watchfold_healthchecks::run(source.clone(), config, shown.clone(), cancel),
+        )
     };
     group.tasks.spawn(supervise(progress, group.cancel.clone(), part));
 }

@@ -14,7 +14,11 @@ impl Data {
         if let Some(given) = given {
             return Ok(Data(given.to_owned()));
         }
-        let from = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+        let from = |name: &str| {
+            std::env::var_os(name)
+                .filter(|value| !value.is_empty())
+                .map(PathBuf::from)
+        };
         if let Some(state) = from("STATE_DIRECTORY") {
             return Ok(Data(state));
         }

@@ -105,8 +105,12 @@ impl Reloader {
         tracing::info!("the changed configuration is in force");
         self.progress.ok();
         self.channels.site.send_replace(Arc::new(new.site.clone()));
-        self.channels.discord.send_replace(new.discord.clone().map(Arc::new));
-        self.channels.healthchecks.send_replace(new.healthchecks.clone().map(Arc::new));
+        self.channels
+            .discord
+            .send_replace(new.discord.clone().map(Arc::new));
+        self.channels
+            .healthchecks
+            .send_replace(new.healthchecks.clone().map(Arc::new));
         self.current = new;
     }
 

@@ -40,7 +40,12 @@ where
         if started.elapsed() > STEADY {
             pause = PAUSE_MIN;
         }
-        tracing::error!(part = progress.name(), why, again_in_s = pause.as_secs(), "a part stopped");
+        tracing::error!(
+            part = progress.name(),
+            why,
+            again_in_s = pause.as_secs(),
+            "a part stopped"
+        );
         progress.fail(format!("stopped: {why}"));
         tokio::select! {
             () = cancel.cancelled() => return,
@@ -84,7 +89,10 @@ mod tests {
             tokio::task::yield_now().await;
         }
         tokio::time::sleep(Duration::from_millis(10)).await;
-        assert_eq!(progress.snapshot().detail.as_deref(), Some("stopped: no such host"));
+        assert_eq!(
+            progress.snapshot().detail.as_deref(),
+            Some("stopped: no such host")
+        );
         while starts.load(Ordering::SeqCst) < 3 {
             tokio::time::sleep(Duration::from_millis(100)).await;
         }

@@ -62,7 +62,10 @@ async fn serve(data: &Data, path: PathBuf, config: Config, found: Option<String>
     announce(data, &parts, found.as_deref())?;
     let failed = parts.until_stopped(&stop).await;
     if tokio::time::timeout(DRAIN, parts.drain()).await.is_err() {
-        tracing::warn!(seconds = DRAIN.as_secs(), "some parts did not end in time; nothing acknowledged is lost");
+        tracing::warn!(
+            seconds = DRAIN.as_secs(),
+            "some parts did not end in time; nothing acknowledged is lost"
+        );
     }
     failed
 }
@@ -83,7 +86,11 @@ fn opening_line(parts: &Parts, link: &Path, terminal: bool) -> String {
     if terminal {
         format!("watching; open {}", parts.link())
     } else {
-        format!("watching; the page is at {} and the link with its token in {}", parts.address(), link.display())
+        format!(
+            "watching; the page is at {} and the link with its token in {}",
+            parts.address(),
+            link.display()
+        )
     }
 }
 

@@ -13,9 +13,16 @@ pub const MESSAGE_BYTES_MAX: usize = 768 * 1024;
 #[derive(Debug, thiserror::Error)]
 pub enum CodecError {
     #[error("an {what} of format {found}; this version reads up to {known}: upgrade to read it")]
-    Newer { what: &'static str, found: u16, known: u16 },
+    Newer {
+        what: &'static str,
+        found: u16,
+        known: u16,
+    },
     #[error("not an {what}: {source}")]
-    Malformed { what: &'static str, source: rmp_serde::decode::Error },
+    Malformed {
+        what: &'static str,
+        source: rmp_serde::decode::Error,
+    },
     #[error("cannot be encoded: {0}")]
     Encode(#[from] rmp_serde::encode::Error),
     #[error("{bytes} bytes encoded, over the limit of {MESSAGE_BYTES_MAX}: send fewer rows in one record")]
@@ -47,9 +54,17 @@ pub fn decode_event(bytes: &[u8]) -> Result<Event, CodecError> {
 }
 
 /// Decodes a stored type that begins with a field `v`, and says so when a newer version wrote it.
-pub fn decode_versioned<T: DeserializeOwned>(bytes: &[u8], what: &'static str, known: u16) -> Result<T, CodecError> {
+pub fn decode_versioned<T: DeserializeOwned>(
+    bytes: &[u8],
+    what: &'static str,
+    known: u16,
+) -> Result<T, CodecError> {
     rmp_serde::from_slice(bytes).map_err(|source| match rmp_serde::from_slice::<Version>(bytes) {
-        Ok(Version { v }) if v > known => CodecError::Newer { what, found: v, known },
+        Ok(Version { v }) if v > known => CodecError::Newer {
+            what,
+            found: v,
+            known,
+        },
         _ => CodecError::Malformed { what, source },
     })
 }
@@ -68,10 +83,18 @@ mod tests {
     fn tick(v: u16) -> Observation {
         Observation {
             v,
-            origin: Origin { site: "s".into(), collector: "clock".into(), incarnation: 1, number: 1 },
+            origin: Origin {
+                site: "s".into(),
+                collector: "clock".into(),
+                incarnation: 1,
+                number: 1,
+            },
             observed_at: Time(1),
             through: Time(1),
-            body: Body::Tick(Tick { now: Time(1), interval_ms: 1_000 }),
+            body: Body::Tick(Tick {
+                now: Time(1),
+                interval_ms: 1_000,
+            }),
         }
     }
 
@@ -88,7 +111,11 @@ mod tests {
             v: u16,
             body: u8,
         }
-        let bytes = encode(&Future { v: OBSERVATION_VERSION + 1, body: 0 }).unwrap();
+        let bytes = encode(&Future {
+            v: OBSERVATION_VERSION + 1,
+            body: 0,
+        })
+        .unwrap();
         let error = decode_observation(&bytes).unwrap_err();
         assert!(matches!(error, CodecError::Newer { .. }), "{error}");
     }

@@ -91,10 +91,19 @@ pub struct ProbeSpec {
 pub enum SignalSpec {
     Echo,
     /// Asks `address` itself, as a server, for `query`; any answer with records counts.
-    Dns { query: String, port: u16 },
-    Tcp { port: u16 },
+    Dns {
+        query: String,
+        port: u16,
+    },
+    Tcp {
+        port: u16,
+    },
     /// GET `url` from `address`; up when the status is `status` and the body holds `contains`.
-    Https { url: String, status: u16, contains: Option<String> },
+    Https {
+        url: String,
+        status: u16,
+        contains: Option<String>,
+    },
 }
 
 impl SignalSpec {
@@ -123,7 +132,13 @@ pub enum Signal {
 }
 
 impl Signal {
-    pub const ALL: [Signal; 5] = [Signal::Echo, Signal::Neighbour, Signal::Dns, Signal::Tcp, Signal::Https];
+    pub const ALL: [Signal; 5] = [
+        Signal::Echo,
+        Signal::Neighbour,
+        Signal::Dns,
+        Signal::Tcp,
+        Signal::Https,
+    ];
 
     pub const fn code(self) -> u8 {
         self as u8

@@ -332,7 +332,11 @@ impl RttHistogram {
             return;
         }
         let first = self.buckets.is_empty();
-        self.min_us = if first { other.min_us } else { self.min_us.min(other.min_us) };
+        self.min_us = if first {
+            other.min_us
+        } else {
+            self.min_us.min(other.min_us)
+        };
         self.max_us = self.max_us.max(other.max_us);
         for (bucket, count) in &other.buckets {
             self.add(*bucket, *count);
@@ -414,14 +418,31 @@ pub struct NotificationRequest {
 #[cfg_attr(feature = "json-schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Notice {
-    IncidentOpened { incident: Incident, pcs_present: Option<u32> },
+    IncidentOpened {
+        incident: Incident,
+        pcs_present: Option<u32>,
+    },
     /// Something about an open incident changed that is worth showing but not worth a sound: edit in place.
-    IncidentUpdated { incident: Incident },
-    IncidentReminder { incident: Incident, open_for_ms: u64 },
-    IncidentClosed { incident: Incident, pcs_present: Option<u32> },
-    SessionsStarted { sessions: SessionList },
-    SessionsEnded { sessions: SessionList },
-    OccupancySnapshot { snapshot: OccupancySnapshot },
+    IncidentUpdated {
+        incident: Incident,
+    },
+    IncidentReminder {
+        incident: Incident,
+        open_for_ms: u64,
+    },
+    IncidentClosed {
+        incident: Incident,
+        pcs_present: Option<u32>,
+    },
+    SessionsStarted {
+        sessions: SessionList,
+    },
+    SessionsEnded {
+        sessions: SessionList,
+    },
+    OccupancySnapshot {
+        snapshot: OccupancySnapshot,
+    },
 }
 
 /// Sessions in one message: named while they are few, else only counted.
@@ -468,20 +489,33 @@ mod tests {
             let bucket = bucket_of(value);
             let top = bucket_top(bucket);
             assert!(top >= value, "{value} above the top {top} of its bucket");
-            assert!(u64::from(top - value) <= u64::from(value) / 16, "{value} in a bucket up to {top}");
+            assert!(
+                u64::from(top - value) <= u64::from(value) / 16,
+                "{value} in a bucket up to {top}"
+            );
             if bucket > 0 {
-                assert!(bucket_top(bucket - 1) < value, "{value} belongs into an earlier bucket");
+                assert!(
+                    bucket_top(bucket - 1) < value,
+                    "{value} belongs into an earlier bucket"
+                );
             }
         }
     }
 
     #[test]
     fn quantiles_of_merged_hours_are_those_of_the_whole() {
-        let (mut whole, mut left, mut right) =
-            (RttHistogram::default(), RttHistogram::default(), RttHistogram::default());
+        let (mut whole, mut left, mut right) = (
+            RttHistogram::default(),
+            RttHistogram::default(),
+            RttHistogram::default(),
+        );
         for value in 1..=1_000 {
             whole.record(value);
-            if value % 3 == 0 { left.record(value) } else { right.record(value) }
+            if value % 3 == 0 {
+                left.record(value)
+            } else {
+                right.record(value)
+            }
         }
         left.merge(&right);
         assert_eq!(left, whole);

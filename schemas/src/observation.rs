@@ -209,17 +209,26 @@ pub struct MalformedRound(pub &'static str);
 impl PingRound {
     /// Columns from rows. Rows are put in the order of `at`; times before `base` count as `base`.
     pub fn from_rows(round: u64, attempt: u8, mut rows: Vec<PingRow>) -> PingRound {
-        rows.sort_by(|a, b| (a.at, &a.subject, &a.address, a.signal).cmp(&(b.at, &b.subject, &b.address, b.signal)));
+        rows.sort_by(|a, b| {
+            (a.at, &a.subject, &a.address, a.signal).cmp(&(b.at, &b.subject, &b.address, b.signal))
+        });
         let base = rows.first().map_or(Time::EPOCH, |row| row.at);
-        let mut out = PingRound { round, attempt, base, ..PingRound::default() };
+        let mut out = PingRound {
+            round,
+            attempt,
+            base,
+            ..PingRound::default()
+        };
         for (index, row) in rows.into_iter().take(PING_ROWS_MAX).enumerate() {
             let index = index as u16;
             out.subjects.push(row.subject);
             out.addresses.push(row.address);
             out.signals.push(row.signal.code());
             out.outcomes.push(row.outcome.code());
-            out.at_us.push(u32::try_from(row.at.since(base).0 / 1_000).unwrap_or(u32::MAX));
-            out.rtt_us_plus_1.push(row.rtt_us.map_or(0, |rtt| rtt.saturating_add(1)));
+            out.at_us
+                .push(u32::try_from(row.at.since(base).0 / 1_000).unwrap_or(u32::MAX));
+            out.rtt_us_plus_1
+                .push(row.rtt_us.map_or(0, |rtt| rtt.saturating_add(1)));
             out.macs.extend(row.mac.map(|mac| (index, mac)));
             out.details.extend(row.detail.map(|detail| (index, detail)));
         }
@@ -325,13 +334,27 @@ pub struct OperatorAct {
 #[serde(rename_all = "snake_case")]
 pub enum Act {
     /// Stops reminders of an open incident.
-    Acknowledge { incident: String },
+    Acknowledge {
+        incident: String,
+    },
     /// Tells nobody about this subject until then. The incident is recorded all the same.
-    Mute { subject: String, until: Time },
-    Unmute { subject: String },
+    Mute {
+        subject: String,
+        until: Time,
+    },
+    Unmute {
+        subject: String,
+    },
     /// A planned window; empty `subjects` means the whole site.
-    Maintenance { id: String, subjects: Vec<String>, from: Time, until: Time },
-    CancelMaintenance { id: String },
+    Maintenance {
+        id: String,
+        subjects: Vec<String>,
+        from: Time,
+        until: Time,
+    },
+    CancelMaintenance {
+        id: String,
+    },
 }
 
 /// What became of a notification request.

@@ -33,7 +33,11 @@ impl Origin {
 
 impl fmt::Display for Origin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}/{}/{}", self.site, self.collector, self.incarnation, self.number)
+        write!(
+            f,
+            "{}/{}/{}/{}",
+            self.site, self.collector, self.incarnation, self.number
+        )
     }
 }
 
@@ -49,9 +53,12 @@ impl FromStr for Origin {
         let mut next = || parts.next().ok_or_else(|| OriginParseError(text.to_owned()));
         let (site, collector, incarnation, number) = (next()?, next()?, next()?, next()?);
         match (incarnation.parse(), number.parse(), parts.next()) {
-            (Ok(incarnation), Ok(number), None) if is_token(site) && is_token(collector) => {
-                Ok(Origin { site: site.to_owned(), collector: collector.to_owned(), incarnation, number })
-            }
+            (Ok(incarnation), Ok(number), None) if is_token(site) && is_token(collector) => Ok(Origin {
+                site: site.to_owned(),
+                collector: collector.to_owned(),
+                incarnation,
+                number,
+            }),
             _ => Err(OriginParseError(text.to_owned())),
         }
     }
@@ -80,7 +87,11 @@ pub enum Cause {
     /// A timer, by its name and the deadline at which it fired.
     Timer { timer: String, deadline: crate::Time },
     /// A packet, by its number within its collector's incarnation.
-    Packet { collector: String, incarnation: u64, packet: u64 },
+    Packet {
+        collector: String,
+        incarnation: u64,
+        packet: u64,
+    },
 }
 
 impl fmt::Display for Cause {
@@ -88,7 +99,11 @@ impl fmt::Display for Cause {
         match self {
             Cause::Message(id) => write!(f, "m:{id}"),
             Cause::Timer { timer, deadline } => write!(f, "t:{timer}@{}", deadline.0),
-            Cause::Packet { collector, incarnation, packet } => {
+            Cause::Packet {
+                collector,
+                incarnation,
+                packet,
+            } => {
                 write!(f, "p:{collector}/{incarnation}/{packet}")
             }
         }
@@ -98,7 +113,14 @@ impl fmt::Display for Cause {
 impl EventId {
     /// `n` counts the events of that kind and key from that cause, from 0.
     pub fn derive(site: &str, chain: Chain, kind: &str, key: &str, cause: &Cause, n: u32) -> EventId {
-        EventId(short_hash(&[site, chain.token(), kind, key, &cause.to_string(), &n.to_string()]))
+        EventId(short_hash(&[
+            site,
+            chain.token(),
+            kind,
+            key,
+            &cause.to_string(),
+            &n.to_string(),
+        ]))
     }
 
     pub fn message_id(&self) -> MessageId {
@@ -119,7 +141,10 @@ pub fn short_hash(parts: &[&str]) -> String {
         hash.update((part.len() as u64).to_le_bytes());
         hash.update(part.as_bytes());
     }
-    hash.finalize()[..16].iter().map(|byte| format!("{byte:02x}")).collect()
+    hash.finalize()[..16]
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect()
 }
 
 #[cfg(test)]
@@ -128,7 +153,12 @@ mod tests {
 
     #[test]
     fn origin_text_round_trips_and_refuses_the_rest() {
-        let origin = Origin { site: "cafe-1".into(), collector: "ping".into(), incarnation: 7, number: 42 };
+        let origin = Origin {
+            site: "cafe-1".into(),
+            collector: "ping".into(),
+            incarnation: 7,
+            number: 42,
+        };
         assert_eq!(origin.to_string(), "cafe-1/ping/7/42");
         assert_eq!(origin.to_string().parse::<Origin>().unwrap(), origin);
         for bad in ["", "a/b/c", "a/b/1/2/3", "a b/c/1/2", "a/b/x/2", "a//1/2"] {

@@ -151,7 +151,11 @@ mod tests {
     use crate::codec::{decode_versioned, encode};
 
     fn check(part: SnapshotPart) {
-        let record = SnapshotRecord { v: SNAPSHOT_VERSION, set: "7-0123456789abcdef".into(), part };
+        let record = SnapshotRecord {
+            v: SNAPSHOT_VERSION,
+            set: "7-0123456789abcdef".into(),
+            part,
+        };
         let bytes = encode(&record).unwrap();
         let back: SnapshotRecord = decode_versioned(&bytes, "snapshot", SNAPSHOT_VERSION).unwrap();
         assert_eq!(back, record);
@@ -159,9 +163,16 @@ mod tests {
 
     #[test]
     fn a_full_chunk_survives_and_its_record_stays_below_512_kib() {
-        let chunk = SnapshotChunk { index: 3, crc32c: 9, data: vec![0xc1; CHUNK_BYTES_MAX] };
-        let record =
-            SnapshotRecord { v: SNAPSHOT_VERSION, set: "s".repeat(64), part: SnapshotPart::Chunk(chunk.clone()) };
+        let chunk = SnapshotChunk {
+            index: 3,
+            crc32c: 9,
+            data: vec![0xc1; CHUNK_BYTES_MAX],
+        };
+        let record = SnapshotRecord {
+            v: SNAPSHOT_VERSION,
+            set: "s".repeat(64),
+            part: SnapshotPart::Chunk(chunk.clone()),
+        };
         assert!(encode(&record).unwrap().len() <= 512 * 1024);
         check(SnapshotPart::Chunk(chunk));
     }
@@ -171,9 +182,16 @@ mod tests {
         check(SnapshotPart::Manifest(Box::new(SnapshotManifest {
             site: "cafe-1".into(),
             chain: Chain::Site,
-            position: SnapshotPosition { log_id: "log".into(), sequence: 7, id: "cafe-1/ping/1/7".into() },
+            position: SnapshotPosition {
+                log_id: "log".into(),
+                sequence: 7,
+                id: "cafe-1/ping/1/7".into(),
+            },
             published: Some(Place { input: 6, index: 1 }),
-            versions: vec![FoldVersion { fold: "liveness".into(), version: 2 }],
+            versions: vec![FoldVersion {
+                fold: "liveness".into(),
+                version: 2,
+            }],
             at: Time::from_seconds(3_600),
             chunk_sequences: vec![1, 2],
             bytes: 600_000,

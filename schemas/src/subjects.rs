@@ -21,8 +21,13 @@ pub enum Stream {
 }
 
 impl Stream {
-    pub const ALL: [Stream; 5] =
-        [Stream::Packets, Stream::Observations, Stream::Events, Stream::Commands, Stream::Snapshots];
+    pub const ALL: [Stream; 5] = [
+        Stream::Packets,
+        Stream::Observations,
+        Stream::Events,
+        Stream::Commands,
+        Stream::Snapshots,
+    ];
 
     pub const fn name(self) -> &'static str {
         match self {
@@ -35,7 +40,9 @@ impl Stream {
     }
 
     pub fn from_name(name: &str) -> Option<Stream> {
-        Stream::ALL.into_iter().find(|stream| stream.name().eq_ignore_ascii_case(name))
+        Stream::ALL
+            .into_iter()
+            .find(|stream| stream.name().eq_ignore_ascii_case(name))
     }
 }
 
@@ -67,7 +74,9 @@ impl Chain {
 pub fn is_token(text: &str) -> bool {
     !text.is_empty()
         && text.len() <= TOKEN_BYTES_MAX
-        && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-')
+        && text
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-')
 }
 
 /// Any text as a token: foreign bytes become `_`, and text that had to change gets a hash so that it stays distinct.
@@ -78,7 +87,13 @@ pub fn tokenize(text: &str) -> String {
     let kept: String = text
         .bytes()
         .take(TOKEN_BYTES_MAX - 9)
-        .map(|byte| if byte.is_ascii_alphanumeric() || byte == b'-' { byte as char } else { '_' })
+        .map(|byte| {
+            if byte.is_ascii_alphanumeric() || byte == b'-' {
+                byte as char
+            } else {
+                '_'
+            }
+        })
         .collect();
     format!("{kept}_{}", &crate::origin::short_hash(&[text])[..8])
 }

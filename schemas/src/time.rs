@@ -131,7 +131,9 @@ impl FromStr for Time {
     fn from_str(text: &str) -> Result<Time, TimeParseError> {
         let invalid = || TimeParseError(text.to_owned());
         let timestamp: jiff::Timestamp = text.parse().map_err(|_| invalid())?;
-        i64::try_from(timestamp.as_nanosecond()).map(Time).map_err(|_| invalid())
+        i64::try_from(timestamp.as_nanosecond())
+            .map(Time)
+            .map_err(|_| invalid())
     }
 }
 

@@ -43,9 +43,10 @@ pub fn check(file: file::File, directory: &Path) -> Result<Config, Vec<String>> 
         warnings.push("nothing is watched: add [[network.targets]] or [occupancy] ranges".to_owned());
     }
     let public_url = file.dashboard.public_url.clone();
-    let discord = file.sinks.discord.and_then(|section| {
-        discord(section, &file.site, public_url, directory, &mut problems)
-    });
+    let discord = file
+        .sinks
+        .discord
+        .and_then(|section| discord(section, &file.site, public_url, directory, &mut problems));
     let healthchecks = file
         .sinks
         .healthchecks
@@ -54,8 +55,16 @@ pub fn check(file: file::File, directory: &Path) -> Result<Config, Vec<String>> 
         return Err(problems);
     }
     Ok(Config {
-        site: SiteConfig { site: file.site, time_zone, network, occupancy },
-        listen: file.dashboard.listen.unwrap_or_else(|| DashboardConfig::default().listen),
+        site: SiteConfig {
+            site: file.site,
+            time_zone,
+            network,
+            occupancy,
+        },
+        listen: file
+            .dashboard
+            .listen
+            .unwrap_or_else(|| DashboardConfig::default().listen),
         discord,
         healthchecks,
         warnings,
@@ -66,11 +75,16 @@ fn time_zone(given: Option<&str>, problems: &mut Vec<String>) -> String {
     match given {
         Some(name) => {
             if jiff::tz::TimeZone::get(name).is_err() {
-                problems.push(format!("time_zone {name:?} is not known: write it as \"Europe/Berlin\" or \"UTC\""));
+                problems.push(format!(
+                    "time_zone {name:?} is not known: write it as \"Europe/Berlin\" or \"UTC\""
+                ));
             }
             name.to_owned()
         }
-        None => jiff::tz::TimeZone::system().iana_name().unwrap_or("UTC").to_owned(),
+        None => jiff::tz::TimeZone::system()
+            .iana_name()
+            .unwrap_or("UTC")
+            .to_owned(),
     }
 }
 
@@ -107,20 +121,32 @@ fn network(file: file::Network, problems: &mut Vec<String>) -> NetworkConfig {
 fn target(file: file::Target, interval: u64, timeout: u64, problems: &mut Vec<String>) -> Target {
     let key = format!("network.targets {:?}", file.name);
     if !is_token(&file.name) {
-        problems.push(format!("{key}: a name is 1 to {TOKEN_BYTES_MAX} of the letters a-z, A-Z, digits, '-' and '_'"));
+        problems.push(format!(
+            "{key}: a name is 1 to {TOKEN_BYTES_MAX} of the letters a-z, A-Z, digits, '-' and '_'"
+        ));
     }
     let addresses = file.address.into_list();
     if addresses.is_empty() || addresses.len() > ADDRESSES_MAX {
-        problems.push(format!("{key}: {} addresses; give 1 to {ADDRESSES_MAX}", addresses.len()));
+        problems.push(format!(
+            "{key}: {} addresses; give 1 to {ADDRESSES_MAX}",
+            addresses.len()
+        ));
     }
-    let given = file.signals.unwrap_or_else(|| vec![file::Signal::Word("echo".to_owned())]);
+    let given = file
+        .signals
+        .unwrap_or_else(|| vec![file::Signal::Word("echo".to_owned())]);
     if given.is_empty() || given.len() > PROBES_MAX {
         problems.push(format!("{key}: {} signals; give 1 to {PROBES_MAX}", given.len()));
     }
-    let signals: Vec<SignalSpec> = given.into_iter().filter_map(|one| signal(one, &key, problems)).collect();
+    let signals: Vec<SignalSpec> = given
+        .into_iter()
+        .filter_map(|one| signal(one, &key, problems))
+        .collect();
     for address in &addresses {
         if address.parse::<IpAddr>().is_err() && !is_host_name(address) {
-            problems.push(format!("{key}: {address:?} is neither an address nor a host name"));
+            problems.push(format!(
+                "{key}: {address:?} is neither an address nor a host name"
+            ));
         }
     }
     let quorum = file.quorum.unwrap_or(1);
@@ -134,7 +160,10 @@ fn target(file: file::Target, interval: u64, timeout: u64, problems: &mut Vec<St
         name: file.name,
         probes: addresses
             .into_iter()
-            .map(|address| ProbeSpec { address, signals: signals.clone() })
+            .map(|address| ProbeSpec {
+                address,
+                signals: signals.clone(),
+            })
             .collect(),
         quorum,
         interval_ms,
@@ -145,10 +174,14 @@ fn target(file: file::Target, interval: u64, timeout: u64, problems: &mut Vec<St
 
 fn times(key: &str, interval_ms: u64, timeout_ms: u64, problems: &mut Vec<String>) {
     if interval_ms < INTERVAL_MS_MIN {
-        problems.push(format!("{key}: an interval of {interval_ms}ms is under {INTERVAL_MS_MIN}ms"));
+        problems.push(format!(
+            "{key}: an interval of {interval_ms}ms is under {INTERVAL_MS_MIN}ms"
+        ));
     }
     if timeout_ms == 0 || timeout_ms > TIMEOUT_MS_MAX {
-        problems.push(format!("{key}: a timeout of {timeout_ms}ms is not between 1ms and {TIMEOUT_MS_MAX}ms"));
+        problems.push(format!(
+            "{key}: a timeout of {timeout_ms}ms is not between 1ms and {TIMEOUT_MS_MAX}ms"
+        ));
     }
 }
 
@@ -160,11 +193,17 @@ fn signal(file: file::Signal, key: &str, problems: &mut Vec<String>) -> Option<S
             problems.push(format!("{key}: no signal {word:?}; there are {known}"));
             None
         }
-        file::Signal::Dns(dns) => Some(SignalSpec::Dns { query: dns.dns, port: dns.port.unwrap_or(53) }),
+        file::Signal::Dns(dns) => Some(SignalSpec::Dns {
+            query: dns.dns,
+            port: dns.port.unwrap_or(53),
+        }),
         file::Signal::Tcp(tcp) => Some(SignalSpec::Tcp { port: tcp.tcp }),
         file::Signal::Https(https) => {
             if !https.https.starts_with("https://") && !https.https.starts_with("http://") {
-                problems.push(format!("{key}: {:?} is not an http or https address", https.https));
+                problems.push(format!(
+                    "{key}: {:?} is not an http or https address",
+                    https.https
+                ));
             }
             Some(SignalSpec::Https {
                 url: https.https,
@@ -178,7 +217,10 @@ fn signal(file: file::Signal, key: &str, problems: &mut Vec<String>) -> Option<S
 /// Names must be unique, dependencies exist, and nothing may depend on itself.
 fn dependencies(targets: &[Target], problems: &mut Vec<String>) {
     if targets.len() > TARGETS_MAX {
-        problems.push(format!("network: {} targets, and the limit is {TARGETS_MAX}", targets.len()));
+        problems.push(format!(
+            "network: {} targets, and the limit is {TARGETS_MAX}",
+            targets.len()
+        ));
     }
     let mut by_name: BTreeMap<&str, &Target> = BTreeMap::new();
     for target in targets {
@@ -198,12 +240,20 @@ fn dependencies(targets: &[Target], problems: &mut Vec<String>) {
             }
         }
         if reaches(&by_name, target, &target.name, &mut Vec::new()) {
-            problems.push(format!("network.targets {:?} depends on itself, directly or through others", target.name));
+            problems.push(format!(
+                "network.targets {:?} depends on itself, directly or through others",
+                target.name
+            ));
         }
     }
 }
 
-fn reaches<'t>(by_name: &BTreeMap<&str, &'t Target>, from: &'t Target, to: &str, seen: &mut Vec<&'t str>) -> bool {
+fn reaches<'t>(
+    by_name: &BTreeMap<&str, &'t Target>,
+    from: &'t Target,
+    to: &str,
+    seen: &mut Vec<&'t str>,
+) -> bool {
     from.depends_on.iter().any(|parent| {
         if parent == to {
             return true;
@@ -212,7 +262,9 @@ fn reaches<'t>(by_name: &BTreeMap<&str, &'t Target>, from: &'t Target, to: &str,
             return false;
         }
         seen.push(parent);
-        by_name.get(parent.as_str()).is_some_and(|parent| reaches(by_name, parent, to, seen))
+        by_name
+            .get(parent.as_str())
+            .is_some_and(|parent| reaches(by_name, parent, to, seen))
     })
 }
 
@@ -226,11 +278,17 @@ fn occupancy(
     let or = |given: Option<Millis>, default: u64| given.map_or(default, |millis| millis.0);
     let has_router = network.targets.iter().any(|target| target.name == "router");
     let depends_on = file.depends_on.unwrap_or_else(|| {
-        if has_router { vec!["router".to_owned()] } else { Vec::new() }
+        if has_router {
+            vec!["router".to_owned()]
+        } else {
+            Vec::new()
+        }
     });
     for parent in &depends_on {
         if !network.targets.iter().any(|target| target.name == *parent) {
-            problems.push(format!("occupancy.depends_on: {parent:?} is not one of the network's targets"));
+            problems.push(format!(
+                "occupancy.depends_on: {parent:?} is not one of the network's targets"
+            ));
         }
     }
     let occupancy = OccupancyConfig {
@@ -262,7 +320,9 @@ fn discord(
             Err(why) => problems.push(why),
         }
     }
-    DiscordConfig::new(webhooks, site.to_owned(), page_url).map_err(|error| problems.push(error.to_string())).ok()
+    DiscordConfig::new(webhooks, site.to_owned(), page_url)
+        .map_err(|error| problems.push(error.to_string()))
+        .ok()
 }
 
 fn healthchecks(
@@ -288,7 +348,9 @@ fn is_host_name(text: &str) -> bool {
             && label.len() <= 63
             && !label.starts_with('-')
             && !label.ends_with('-')
-            && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_')
+            && label
+                .bytes()
+                .all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_')
     };
     let looks_like_a_wrong_address = text.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
     text.len() <= 253 && !looks_like_a_wrong_address && text.trim_end_matches('.').split('.').all(label)

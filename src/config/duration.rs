@@ -15,7 +15,8 @@ impl<'de> Deserialize<'de> for Millis {
             toml::Value::String(text) => text,
             toml::Value::Integer(0) => return Ok(Millis(0)),
             other => {
-                let message = format!("{other} has no unit: write it as \"{other}s\", \"{other}ms\" or \"{other}m\"");
+                let message =
+                    format!("{other} has no unit: write it as \"{other}s\", \"{other}ms\" or \"{other}m\"");
                 return Err(serde::de::Error::custom(message));
             }
         };
@@ -31,7 +32,9 @@ fn read(text: &str) -> Result<Millis, String> {
     let duration: jiff::SignedDuration = text.parse().map_err(|_| wrong())?;
     let millis = u64::try_from(duration.as_millis()).map_err(|_| wrong())?;
     if duration.subsec_nanos() % 1_000_000 != 0 {
-        return Err(format!("{text:?} is finer than a millisecond, which is the finest that is measured"));
+        return Err(format!(
+            "{text:?} is finer than a millisecond, which is the finest that is measured"
+        ));
     }
     if millis > MILLIS_MAX {
         return Err(format!("{text:?} is longer than a year"));
@@ -45,7 +48,14 @@ mod tests {
 
     #[test]
     fn durations_have_units() {
-        for (text, want) in [("2s", 2_000), ("500ms", 500), ("3m", 180_000), ("1h 30m", 5_400_000), ("0", 0), ("1.5s", 1_500)] {
+        for (text, want) in [
+            ("2s", 2_000),
+            ("500ms", 500),
+            ("3m", 180_000),
+            ("1h 30m", 5_400_000),
+            ("0", 0),
+            ("1.5s", 1_500),
+        ] {
             assert_eq!(read(text), Ok(Millis(want)), "{text}");
         }
         for text in ["", "2", "-2s", "2 parsecs", "10us", "9999999h"] {

@@ -130,7 +130,7 @@ pub struct Range {
     pub from: Option<String>,
     pub count: Option<u32>,
     pub cidr: Option<String>,
-    /// `{n}` counts from 1 through all ranges; `PC-{n}` when not given.
+    /// `{n}` counts from 1 through all ranges with this pattern; `PC-{n}` when not given.
     pub name: Option<String>,
 }
 

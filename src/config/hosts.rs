@@ -11,14 +11,21 @@ use super::file::{Host, Range};
 /// The PCs in the order of the file. Hosts given by name take the place of the same address in a range.
 pub fn hosts(ranges: &[Range], named: &[Host], problems: &mut Vec<String>) -> Vec<PcHost> {
     let mut out: Vec<PcHost> = Vec::new();
+    let mut numbers: BTreeMap<&str, u32> = BTreeMap::new();
     for (index, range) in ranges.iter().enumerate() {
         let key = format!("occupancy.ranges[{index}]");
         match addresses(range) {
             Ok(addresses) => {
                 let pattern = range.name.as_deref().unwrap_or("PC-{n}");
                 for address in addresses {
-                    let name = pattern.replace("{n}", &(out.len() + 1).to_string());
-                    out.push(PcHost { address: address.to_string(), mac: None, name });
+                    let number = numbers.entry(pattern).or_default();
+                    *number += 1;
+                    let name = pattern.replace("{n}", &number.to_string());
+                    out.push(PcHost {
+                        address: address.to_string(),
+                        mac: None,
+                        name,
+                    });
                 }
             }
             Err(why) => problems.push(format!("{key}: {why}")),
@@ -35,7 +42,10 @@ pub fn hosts(ranges: &[Range], named: &[Host], problems: &mut Vec<String>) -> Ve
     }
     refuse_repetitions(&out, problems);
     if out.len() > PCS_MAX {
-        problems.push(format!("occupancy: {} PCs, and the limit is {PCS_MAX}: watch fewer from one place", out.len()));
+        problems.push(format!(
+            "occupancy: {} PCs, and the limit is {PCS_MAX}: watch fewer from one place",
+            out.len()
+        ));
     }
     out
 }
@@ -45,28 +55,47 @@ fn refuse_repetitions(hosts: &[PcHost], problems: &mut Vec<String>) {
     let mut keys: BTreeMap<&str, &str> = BTreeMap::new();
     for host in hosts {
         if let Some(other) = keys.insert(host.key(), &host.name) {
-            problems.push(format!("occupancy: {} is given twice, as {other} and {}", host.key(), host.name));
+            problems.push(format!(
+                "occupancy: {} is given twice, as {other} and {}",
+                host.key(),
+                host.name
+            ));
         }
         if let Some(other) = names.insert(&host.name, &host.address) {
-            problems.push(format!("occupancy: {} names both {other} and {}", host.name, host.address));
+            problems.push(format!(
+                "occupancy: {} names both {other} and {}",
+                host.name, host.address
+            ));
         }
     }
 }
 
 fn pc(host: &Host) -> Result<PcHost, String> {
-    let address: IpAddr =
-        host.address.parse().map_err(|_| format!("{:?} is not an IPv4 or IPv6 address", host.address))?;
+    let address: IpAddr = host
+        .address
+        .parse()
+        .map_err(|_| format!("{:?} is not an IPv4 or IPv6 address", host.address))?;
     let mac = host.mac.as_deref().map(read_mac).transpose()?;
     if host.name.trim().is_empty() {
         return Err("the name is empty".to_owned());
     }
-    Ok(PcHost { address: address.to_string(), mac, name: host.name.trim().to_owned() })
+    Ok(PcHost {
+        address: address.to_string(),
+        mac,
+        name: host.name.trim().to_owned(),
+    })
 }
 
 fn read_mac(text: &str) -> Result<String, String> {
-    let digits: String = text.chars().filter(|c| !matches!(c, ':' | '-' | '.')).collect::<String>().to_lowercase();
+    let digits: String = text
+        .chars()
+        .filter(|c| !matches!(c, ':' | '-' | '.'))
+        .collect::<String>()
+        .to_lowercase();
     if digits.len() != 12 || !digits.bytes().all(|byte| byte.is_ascii_hexdigit()) {
-        return Err(format!("{text:?} is not a hardware address: write it as 02:00:5e:10:00:01"));
+        return Err(format!(
+            "{text:?} is not a hardware address: write it as 02:00:5e:10:00:01"
+        ));
     }
     let pairs: Vec<&str> = (0..6).map(|i| &digits[i * 2..i * 2 + 2]).collect();
     Ok(pairs.join(":"))
@@ -81,7 +110,9 @@ fn addresses(range: &Range) -> Result<Vec<IpAddr>, String> {
 }
 
 fn counted(from: &str, count: u32) -> Result<Vec<IpAddr>, String> {
-    let first: IpAddr = from.parse().map_err(|_| format!("from {from:?} is not an IPv4 or IPv6 address"))?;
+    let first: IpAddr = from
+        .parse()
+        .map_err(|_| format!("from {from:?} is not an IPv4 or IPv6 address"))?;
     if count == 0 || count as usize > PCS_MAX {
         return Err(format!("count {count} is not between 1 and {PCS_MAX}"));
     }
@@ -95,12 +126,18 @@ fn counted(from: &str, count: u32) -> Result<Vec<IpAddr>, String> {
                     "{count} PCs from {first} go past the end of its /24: at most {fits} fit; use several ranges or cidr"
                 ));
             }
-            Ok((u32::from(first)..=last as u32).map(|address| Ipv4Addr::from(address).into()).collect())
+            Ok((u32::from(first)..=last as u32)
+                .map(|address| Ipv4Addr::from(address).into())
+                .collect())
         }
         IpAddr::V6(first) => {
             let first = u128::from(first);
-            let last = first.checked_add(u128::from(count) - 1).ok_or("it goes past the last address")?;
-            Ok((first..=last).map(|address| Ipv6Addr::from(address).into()).collect())
+            let last = first
+                .checked_add(u128::from(count) - 1)
+                .ok_or("it goes past the last address")?;
+            Ok((first..=last)
+                .map(|address| Ipv6Addr::from(address).into())
+                .collect())
         }
     }
 }
@@ -112,10 +149,16 @@ fn block(cidr: &str) -> Result<Vec<IpAddr>, String> {
     let address: Ipv4Addr = address.parse().map_err(|_| wrong())?;
     let bits: u32 = bits.parse().map_err(|_| wrong())?;
     if !(20..=32).contains(&bits) {
-        return Err(format!("cidr {cidr:?} is larger than a /20, the most that one collector sweeps"));
+        return Err(format!(
+            "cidr {cidr:?} is larger than a /20, the most that one collector sweeps"
+        ));
     }
     let size = 1u32 << (32 - bits);
     let network = u32::from(address) & !(size - 1);
-    let inner = if size <= 2 { network..=network + (size - 1) } else { network + 1..=network + (size - 2) };
+    let inner = if size <= 2 {
+        network..=network + (size - 1)
+    } else {
+        network + 1..=network + (size - 2)
+    };
     Ok(inner.map(|address| Ipv4Addr::from(address).into()).collect())
 }

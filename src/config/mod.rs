@@ -33,7 +33,9 @@ pub struct Config {
 /// Why a file cannot be used. None of them shows a secret.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
-    #[error("failed to read {path}: {source}\n  give another file with --config, or make one with `watchfold init`")]
+    #[error(
+        "failed to read {path}: {source}\n  give another file with --config, or make one with `watchfold init`"
+    )]
     Read { path: PathBuf, source: std::io::Error },
     #[error("{path}: {message}")]
     Syntax { path: PathBuf, message: String },
@@ -43,8 +45,10 @@ pub enum ConfigError {
 
 /// Reads and checks a file.
 pub fn load(path: &Path) -> Result<Config, ConfigError> {
-    let text = std::fs::read_to_string(path)
-        .map_err(|source| ConfigError::Read { path: path.to_owned(), source })?;
+    let text = std::fs::read_to_string(path).map_err(|source| ConfigError::Read {
+        path: path.to_owned(),
+        source,
+    })?;
     let mut config = parse(&text, path)?;
     config.warnings.extend(secret::readable_by_others(path, &text));
     Ok(config)
@@ -58,8 +62,10 @@ pub fn parse(text: &str, path: &Path) -> Result<Config, ConfigError> {
     };
     let file: file::File = toml::from_str(text).map_err(syntax)?;
     let directory = path.parent().unwrap_or(Path::new("."));
-    check::check(file, directory)
-        .map_err(|problems| ConfigError::Invalid { path: path.to_owned(), problems })
+    check::check(file, directory).map_err(|problems| ConfigError::Invalid {
+        path: path.to_owned(),
+        problems,
+    })
 }
 
 fn list(problems: &[String]) -> String {

@@ -7,7 +7,10 @@ use watchfold_sink_kit::Secret;
 
 /// Where a secret is. Its `Debug` shows a reference, never an inline value.
 #[derive(Clone, PartialEq, Eq, Deserialize)]
-#[serde(untagged, expecting = "a secret is \"text\", { file = \"path\" } or { env = \"NAME\" }")]
+#[serde(
+    untagged,
+    expecting = "a secret is \"text\", { file = \"path\" } or { env = \"NAME\" }"
+)]
 pub enum SecretRef {
     Inline(String),
     File(FileRef),
@@ -43,13 +46,20 @@ impl SecretRef {
             SecretRef::Inline(text) => Ok(Secret::new(text.trim())),
             SecretRef::File(at) => {
                 let path = directory.join(&at.file);
-                let text = std::fs::read_to_string(&path)
-                    .map_err(|error| format!("{key}: failed to read the secret's file {}: {error}", path.display()))?;
+                let text = std::fs::read_to_string(&path).map_err(|error| {
+                    format!(
+                        "{key}: failed to read the secret's file {}: {error}",
+                        path.display()
+                    )
+                })?;
                 Ok(Secret::new(text.trim()))
             }
             SecretRef::Env(at) => match std::env::var(&at.env) {
                 Ok(text) => Ok(Secret::new(text.trim())),
-                Err(_) => Err(format!("{key}: the environment variable {} is not set: set it, or give {{ file = … }}", at.env)),
+                Err(_) => Err(format!(
+                    "{key}: the environment variable {} is not set: set it, or give {{ file = … }}",
+                    at.env
+                )),
             },
         }
     }
@@ -61,11 +71,17 @@ pub fn readable_by_others(path: &Path, text: &str) -> Option<String> {
     use std::os::unix::fs::PermissionsExt;
     let inline = text.lines().any(|line| {
         let line = line.trim_start();
-        !line.starts_with('#') && line.contains("\"http") && (line.contains("webhooks/") || line.starts_with("url"))
+        !line.starts_with('#')
+            && line.contains("\"http")
+            && (line.contains("webhooks/") || line.starts_with("url"))
     });
     let mode = std::fs::metadata(path).ok()?.permissions().mode();
     (inline && mode & 0o004 != 0).then(|| {
-        format!("{} holds a secret and every user can read it: run `chmod 600 {}`", path.display(), path.display())
+        format!(
+            "{} holds a secret and every user can read it: run `chmod 600 {}`",
+            path.display(),
+            path.display()
+        )
     })
 }
 

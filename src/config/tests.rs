@@ -20,25 +20,72 @@ fn check(text: &str, words: &[&str]) {
 
 #[test]
 fn a_mistyped_key_names_its_line_and_what_was_meant() {
-    check("[network]\nintervall = \"2s\"\n", &["watchfold.toml", "line 3", "intervall", "did you mean `interval`?"]);
-    check("[sinks.discrod]\nalerts = \"x\"\n", &["line 2", "did you mean `discord`?"]);
-    check("[[network.targets]]\nname = \"a\"\nadress = \"1.1.1.1\"\n", &["line 4", "did you mean `address`?"]);
+    check(
+        "[network]\nintervall = \"2s\"\n",
+        &[
+            "watchfold.toml",
+            "line 3",
+            "intervall",
+            "did you mean `interval`?",
+        ],
+    );
+    check(
+        "[sinks.discrod]\nalerts = \"x\"\n",
+        &["line 2", "did you mean `discord`?"],
+    );
+    check(
+        "[[network.targets]]\nname = \"a\"\nadress = \"1.1.1.1\"\n",
+        &["line 4", "did you mean `address`?"],
+    );
 }
 
 #[test]
 fn values_without_sense_say_what_to_write() {
     check("[network]\ninterval = 2\n", &["line 3", "write it as \"2s\""]);
-    check("[network]\ninterval = \"2 parsecs\"\n", &["line 3", "is not a duration"]);
-    check("[network]\ninterval = \"50ms\"\n[[network.targets]]\nname = \"a\"\naddress = \"::1\"\n", &["under 200ms"]);
-    check("[[network.targets]]\nname = \"a b\"\naddress = \"::1\"\n", &["\"a b\"", "letters a-z"]);
-    check("[[network.targets]]\nname = \"a\"\naddress = \"300.1.1.1\"\n", &["300.1.1.1", "neither an address nor"]);
-    check("[[network.targets]]\nname = \"a\"\naddress = \"::1\"\nquorum = 2\n", &["quorum 2 of 1"]);
-    check("[[network.targets]]\nname = \"a\"\naddress = \"::1\"\nsignals = [\"pong\"]\n", &["no signal \"pong\""]);
-    check("time_zone = \"Mars/Olympus\"\n", &["Mars/Olympus", "Europe/Berlin"]);
-    check("[occupancy]\nranges = [{ from = \"192.168.1.250\", count = 20 }]\n", &["at most 5 fit"]);
-    check("[occupancy]\nranges = [{ cidr = \"10.0.0.0/8\" }]\n", &["larger than a /20"]);
-    check("[sinks.discord]\nalerts = { env = \"WATCHFOLD_TEST_NOT_SET\" }\n", &["sinks.discord.alerts", "not set"]);
-    check("[sinks.discord]\nalerts = { file = \"none\" }\n", &["sinks.discord.alerts", "failed to read"]);
+    check(
+        "[network]\ninterval = \"2 parsecs\"\n",
+        &["line 3", "is not a duration"],
+    );
+    check(
+        "[network]\ninterval = \"50ms\"\n[[network.targets]]\nname = \"a\"\naddress = \"::1\"\n",
+        &["under 200ms"],
+    );
+    check(
+        "[[network.targets]]\nname = \"a b\"\naddress = \"::1\"\n",
+        &["\"a b\"", "letters a-z"],
+    );
+    check(
+        "[[network.targets]]\nname = \"a\"\naddress = \"300.1.1.1\"\n",
+        &["300.1.1.1", "neither an address nor"],
+    );
+    check(
+        "[[network.targets]]\nname = \"a\"\naddress = \"::1\"\nquorum = 2\n",
+        &["quorum 2 of 1"],
+    );
+    check(
+        "[[network.targets]]\nname = \"a\"\naddress = \"::1\"\nsignals = [\"pong\"]\n",
+        &["no signal \"pong\""],
+    );
+    check(
+        "time_zone = \"Mars/Olympus\"\n",
+        &["Mars/Olympus", "Europe/Berlin"],
+    );
+    check(
+        "[occupancy]\nranges = [{ from = \"192.168.1.250\", count = 20 }]\n",
+        &["at most 5 fit"],
+    );
+    check(
+        "[occupancy]\nranges = [{ cidr = \"10.0.0.0/8\" }]\n",
+        &["larger than a /20"],
+    );
+    check(
+        "[sinks.discord]\nalerts = { env = \"WATCHFOLD_TEST_NOT_SET\" }\n",
+        &["sinks.discord.alerts", "not set"],
+    );
+    check(
+        "[sinks.discord]\nalerts = { file = \"none\" }\n",
+        &["sinks.discord.alerts", "failed to read"],
+    );
 }
 
 #[test]
@@ -57,30 +104,54 @@ fn nothing_depends_on_itself() {
 
 #[test]
 fn no_error_shows_a_secret() {
-    let error = parse_text(&format!("{SITE}[sinks.discord]\nalerts = \"s3cret-without-scheme\"\n")).unwrap_err();
+    let error = parse_text(&format!(
+        "{SITE}[sinks.discord]\nalerts = \"s3cret-without-scheme\"\n"
+    ))
+    .unwrap_err();
     assert!(!error.to_string().contains("s3cret"), "{error}");
-    let config = parse_text(&format!("{SITE}[sinks.discord]\nalerts = \"https://x.test/api/webhooks/1/s3cret\"\n"));
+    let config = parse_text(&format!(
+        "{SITE}[sinks.discord]\nalerts = \"https://x.test/api/webhooks/1/s3cret\"\n"
+    ));
     assert!(!format!("{config:?}").contains("s3cret"));
 }
 
 #[test]
-fn a_full_file_becomes_what_the_parts_are_given() {
-    let text = include_str!("../../watchfold.example.toml");
-    let config = parse_text(text).unwrap_or_else(|error| panic!("{error}"));
-    let names: Vec<&str> = config.site.network.targets.iter().map(|target| target.name.as_str()).collect();
-    assert_eq!(names, ["router", "server", "internet"]);
+fn the_documented_file_becomes_what_the_parts_are_given() {
+    let config = parse_text(include_str!("../../docs/watchfold.example.toml"))
+        .unwrap_or_else(|error| panic!("{error}"));
+    let names: Vec<&str> = config
+        .site
+        .network
+        .targets
+        .iter()
+        .map(|target| target.name.as_str())
+        .collect();
+    assert_eq!(names, ["router", "server", "internet", "web"]);
     assert_eq!(config.site.network.targets[2].depends_on, ["router"]);
-    assert_eq!(config.site.occupancy.hosts.len(), 21);
-    assert_eq!(config.site.occupancy.hosts[0].name, "PC-1");
-    assert_eq!(config.site.occupancy.hosts[20].key(), "02:00:5e:10:00:01");
+    let hosts = &config.site.occupancy.hosts;
+    let (first, hall, counter) = (&hosts[0], &hosts[20], &hosts[34]);
+    assert_eq!((first.name.as_str(), first.key()), ("PC-1", "192.168.1.110"));
+    assert_eq!((hall.name.as_str(), hall.key()), ("Hall-1", "192.168.2.1"));
+    assert_eq!(
+        (counter.name.as_str(), counter.key()),
+        ("Counter", "02:00:00:00:00:05")
+    );
     assert_eq!(config.site.occupancy.depends_on, ["router"]);
-    assert_eq!(config.site.network.min_incident_ms, 10_000);
+    // What it shows as defaults are the defaults.
+    let shown = watchfold_schemas::config::NetworkConfig {
+        targets: Vec::new(),
+        ..config.site.network
+    };
+    assert_eq!(shown, watchfold_schemas::config::NetworkConfig::default());
 }
 
 #[test]
 fn defaults_are_those_of_the_documentation() {
     let config = parse_text("site = \"a\"\ntime_zone = \"UTC\"\n").unwrap();
-    assert_eq!(config.site.network, watchfold_schemas::config::NetworkConfig::default());
+    assert_eq!(
+        config.site.network,
+        watchfold_schemas::config::NetworkConfig::default()
+    );
     assert_eq!(config.listen.to_string(), "127.0.0.1:8737");
     assert_eq!(config.warnings.len(), 1);
 }
@@ -90,7 +161,12 @@ fn a_named_host_takes_its_place_in_a_range() {
     let text = "[occupancy]\nranges = [{ from = \"10.0.0.1\", count = 2 }]\n\
                 hosts = [{ name = \"Till\", address = \"10.0.0.2\", mac = \"02-00-5E-10-00-01\" }]\n";
     let config = parse_text(&format!("{SITE}{text}")).unwrap();
-    let got: Vec<(&str, &str)> =
-        config.site.occupancy.hosts.iter().map(|host| (host.name.as_str(), host.key())).collect();
+    let got: Vec<(&str, &str)> = config
+        .site
+        .occupancy
+        .hosts
+        .iter()
+        .map(|host| (host.name.as_str(), host.key()))
+        .collect();
     assert_eq!(got, [("PC-1", "10.0.0.1"), ("Till", "02:00:5e:10:00:01")]);
 }

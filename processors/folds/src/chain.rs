@@ -65,7 +65,10 @@ impl SiteChain {
     pub fn new(site: &str) -> SiteChain {
         SiteChain {
             site: site.to_owned(),
-            config: SiteConfig { site: site.to_owned(), ..SiteConfig::default() },
+            config: SiteConfig {
+                site: site.to_owned(),
+                ..SiteConfig::default()
+            },
             stored_config: Table::new("chain/config/"),
             clocks: Clocks::new(),
             timers: Timers::new(),
@@ -82,15 +85,25 @@ impl SiteChain {
     /// Folds one observation and tells what follows from it.
     pub fn apply(&mut self, sequence: u64, observation: &Observation) -> Vec<Event> {
         let message = observation.origin.message_id();
-        let mut out =
-            Output { site: self.site.clone(), input: sequence, message: Some(message.clone()), events: Vec::new() };
+        let mut out = Output {
+            site: self.site.clone(),
+            input: sequence,
+            message: Some(message.clone()),
+            events: Vec::new(),
+        };
         let collector = observation.origin.collector.as_str();
         match &observation.body {
             Body::Tick(tick) => self.tick(tick, &message, &mut out),
             Body::Activation(activation) => self.activate(activation, &message, &mut out),
             Body::Operator(act) => {
                 let moment = self.clocks.now();
-                self.run(Step::Operator(act), moment, None, Cause::Message(message), &mut out);
+                self.run(
+                    Step::Operator(act),
+                    moment,
+                    None,
+                    Cause::Message(message),
+                    &mut out,
+                );
             }
             Body::Receipt(_) => {}
             Body::PingRound(round) => match round.rows() {
@@ -173,7 +186,9 @@ impl SiteChain {
         let site = self.site.clone();
         *self = SiteChain::new(&site);
         self.check_versions(versions)?;
-        let loaded = entries.into_iter().try_for_each(|(key, bytes)| self.load_entry(versions, &key, &bytes));
+        let loaded = entries
+            .into_iter()
+            .try_for_each(|(key, bytes)| self.load_entry(versions, &key, &bytes));
         if let Err(error) = loaded {
             *self = SiteChain::new(&site);
             return Err(error);
@@ -201,12 +216,33 @@ impl SiteChain {
         let taken = self.stored_config.load(key, bytes).map_err(LoadError::Damaged)?
             || self.clocks.load(key, bytes).map_err(LoadError::Damaged)?
             || self.timers.load(key, bytes).map_err(LoadError::Damaged)?
-            || self.liveness.load(version(FoldId::Liveness), key, bytes).map_err(LoadError::Damaged)?
-            || self.occupancy.load(version(FoldId::Occupancy), key, bytes).map_err(LoadError::Damaged)?
-            || self.history.load(version(FoldId::History), key, bytes).map_err(LoadError::Damaged)?
-            || self.incidents.load(version(FoldId::Incidents), key, bytes).map_err(LoadError::Damaged)?
-            || self.notify.load(version(FoldId::Notify), key, bytes).map_err(LoadError::Damaged)?;
-        if taken { Ok(()) } else { Err(LoadError::UnknownEntry { key: String::from_utf8_lossy(key).into_owned() }) }
+            || self
+                .liveness
+                .load(version(FoldId::Liveness), key, bytes)
+                .map_err(LoadError::Damaged)?
+            || self
+                .occupancy
+                .load(version(FoldId::Occupancy), key, bytes)
+                .map_err(LoadError::Damaged)?
+            || self
+                .history
+                .load(version(FoldId::History), key, bytes)
+                .map_err(LoadError::Damaged)?
+            || self
+                .incidents
+                .load(version(FoldId::Incidents), key, bytes)
+                .map_err(LoadError::Damaged)?
+            || self
+                .notify
+                .load(version(FoldId::Notify), key, bytes)
+                .map_err(LoadError::Damaged)?;
+        if taken {
+            Ok(())
+        } else {
+            Err(LoadError::UnknownEntry {
+                key: String::from_utf8_lossy(key).into_owned(),
+            })
+        }
     }
 
     fn tick(&mut self, tick: &Tick, message: &MessageId, out: &mut Output) {
@@ -219,17 +255,35 @@ impl SiteChain {
         while let Some(timer) = self.timers.pop_due(&TimerClock::Site, now.steady) {
             let moment = self.clocks.moment_of_steady(timer.deadline);
             let cause = timer_cause(timer.fold, &timer.name, &timer.key, moment);
-            self.run(Step::Timer { fold: timer.fold, name: &timer.name, key: &timer.key }, moment, None, cause, out);
+            self.run(
+                Step::Timer {
+                    fold: timer.fold,
+                    name: &timer.name,
+                    key: &timer.key,
+                },
+                moment,
+                None,
+                cause,
+                out,
+            );
         }
         self.watch_collectors(now, message, out);
-        self.run(Step::Tick { previous }, now, None, Cause::Message(message.clone()), out);
+        self.run(
+            Step::Tick { previous },
+            now,
+            None,
+            Cause::Message(message.clone()),
+            out,
+        );
     }
 
     /// Looks for collectors of which nothing was heard for longer than the limit.
     fn watch_collectors(&mut self, now: Moment, message: &MessageId, out: &mut Output) {
         let limit = Span::from_millis(self.config.network.silence_ms as i64);
         for collector in self.clocks.collectors.keys() {
-            let Some(clock) = self.clocks.collectors.get(&collector) else { continue };
+            let Some(clock) = self.clocks.collectors.get(&collector) else {
+                continue;
+            };
             if !clock.measures || clock.silent || now.steady.since(clock.heard.steady) <= limit {
                 continue;
             }
@@ -237,7 +291,10 @@ impl SiteChain {
             if let Some(clock) = self.clocks.collectors.get_mut(&collector) {
                 clock.silent = true;
             }
-            let step = Step::CollectorSilent { collector: &collector, heard_at };
+            let step = Step::CollectorSilent {
+                collector: &collector,
+                heard_at,
+            };
             self.run(step, now, None, Cause::Message(message.clone()), out);
         }
     }
@@ -247,7 +304,10 @@ impl SiteChain {
         config.site.clone_from(&self.site);
         let previous = std::mem::replace(&mut self.config, config);
         self.stored_config.insert("", self.config.clone());
-        let moment = Moment { at: activation.at, steady: self.clocks.now().steady };
+        let moment = Moment {
+            at: activation.at,
+            steady: self.clocks.now().steady,
+        };
         let cause = Cause::Message(message.clone());
         self.run(Step::Activated { previous: &previous }, moment, None, cause, out);
     }
@@ -264,7 +324,9 @@ impl SiteChain {
     ) {
         let message = observation.origin.message_id();
         self.hear(collector, &message, out);
-        let first = rows.first().map_or(observation.through, |row| row.at.min(observation.through));
+        let first = rows
+            .first()
+            .map_or(observation.through, |row| row.at.min(observation.through));
         let new = {
             let clock = self.clocks.collectors.entry_or_default(collector);
             let new = !clock.measures;
@@ -287,7 +349,12 @@ impl SiteChain {
         } else {
             waiting.extend(rows.iter().map(|row| row.to_row()));
             waiting.sort_by_key(|row| row.at);
-            self.run_rows(collector, waiting.iter().map(PingRow::as_row), observation.through, out);
+            self.run_rows(
+                collector,
+                waiting.iter().map(PingRow::as_row),
+                observation.through,
+                out,
+            );
         }
         self.run_timers(collector, observation.through, out);
         if let Some(clock) = self.clocks.collectors.get_mut(collector) {
@@ -314,12 +381,16 @@ impl SiteChain {
         out: &mut Output,
     ) {
         let silence = Span::from_millis(self.config.network.silence_ms as i64);
-        let Some(clock) = self.clocks.collectors.get(collector) else { return };
+        let Some(clock) = self.clocks.collectors.get(collector) else {
+            return;
+        };
         let reborn = observation.origin.incarnation != clock.incarnation;
         if reborn && !clock.waiting.is_empty() {
             self.flush_waiting(collector, out);
         }
-        let Some(clock) = self.clocks.collectors.get_mut(collector) else { return };
+        let Some(clock) = self.clocks.collectors.get_mut(collector) else {
+            return;
+        };
         let mut span = first.since(clock.through);
         if let Some(gap) = gap {
             span = gap.to.since(clock.through.max(gap.from)).max(Span::ZERO);
@@ -336,9 +407,13 @@ impl SiteChain {
 
     /// The last rows of an incarnation that ended: nothing earlier can come any more.
     fn flush_waiting(&mut self, collector: &str, out: &mut Output) {
-        let Some(clock) = self.clocks.collectors.get_mut(collector) else { return };
+        let Some(clock) = self.clocks.collectors.get_mut(collector) else {
+            return;
+        };
         let waiting = std::mem::take(&mut clock.waiting);
-        let Some(last) = waiting.iter().map(|row| row.at).max() else { return };
+        let Some(last) = waiting.iter().map(|row| row.at).max() else {
+            return;
+        };
         self.run_rows(collector, waiting.iter().map(PingRow::as_row), last, out);
         if let Some(clock) = self.clocks.collectors.get_mut(collector) {
             clock.through = clock.through.max(last);
@@ -353,7 +428,9 @@ impl SiteChain {
         through: Time,
         out: &mut Output,
     ) {
-        let Some(message) = out.message.clone() else { return };
+        let Some(message) = out.message.clone() else {
+            return;
+        };
         for row in rows {
             if row.at > through {
                 match self.clocks.collectors.get_mut(collector) {
@@ -365,32 +442,63 @@ impl SiteChain {
                 }
             }
             self.run_timers(collector, row.at, out);
-            let Some(clock) = self.clocks.collectors.get(collector) else { return };
+            let Some(clock) = self.clocks.collectors.get(collector) else {
+                return;
+            };
             let moment = clock.moment(row.at);
-            self.run(Step::Row(row), moment, Some(collector), Cause::Message(message.clone()), out);
+            self.run(
+                Step::Row(row),
+                moment,
+                Some(collector),
+                Cause::Message(message.clone()),
+                out,
+            );
         }
     }
 
     fn run_timers(&mut self, collector: &str, until: Time, out: &mut Output) {
-        let Some(clock) = self.clocks.collectors.get(collector) else { return };
+        let Some(clock) = self.clocks.collectors.get(collector) else {
+            return;
+        };
         let until = clock.moment(until).steady;
         let of_collector = TimerClock::Collector(collector.to_owned());
         while let Some(timer) = self.timers.pop_due(&of_collector, until) {
-            let Some(clock) = self.clocks.collectors.get(collector) else { return };
+            let Some(clock) = self.clocks.collectors.get(collector) else {
+                return;
+            };
             let moment = clock.moment_of_steady(timer.deadline);
             let cause = timer_cause(timer.fold, &timer.name, &timer.key, moment);
-            let step = Step::Timer { fold: timer.fold, name: &timer.name, key: &timer.key };
+            let step = Step::Timer {
+                fold: timer.fold,
+                name: &timer.name,
+                key: &timer.key,
+            };
             self.run(step, moment, Some(collector), cause, out);
         }
     }
 
     fn fault(&mut self, collector: &str, fault: &Fault, message: &MessageId, out: &mut Output) {
-        let Some(clock) = self.clocks.collectors.get(collector) else { return };
+        let Some(clock) = self.clocks.collectors.get(collector) else {
+            return;
+        };
         let moment = clock.moment(fault.at);
-        self.run(Step::Fault(fault), moment, Some(collector), Cause::Message(message.clone()), out);
+        self.run(
+            Step::Fault(fault),
+            moment,
+            Some(collector),
+            Cause::Message(message.clone()),
+            out,
+        );
     }
 
-    fn run(&mut self, step: Step<'_>, moment: Moment, collector: Option<&str>, cause: Cause, out: &mut Output) {
+    fn run(
+        &mut self,
+        step: Step<'_>,
+        moment: Moment,
+        collector: Option<&str>,
+        cause: Cause,
+        out: &mut Output,
+    ) {
         let first_event = out.events.len();
         let mut ctx = Ctx {
             config: &self.config,
@@ -414,10 +522,16 @@ impl SiteChain {
 }
 
 fn version_of(versions: &[(String, u32)], name: &str) -> u32 {
-    versions.iter().find(|(fold, _)| fold == name).map_or(0, |(_, version)| *version)
+    versions
+        .iter()
+        .find(|(fold, _)| fold == name)
+        .map_or(0, |(_, version)| *version)
 }
 
 fn timer_cause(fold: FoldId, name: &str, key: &str, moment: Moment) -> Cause {
     // The steady deadline: by a wall clock that was set back, one timer could be due twice at one time.
-    Cause::Timer { timer: format!("{}/{name}/{key}", fold.name()), deadline: moment.steady }
+    Cause::Timer {
+        timer: format!("{}/{name}/{key}", fold.name()),
+        deadline: moment.steady,
+    }
 }

@@ -39,12 +39,18 @@ pub struct CollectorClock {
 
 impl CollectorClock {
     pub fn moment(&self, at: Time) -> Moment {
-        Moment { at, steady: at - self.shift }
+        Moment {
+            at,
+            steady: at - self.shift,
+        }
     }
 
     /// The same from a steady time.
     pub fn moment_of_steady(&self, steady: Time) -> Moment {
-        Moment { at: steady + self.shift, steady }
+        Moment {
+            at: steady + self.shift,
+            steady,
+        }
     }
 }
 
@@ -65,14 +71,20 @@ pub struct Clocks {
 
 impl Clocks {
     pub fn new() -> Clocks {
-        Clocks { collectors: Table::new("clocks/collector/"), site: Table::new("clocks/site/") }
+        Clocks {
+            collectors: Table::new("clocks/collector/"),
+            site: Table::new("clocks/site/"),
+        }
     }
 
     /// The greatest tick.
     pub fn now(&self) -> Moment {
         let clock = self.site.get("").copied().unwrap_or_default();
         let at = clock.now.unwrap_or_default();
-        Moment { at, steady: at - clock.shift }
+        Moment {
+            at,
+            steady: at - clock.shift,
+        }
     }
 
     pub fn has_ticked(&self) -> bool {
@@ -103,7 +115,10 @@ impl Clocks {
 
     pub fn moment_of_steady(&self, steady: Time) -> Moment {
         let shift = self.site.get("").map_or(Span::ZERO, |clock| clock.shift);
-        Moment { at: steady + shift, steady }
+        Moment {
+            at: steady + shift,
+            steady,
+        }
     }
 
     pub fn drain_dirty(&mut self, out: &mut Vec<Change>) {
@@ -139,10 +154,19 @@ mod tests {
     fn a_gap_in_ticks_is_our_absence_and_not_steady_time() {
         let mut clocks = Clocks::new();
         assert_eq!(clocks.tick(Time::from_seconds(100), 1_000), TickTaken::First);
-        assert_eq!(clocks.tick(Time::from_seconds(101), 1_000), TickTaken::After(Time::from_seconds(100)));
+        assert_eq!(
+            clocks.tick(Time::from_seconds(101), 1_000),
+            TickTaken::After(Time::from_seconds(100))
+        );
         assert_eq!(clocks.tick(Time::from_seconds(101), 1_000), TickTaken::Old);
         assert_eq!(clocks.tick(Time::from_seconds(3_701), 1_000), TickTaken::Resumed);
-        assert_eq!(clocks.now(), Moment { at: Time::from_seconds(3_701), steady: Time::from_seconds(102) });
+        assert_eq!(
+            clocks.now(),
+            Moment {
+                at: Time::from_seconds(3_701),
+                steady: Time::from_seconds(102)
+            }
+        );
     }
 
     #[test]
@@ -160,6 +184,12 @@ mod tests {
         let mut clocks = Clocks::new();
         clocks.tick(Time::from_seconds(10_000), 1_000);
         clocks.tick(Time::from_seconds(6_400), 1_000);
-        assert_eq!(clocks.now(), Moment { at: Time::from_seconds(6_400), steady: Time::from_seconds(10_001) });
+        assert_eq!(
+            clocks.now(),
+            Moment {
+                at: Time::from_seconds(6_400),
+                steady: Time::from_seconds(10_001)
+            }
+        );
     }
 }

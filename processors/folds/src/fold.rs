@@ -69,34 +69,67 @@ pub enum Step<'a> {
     /// A probe's result.
     Row(PingRowRef<'a>),
     /// A timer of this fold is due.
-    Timer { fold: FoldId, name: &'a str, key: &'a str },
+    Timer {
+        fold: FoldId,
+        name: &'a str,
+        key: &'a str,
+    },
     /// Nobody measured what this collector watches for this long; its clock stood still.
-    Jump { span: Span },
+    Jump {
+        span: Span,
+    },
     /// A collector says that it cannot measure, or can again.
     Fault(&'a Fault),
     /// A record of a collector that was silent.
-    CollectorBack { collector: &'a str },
+    CollectorBack {
+        collector: &'a str,
+    },
     /// Nothing was heard of a collector for longer than the limit.
-    CollectorSilent { collector: &'a str, heard_at: Time },
+    CollectorSilent {
+        collector: &'a str,
+        heard_at: Time,
+    },
     /// Time went on.
-    Tick { previous: Option<Time> },
+    Tick {
+        previous: Option<Time>,
+    },
     Operator(&'a OperatorAct),
     /// Another configuration is in force; `ctx.config` holds it.
-    Activated { previous: &'a SiteConfig },
+    Activated {
+        previous: &'a SiteConfig,
+    },
 }
 
 /// What one fold tells those after it in the same step; it is not stored.
 #[derive(Clone, Debug)]
 pub enum Fact {
     /// An outage has lasted long enough, and no ancestor is to blame.
-    OutageConfirmed { subject: String, since: Moment, suppressed: Vec<String>, detail: Option<String>, causes: Causes },
+    OutageConfirmed {
+        subject: String,
+        since: Moment,
+        suppressed: Vec<String>,
+        detail: Option<String>,
+        causes: Causes,
+    },
     /// An outage is over. `confirmed` tells whether it was announced by [`Fact::OutageConfirmed`].
-    OutageEnded { subject: String, outage: EndedOutage, suppressed: Vec<String> },
+    OutageEnded {
+        subject: String,
+        outage: EndedOutage,
+        suppressed: Vec<String>,
+    },
     /// A collector could not measure something for long enough.
-    FaultConfirmed { collector: String, since: Moment, detail: String },
-    FaultEnded { collector: String },
+    FaultConfirmed {
+        collector: String,
+        since: Moment,
+        detail: String,
+    },
+    FaultEnded {
+        collector: String,
+    },
     /// A subject is no longer configured.
-    SubjectRemoved { subject: String },
+    SubjectRemoved {
+        subject: String,
+    },
 }
 
 /// An instant by the wall clock of its collector and by that collector's clock without jumps.
@@ -185,7 +218,10 @@ impl Ctx<'_> {
             key: key.to_owned(),
             cause: self.cause.clone(),
             n,
-            place: Place { input: self.out.input, index: self.out.events.len() as u32 },
+            place: Place {
+                input: self.out.input,
+                index: self.out.events.len() as u32,
+            },
             causes,
             body,
         };
@@ -203,7 +239,13 @@ impl Ctx<'_> {
     }
 
     pub fn set_timer(&mut self, fold: FoldId, name: &str, key: &str, clock: TimerClock, deadline: Time) {
-        self.timers.set(Timer { fold, name: name.to_owned(), key: key.to_owned(), clock, deadline });
+        self.timers.set(Timer {
+            fold,
+            name: name.to_owned(),
+            key: key.to_owned(),
+            clock,
+            deadline,
+        });
     }
 
     pub fn cancel_timer(&mut self, fold: FoldId, name: &str, key: &str) {

@@ -50,7 +50,9 @@ pub struct HistoryState {
 
 impl Default for HistoryState {
     fn default() -> HistoryState {
-        HistoryState { hours: Table::new("history/hour/") }
+        HistoryState {
+            hours: Table::new("history/hour/"),
+        }
     }
 }
 
@@ -92,7 +94,13 @@ impl Fold for History {
 
 impl HistoryState {
     fn row(&mut self, row: &PingRowRef<'_>, ctx: &mut Ctx<'_>) {
-        if !ctx.config.network.targets.iter().any(|target| target.name == row.subject) {
+        if !ctx
+            .config
+            .network
+            .targets
+            .iter()
+            .any(|target| target.name == row.subject)
+        {
             return;
         }
         let at = ctx.moment.at;
@@ -134,7 +142,9 @@ impl HistoryState {
             })
             .collect();
         for (subject, to) in changes {
-            let Some(hour) = self.hours.get_mut(&subject) else { continue };
+            let Some(hour) = self.hours.get_mut(&subject) else {
+                continue;
+            };
             let mut finished = Vec::new();
             hour.count_to(ctx.moment.at, &mut finished);
             hour.state = to;
@@ -142,7 +152,9 @@ impl HistoryState {
             match to {
                 SubjectState::Down => hour.down = hour.down + suspect,
                 SubjectState::Suspect => hour.suspect = suspect,
-                SubjectState::Suppressed | SubjectState::Frozen => hour.suppressed = hour.suppressed + suspect,
+                SubjectState::Suppressed | SubjectState::Frozen => {
+                    hour.suppressed = hour.suppressed + suspect
+                }
                 SubjectState::Up | SubjectState::Unknown => hour.up = hour.up + suspect,
             }
             for finished in finished {
@@ -154,7 +166,11 @@ impl HistoryState {
 
     fn jump(&mut self, span: Span, ctx: &Ctx<'_>) {
         for key in self.hours.keys() {
-            if self.hours.get(&key).is_none_or(|hour| Some(hour.collector.as_str()) != ctx.collector) {
+            if self
+                .hours
+                .get(&key)
+                .is_none_or(|hour| Some(hour.collector.as_str()) != ctx.collector)
+            {
                 continue;
             }
             if let Some(hour) = self.hours.get_mut(&key) {
@@ -220,7 +236,10 @@ impl Hour {
             probes: self.probes,
             answered: self.answered,
             faults: self.faults,
-            jitter_us: self.jitter_sum_us.checked_div(self.jitter_count).unwrap_or_default(),
+            jitter_us: self
+                .jitter_sum_us
+                .checked_div(self.jitter_count)
+                .unwrap_or_default(),
             rtt: self.rtt,
             up_ms: (self.up + self.suspect).as_millis() as u64,
             down_ms: self.down.as_millis() as u64,

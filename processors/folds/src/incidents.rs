@@ -46,7 +46,10 @@ pub struct IncidentsState {
 
 impl Default for IncidentsState {
     fn default() -> IncidentsState {
-        IncidentsState { open: Table::new("incidents/open/"), jitters: Table::new("incidents/jitter/") }
+        IncidentsState {
+            open: Table::new("incidents/open/"),
+            jitters: Table::new("incidents/jitter/"),
+        }
     }
 }
 
@@ -76,18 +79,45 @@ impl Fold for Incidents {
             state.take(fact, ctx);
         }
         match step {
-            Step::Timer { fold: FoldId::Incidents, name: REMIND, key } => state.remind(key, ctx),
-            Step::Timer { fold: FoldId::Incidents, name: ESCALATE, key } => state.escalate(key, ctx),
-            Step::Timer { fold: FoldId::Incidents, name: CALM, key } => state.calm(key, ctx),
+            Step::Timer {
+                fold: FoldId::Incidents,
+                name: REMIND,
+                key,
+            } => state.remind(key, ctx),
+            Step::Timer {
+                fold: FoldId::Incidents,
+                name: ESCALATE,
+                key,
+            } => state.escalate(key, ctx),
+            Step::Timer {
+                fold: FoldId::Incidents,
+                name: CALM,
+                key,
+            } => state.calm(key, ctx),
             Step::CollectorSilent { collector, heard_at } => {
-                let since = Moment { at: *heard_at, steady: ctx.moment.steady };
+                let since = Moment {
+                    at: *heard_at,
+                    steady: ctx.moment.steady,
+                };
                 let detail = "nothing is heard of it; what it watches keeps its last state".to_owned();
                 let class = IncidentClass::CollectorSilent;
-                state.open(class, &format!("collector:{collector}"), since, Opening::of(detail), ctx);
+                state.open(
+                    class,
+                    &format!("collector:{collector}"),
+                    since,
+                    Opening::of(detail),
+                    ctx,
+                );
             }
             Step::CollectorBack { collector } => {
                 let subject = format!("collector:{collector}");
-                state.close(IncidentClass::CollectorSilent, &subject, CloseReason::Recovered, Span::ZERO, ctx);
+                state.close(
+                    IncidentClass::CollectorSilent,
+                    &subject,
+                    CloseReason::Recovered,
+                    Span::ZERO,
+                    ctx,
+                );
             }
             Step::Operator(act) => state.operator(act, ctx),
             Step::Activated { previous } => state.activated(previous, ctx),
@@ -106,29 +136,66 @@ struct Opening {
 
 impl Opening {
     fn of(detail: String) -> Opening {
-        Opening { detail: Some(detail), ..Opening::default() }
+        Opening {
+            detail: Some(detail),
+            ..Opening::default()
+        }
     }
 }
 
 impl IncidentsState {
     fn take(&mut self, fact: Fact, ctx: &mut Ctx<'_>) {
         match fact {
-            Fact::OutageConfirmed { subject, since, suppressed, detail, causes } => {
-                let opening = Opening { detail, suppressed, causes };
+            Fact::OutageConfirmed {
+                subject,
+                since,
+                suppressed,
+                detail,
+                causes,
+            } => {
+                let opening = Opening {
+                    detail,
+                    suppressed,
+                    causes,
+                };
                 self.open(IncidentClass::Outage, &subject, since, opening, ctx);
             }
-            Fact::OutageEnded { subject, outage, suppressed: _ } if outage.confirmed => {
+            Fact::OutageEnded {
+                subject,
+                outage,
+                suppressed: _,
+            } if outage.confirmed => {
                 let reason = CloseReason::Recovered;
                 self.close(IncidentClass::Outage, &subject, reason, outage.unmeasured, ctx);
             }
-            Fact::OutageEnded { subject, outage, suppressed: _ } => self.jitter(&subject, &outage, ctx),
-            Fact::FaultConfirmed { collector, since, detail } => {
+            Fact::OutageEnded {
+                subject,
+                outage,
+                suppressed: _,
+            } => self.jitter(&subject, &outage, ctx),
+            Fact::FaultConfirmed {
+                collector,
+                since,
+                detail,
+            } => {
                 let subject = format!("collector:{collector}");
-                self.open(IncidentClass::MeasurementFault, &subject, since, Opening::of(detail), ctx);
+                self.open(
+                    IncidentClass::MeasurementFault,
+                    &subject,
+                    since,
+                    Opening::of(detail),
+                    ctx,
+                );
             }
             Fact::FaultEnded { collector } => {
                 let subject = format!("collector:{collector}");
-                self.close(IncidentClass::MeasurementFault, &subject, CloseReason::Recovered, Span::ZERO, ctx);
+                self.close(
+                    IncidentClass::MeasurementFault,
+                    &subject,
+                    CloseReason::Recovered,
+                    Span::ZERO,
+                    ctx,
+                );
             }
             Fact::SubjectRemoved { subject } => {
                 for class in [IncidentClass::Outage, IncidentClass::Flapping] {
@@ -139,7 +206,14 @@ impl IncidentsState {
         }
     }
 
-    fn open(&mut self, class: IncidentClass, subject: &str, since: Moment, opening: Opening, ctx: &mut Ctx<'_>) {
+    fn open(
+        &mut self,
+        class: IncidentClass,
+        subject: &str,
+        since: Moment,
+        opening: Opening,
+        ctx: &mut Ctx<'_>,
+    ) {
         let key = open_key(class, subject);
         if self.open.get(&key).is_some() {
             return;
@@ -169,8 +243,20 @@ impl IncidentsState {
         {
             causes.push(message);
         }
-        ctx.emit_with(&incident.id, opened_at, causes.clone(), EventBody::IncidentOpened(incident.clone()));
-        self.open.insert(&key, OpenIncident { incident, since, causes });
+        ctx.emit_with(
+            &incident.id,
+            opened_at,
+            causes.clone(),
+            EventBody::IncidentOpened(incident.clone()),
+        );
+        self.open.insert(
+            &key,
+            OpenIncident {
+                incident,
+                since,
+                causes,
+            },
+        );
         set_if(ctx, REMIND, &key, ctx.config.network.remind_every_ms);
         if class == IncidentClass::Outage {
             set_if(ctx, ESCALATE, &key, ctx.config.network.escalate_after_ms);
@@ -186,7 +272,9 @@ impl IncidentsState {
         ctx: &mut Ctx<'_>,
     ) {
         let key = open_key(class, subject);
-        let Some(open) = self.open.remove(&key) else { return };
+        let Some(open) = self.open.remove(&key) else {
+            return;
+        };
         for timer in [REMIND, ESCALATE, CALM] {
             ctx.cancel_timer(FoldId::Incidents, timer, &key);
         }
@@ -194,7 +282,11 @@ impl IncidentsState {
         let until = ctx.moment;
         let wall = until.at.since(incident.started_at);
         // A clock that was set back makes the wall's span short or negative; what was measured still counts.
-        let steady = if on_collector_clock(class) { until.steady.since(open.since.steady) } else { wall };
+        let steady = if on_collector_clock(class) {
+            until.steady.since(open.since.steady)
+        } else {
+            wall
+        };
         incident.ended_at = Some(until.at);
         incident.duration_ms = Some(wall.max(steady).max(Span::ZERO).as_millis() as u64);
         incident.unmeasured_ms = unmeasured.max(Span::ZERO).as_millis() as u64;
@@ -203,26 +295,43 @@ impl IncidentsState {
         if let Some(message) = ctx.message() {
             causes.push(message);
         }
-        ctx.emit_with(&incident.id.clone(), until.at, causes, EventBody::IncidentClosed(incident));
+        ctx.emit_with(
+            &incident.id.clone(),
+            until.at,
+            causes,
+            EventBody::IncidentClosed(incident),
+        );
     }
 
     fn jitter(&mut self, subject: &str, outage: &EndedOutage, ctx: &mut Ctx<'_>) {
         let duration_ms = outage.active.max(Span::ZERO).as_millis() as u64;
-        let body = JitterRecorded { subject: subject.to_owned(), since: outage.since.at, until: ctx.moment.at, duration_ms };
+        let body = JitterRecorded {
+            subject: subject.to_owned(),
+            since: outage.since.at,
+            until: ctx.moment.at,
+            duration_ms,
+        };
         ctx.emit(subject, EventBody::JitterRecorded(body));
         let network = &ctx.config.network;
         let window = Span::from_millis(network.flapping_window_ms as i64);
         let needed = network.flapping_count as usize + 1;
         let times = &mut self.jitters.entry_or_default(subject).times;
         times.push_back(ctx.moment);
-        while times.len() > needed || times.front().is_some_and(|first| ctx.moment.steady.since(first.steady) > window) {
+        while times.len() > needed
+            || times
+                .front()
+                .is_some_and(|first| ctx.moment.steady.since(first.steady) > window)
+        {
             times.pop_front();
         }
         let key = open_key(IncidentClass::Flapping, subject);
         if times.len() >= needed && self.open.get(&key).is_none() {
             let since = times.front().copied().unwrap_or(ctx.moment);
             let minutes = network.flapping_window_ms / 60_000;
-            let detail = format!("dropped out {} times within {minutes} min, each shorter than an incident", times.len());
+            let detail = format!(
+                "dropped out {} times within {minutes} min, each shorter than an incident",
+                times.len()
+            );
             self.open(IncidentClass::Flapping, subject, since, Opening::of(detail), ctx);
         }
         if self.open.get(&key).is_some()
@@ -236,39 +345,70 @@ impl IncidentsState {
 
     /// A whole window passed without jitter.
     fn calm(&mut self, key: &str, ctx: &mut Ctx<'_>) {
-        let Some(subject) = self.open.get(key).map(|open| open.incident.subject.clone()) else { return };
+        let Some(subject) = self.open.get(key).map(|open| open.incident.subject.clone()) else {
+            return;
+        };
         self.jitters.remove(&subject);
-        self.close(IncidentClass::Flapping, &subject, CloseReason::Recovered, Span::ZERO, ctx);
+        self.close(
+            IncidentClass::Flapping,
+            &subject,
+            CloseReason::Recovered,
+            Span::ZERO,
+            ctx,
+        );
     }
 
     fn remind(&mut self, key: &str, ctx: &mut Ctx<'_>) {
         let every = ctx.config.network.remind_every_ms;
-        let Some(open) = self.open.get_mut(key) else { return };
+        let Some(open) = self.open.get_mut(key) else {
+            return;
+        };
         if open.incident.acknowledged_at.is_some() || every == 0 {
             return;
         }
         open.incident.reminders += 1;
         let (incident, causes) = (open.incident.clone(), open.causes.clone());
-        ctx.emit_with(&incident.id.clone(), ctx.moment.at, causes, EventBody::IncidentReminded(incident));
+        ctx.emit_with(
+            &incident.id.clone(),
+            ctx.moment.at,
+            causes,
+            EventBody::IncidentReminded(incident),
+        );
         set_if(ctx, REMIND, key, every);
     }
 
     fn escalate(&mut self, key: &str, ctx: &mut Ctx<'_>) {
-        let Some(open) = self.open.get_mut(key) else { return };
+        let Some(open) = self.open.get_mut(key) else {
+            return;
+        };
         if open.incident.acknowledged_at.is_some() || open.incident.severity == Severity::Critical {
             return;
         }
         open.incident.severity = Severity::Critical;
         let (incident, causes) = (open.incident.clone(), open.causes.clone());
-        ctx.emit_with(&incident.id.clone(), ctx.moment.at, causes, EventBody::IncidentEscalated(incident));
+        ctx.emit_with(
+            &incident.id.clone(),
+            ctx.moment.at,
+            causes,
+            EventBody::IncidentEscalated(incident),
+        );
     }
 
     fn operator(&mut self, act: &OperatorAct, ctx: &mut Ctx<'_>) {
-        let Act::Acknowledge { incident: id } = &act.act else { return };
-        let Some(key) = self.open.iter().find(|(_, open)| open.incident.id == *id).map(|(key, _)| key.clone()) else {
+        let Act::Acknowledge { incident: id } = &act.act else {
             return;
         };
-        let Some(open) = self.open.get_mut(&key) else { return };
+        let Some(key) = self
+            .open
+            .iter()
+            .find(|(_, open)| open.incident.id == *id)
+            .map(|(key, _)| key.clone())
+        else {
+            return;
+        };
+        let Some(open) = self.open.get_mut(&key) else {
+            return;
+        };
         if open.incident.acknowledged_at.is_some() {
             return;
         }
@@ -289,7 +429,11 @@ impl IncidentsState {
         }
         for key in self.open.keys() {
             ctx.cancel_timer(FoldId::Incidents, REMIND, &key);
-            if self.open.get(&key).is_some_and(|open| open.incident.acknowledged_at.is_none()) {
+            if self
+                .open
+                .get(&key)
+                .is_some_and(|open| open.incident.acknowledged_at.is_none())
+            {
                 set_if(ctx, REMIND, &key, ctx.config.network.remind_every_ms);
             }
         }

@@ -4,7 +4,7 @@
 
 use serde::{Deserialize, Serialize};
 use watchfold_schemas::event::{
-    Event, EventBody, Incident, NoticeClass, Notice, NotificationRequest, Session, SessionList, Silence,
+    Event, EventBody, Incident, Notice, NoticeClass, NotificationRequest, Session, SessionList, Silence,
 };
 use watchfold_schemas::observation::{Act, OperatorAct};
 use watchfold_schemas::{Span, Time};
@@ -102,8 +102,16 @@ impl Fold for Notify {
             state.take(&event, ctx);
         }
         match step {
-            Step::Timer { fold: FoldId::Notify, name: BATCH, .. } => state.tell_batch(ctx),
-            Step::Timer { fold: FoldId::Notify, name: SILENCE, key } => state.end_silence(key, ctx),
+            Step::Timer {
+                fold: FoldId::Notify,
+                name: BATCH,
+                ..
+            } => state.tell_batch(ctx),
+            Step::Timer {
+                fold: FoldId::Notify,
+                name: SILENCE,
+                key,
+            } => state.end_silence(key, ctx),
             Step::Tick { .. } => state.tell_untold(ctx),
             Step::Row(_)
             | Step::Timer { .. }
@@ -137,7 +145,9 @@ impl NotifyState {
                 keep(&mut batch.ended, session);
             }
             EventBody::OccupancySnapshot(snapshot) => {
-                let notice = Notice::OccupancySnapshot { snapshot: snapshot.clone() };
+                let notice = Notice::OccupancySnapshot {
+                    snapshot: snapshot.clone(),
+                };
                 let key = format!("snapshot:{}", snapshot.at.as_seconds());
                 request(NoticeClass::Occupancy, &key, SNAPSHOT_EXPIRES, notice, ctx);
             }
@@ -153,46 +163,70 @@ impl NotifyState {
     /// Tells at once, unless it is muted, or learnt late: then it may be over already, and is told when known.
     fn opened(&mut self, incident: &Incident, ctx: &mut Ctx<'_>) {
         let tell = !incident.late && !self.silenced(incident, ctx.now.at);
-        self.told.insert(&incident.id, Told { incident: incident.clone(), opened: tell });
+        self.told.insert(
+            &incident.id,
+            Told {
+                incident: incident.clone(),
+                opened: tell,
+            },
+        );
         if tell {
             tell_opened(incident, ctx);
         }
     }
 
     fn updated(&mut self, incident: &Incident, ctx: &mut Ctx<'_>) {
-        let Some(told) = self.told.get_mut(&incident.id) else { return };
+        let Some(told) = self.told.get_mut(&incident.id) else {
+            return;
+        };
         told.incident = incident.clone();
         if told.opened {
-            let notice = Notice::IncidentUpdated { incident: incident.clone() };
+            let notice = Notice::IncidentUpdated {
+                incident: incident.clone(),
+            };
             request(NoticeClass::Alerts, &incident.id, ALERT_EXPIRES, notice, ctx);
         }
     }
 
     fn reminded(&mut self, incident: &Incident, ctx: &mut Ctx<'_>) {
         let silenced = self.silenced(incident, ctx.now.at);
-        let Some(told) = self.told.get_mut(&incident.id) else { return };
+        let Some(told) = self.told.get_mut(&incident.id) else {
+            return;
+        };
         told.incident = incident.clone();
         if told.opened && !silenced {
             let open_for_ms = ctx.now.at.since(incident.started_at).max(Span::ZERO).as_millis() as u64;
-            let notice = Notice::IncidentReminder { incident: incident.clone(), open_for_ms };
+            let notice = Notice::IncidentReminder {
+                incident: incident.clone(),
+                open_for_ms,
+            };
             request(NoticeClass::Alerts, &incident.id, ALERT_EXPIRES, notice, ctx);
         }
     }
 
     fn closed(&mut self, incident: &Incident, ctx: &mut Ctx<'_>) {
-        let Some(told) = self.told.remove(&incident.id) else { return };
+        let Some(told) = self.told.remove(&incident.id) else {
+            return;
+        };
         // One that was over before we learnt of it is told once; one that was muted all along is not told.
         if told.opened || incident.late && !self.silenced(incident, ctx.now.at) {
             let pcs_present = (ctx.board.pcs_total > 0).then_some(ctx.board.pcs_present);
-            let notice = Notice::IncidentClosed { incident: incident.clone(), pcs_present };
+            let notice = Notice::IncidentClosed {
+                incident: incident.clone(),
+                pcs_present,
+            };
             request(NoticeClass::Alerts, &incident.id, ALERT_EXPIRES, notice, ctx);
         }
     }
 
     /// Openings that were held back and hold still: the mute is over, or their collector has caught up.
     fn tell_untold(&mut self, ctx: &mut Ctx<'_>) {
-        let untold: Vec<Incident> =
-            self.told.iter().filter(|(_, told)| !told.opened).map(|(_, told)| told.incident.clone()).collect();
+        let untold: Vec<Incident> = self
+            .told
+            .iter()
+            .filter(|(_, told)| !told.opened)
+            .map(|(_, told)| told.incident.clone())
+            .collect();
         if untold.is_empty() || behind(ctx) {
             return;
         }
@@ -210,14 +244,28 @@ impl NotifyState {
     fn batch_open(&mut self, ctx: &mut Ctx<'_>) -> &mut Batch {
         if self.batch.get("").is_none() {
             let window = Span::from_millis(ctx.config.occupancy.batch_window_ms as i64);
-            ctx.set_timer(FoldId::Notify, BATCH, "", TimerClock::Site, ctx.now.steady + window);
-            self.batch.insert("", Batch { from: ctx.now.at, ..Batch::default() });
+            ctx.set_timer(
+                FoldId::Notify,
+                BATCH,
+                "",
+                TimerClock::Site,
+                ctx.now.steady + window,
+            );
+            self.batch.insert(
+                "",
+                Batch {
+                    from: ctx.now.at,
+                    ..Batch::default()
+                },
+            );
         }
         self.batch.entry_or_default("")
     }
 
     fn tell_batch(&mut self, ctx: &mut Ctx<'_>) {
-        let Some(batch) = self.batch.remove("") else { return };
+        let Some(batch) = self.batch.remove("") else {
+            return;
+        };
         let to = ctx.now.at;
         let named_max = ctx.config.occupancy.named_max;
         let list = |sessions: Vec<Session>, total: u32| SessionList {
@@ -228,12 +276,28 @@ impl NotifyState {
         };
         let stamp = batch.from.as_millis();
         if batch.started_total > 0 {
-            let notice = Notice::SessionsStarted { sessions: list(batch.started, batch.started_total) };
-            request(NoticeClass::Occupancy, &format!("started:{stamp}"), SESSIONS_EXPIRE, notice, ctx);
+            let notice = Notice::SessionsStarted {
+                sessions: list(batch.started, batch.started_total),
+            };
+            request(
+                NoticeClass::Occupancy,
+                &format!("started:{stamp}"),
+                SESSIONS_EXPIRE,
+                notice,
+                ctx,
+            );
         }
         if batch.ended_total > 0 {
-            let notice = Notice::SessionsEnded { sessions: list(batch.ended, batch.ended_total) };
-            request(NoticeClass::Occupancy, &format!("ended:{stamp}"), SESSIONS_EXPIRE, notice, ctx);
+            let notice = Notice::SessionsEnded {
+                sessions: list(batch.ended, batch.ended_total),
+            };
+            request(
+                NoticeClass::Occupancy,
+                &format!("ended:{stamp}"),
+                SESSIONS_EXPIRE,
+                notice,
+                ctx,
+            );
         }
     }
 
@@ -252,7 +316,12 @@ impl NotifyState {
                 self.begin_silence(silence, ctx);
             }
             Act::Unmute { subject } => self.cancel_silence(&format!("mute:{subject}"), ctx),
-            Act::Maintenance { id, subjects, from, until } => {
+            Act::Maintenance {
+                id,
+                subjects,
+                from,
+                until,
+            } => {
                 let silence = Silence {
                     id: format!("maintenance:{id}"),
                     subjects: subjects.clone(),
@@ -280,7 +349,9 @@ impl NotifyState {
     }
 
     fn end_silence(&mut self, id: &str, ctx: &mut Ctx<'_>) {
-        let Some(until) = self.silences.get(id).map(|silence| silence.until) else { return };
+        let Some(until) = self.silences.get(id).map(|silence| silence.until) else {
+            return;
+        };
         if until > ctx.now.at {
             let deadline = ctx.now.steady + until.since(ctx.now.at);
             ctx.set_timer(FoldId::Notify, SILENCE, id, TimerClock::Site, deadline);
@@ -290,7 +361,9 @@ impl NotifyState {
     }
 
     fn cancel_silence(&mut self, id: &str, ctx: &mut Ctx<'_>) {
-        let Some(mut silence) = self.silences.remove(id) else { return };
+        let Some(mut silence) = self.silences.remove(id) else {
+            return;
+        };
         ctx.cancel_timer(FoldId::Notify, SILENCE, id);
         silence.active = false;
         ctx.emit(id, EventBody::SilenceChanged(silence));
@@ -315,7 +388,10 @@ fn behind(ctx: &Ctx<'_>) -> bool {
 
 fn tell_opened(incident: &Incident, ctx: &mut Ctx<'_>) {
     let pcs_present = (ctx.board.pcs_total > 0).then_some(ctx.board.pcs_present);
-    let notice = Notice::IncidentOpened { incident: incident.clone(), pcs_present };
+    let notice = Notice::IncidentOpened {
+        incident: incident.clone(),
+        pcs_present,
+    };
     request(NoticeClass::Alerts, &incident.id, ALERT_EXPIRES, notice, ctx);
 }
 

@@ -67,7 +67,11 @@ pub struct OccupancyState {
 
 impl Default for OccupancyState {
     fn default() -> OccupancyState {
-        OccupancyState { pcs: Table::new("occupancy/pc/"), hosts: BTreeMap::new(), frozen: false }
+        OccupancyState {
+            pcs: Table::new("occupancy/pc/"),
+            hosts: BTreeMap::new(),
+            frozen: false,
+        }
     }
 }
 
@@ -94,7 +98,11 @@ impl Fold for Occupancy {
         state.follow_blame(ctx);
         match step {
             Step::Row(row) if row.subject.starts_with(PC_SUBJECT_PREFIX) => state.row(row, ctx),
-            Step::Timer { fold: FoldId::Occupancy, name: CONFIRM, key } => state.due(key, ctx),
+            Step::Timer {
+                fold: FoldId::Occupancy,
+                name: CONFIRM,
+                key,
+            } => state.due(key, ctx),
             Step::Jump { span } => state.jump(*span, ctx),
             Step::Activated { previous } => state.activated(previous, ctx),
             Step::Tick { previous } => state.tick(*previous, ctx),
@@ -111,15 +119,23 @@ impl Fold for Occupancy {
 impl OccupancyState {
     /// Makes what is not stored again from what is.
     pub fn rebuild(&mut self, config: &SiteConfig, board: &mut Board) {
-        self.hosts = config.occupancy.hosts.iter().map(|host| (host.key().to_owned(), host.clone())).collect();
+        self.hosts = config
+            .occupancy
+            .hosts
+            .iter()
+            .map(|host| (host.key().to_owned(), host.clone()))
+            .collect();
         self.frozen = self.pcs.iter().any(|(_, pc)| pc.frozen);
         self.count(board);
     }
 
     fn count(&self, board: &mut Board) {
         board.pcs_total = self.hosts.len() as u32;
-        board.pcs_present =
-            self.hosts.keys().filter(|key| self.pcs.get(key).is_some_and(|pc| pc.present)).count() as u32;
+        board.pcs_present = self
+            .hosts
+            .keys()
+            .filter(|key| self.pcs.get(key).is_some_and(|pc| pc.present))
+            .count() as u32;
     }
 
     fn row(&mut self, row: &PingRowRef<'_>, ctx: &mut Ctx<'_>) {
@@ -127,7 +143,10 @@ impl OccupancyState {
         let Some(host) = self.hosts.get(key) else { return };
         let moment = ctx.moment;
         // Another machine answers under this address.
-        let foreign = host.mac.as_deref().is_some_and(|mac| row.mac.is_some_and(|seen| seen != mac));
+        let foreign = host
+            .mac
+            .as_deref()
+            .is_some_and(|mac| row.mac.is_some_and(|seen| seen != mac));
         let pc = self.pcs.entry_or_default(key);
         pc.frozen = self.frozen;
         if let Some(collector) = ctx.collector
@@ -207,7 +226,10 @@ impl OccupancyState {
     }
 
     fn confirm(&mut self, key: &str, ctx: &mut Ctx<'_>) {
-        let name = self.hosts.get(key).map_or_else(|| key.to_owned(), |host| host.name.clone());
+        let name = self
+            .hosts
+            .get(key)
+            .map_or_else(|| key.to_owned(), |host| host.name.clone());
         let Some(pc) = self.pcs.get_mut(key) else { return };
         let Some(pending) = pc.pending.take() else { return };
         ctx.cancel_timer(FoldId::Occupancy, CONFIRM, key);
@@ -218,10 +240,19 @@ impl OccupancyState {
             (SubjectState::Up, SubjectState::Down)
         };
         let subject = format!("{PC_SUBJECT_PREFIX}{key}");
-        let change =
-            SubjectChanged { subject: subject.clone(), from, to, since: pending.since.at, root: None, detail: None };
+        let change = SubjectChanged {
+            subject: subject.clone(),
+            from,
+            to,
+            since: pending.since.at,
+            root: None,
+            detail: None,
+        };
         if pc.present {
-            pc.session = Some(OpenSession { since: pending.since, unmeasured: Span::ZERO });
+            pc.session = Some(OpenSession {
+                since: pending.since,
+                unmeasured: Span::ZERO,
+            });
             let session = started(&ctx.config.site, key, &name, pending.since.at);
             ctx.emit(&subject, EventBody::SubjectChanged(change));
             ctx.emit(&session.id.clone(), EventBody::SessionStarted(session));
@@ -245,14 +276,24 @@ impl OccupancyState {
         self.frozen = blame.is_some();
         let differs = |pc: &Pc| pc.frozen != blame.is_some();
         for key in self.pcs.keys() {
-            let Some(pc) = self.pcs.get_mut(&key).filter(|pc| differs(pc)) else { continue };
+            let Some(pc) = self.pcs.get_mut(&key).filter(|pc| differs(pc)) else {
+                continue;
+            };
             pc.frozen = blame.is_some();
             let moment = ctx.moment;
-            let confirmed = if pc.present { SubjectState::Up } else { SubjectState::Down };
+            let confirmed = if pc.present {
+                SubjectState::Up
+            } else {
+                SubjectState::Down
+            };
             let (from, to) = match &blame {
                 Some(blame) => {
                     pc.missed = None;
-                    if pc.pending.as_ref().is_some_and(|pending| pending.since.at >= blame.cause_after) {
+                    if pc
+                        .pending
+                        .as_ref()
+                        .is_some_and(|pending| pending.since.at >= blame.cause_after)
+                    {
                         pc.pending = None;
                         ctx.cancel_timer(FoldId::Occupancy, CONFIRM, &key);
                     }
@@ -266,7 +307,14 @@ impl OccupancyState {
             };
             let subject = format!("{PC_SUBJECT_PREFIX}{key}");
             let root = blame.as_ref().map(|blame| blame.root.clone());
-            let body = SubjectChanged { subject: subject.clone(), from, to, since: moment.at, root, detail: None };
+            let body = SubjectChanged {
+                subject: subject.clone(),
+                from,
+                to,
+                since: moment.at,
+                root,
+                detail: None,
+            };
             ctx.emit(&subject, EventBody::SubjectChanged(body));
         }
     }
@@ -285,8 +333,12 @@ impl OccupancyState {
 
     /// PCs that are no longer configured end their sessions; a change of name or range keeps what is known.
     fn activated(&mut self, previous: &SiteConfig, ctx: &mut Ctx<'_>) {
-        let named: BTreeMap<String, String> =
-            previous.occupancy.hosts.iter().map(|host| (host.key().to_owned(), host.name.clone())).collect();
+        let named: BTreeMap<String, String> = previous
+            .occupancy
+            .hosts
+            .iter()
+            .map(|host| (host.key().to_owned(), host.name.clone()))
+            .collect();
         self.rebuild(ctx.config, ctx.board);
         for key in self.pcs.keys() {
             if self.hosts.contains_key(&key) {
@@ -314,16 +366,31 @@ impl OccupancyState {
             return;
         }
         let (current, total) = (ctx.board.pcs_present, ctx.board.pcs_total);
-        let percent = (u64::from(current) * 100).checked_div(u64::from(total)).unwrap_or_default() as u32;
+        let percent = (u64::from(current) * 100)
+            .checked_div(u64::from(total))
+            .unwrap_or_default() as u32;
         let frozen = ctx.board.occupancy_blame.is_some();
         let site = ctx.config.site.clone();
-        ctx.emit(&site, EventBody::OccupancySnapshot(OccupancySnapshot { at: hour, current, total, percent, frozen }));
+        ctx.emit(
+            &site,
+            EventBody::OccupancySnapshot(OccupancySnapshot {
+                at: hour,
+                current,
+                total,
+                percent,
+                frozen,
+            }),
+        );
     }
 }
 
 impl Pc {
     fn begin(&mut self, key: &str, since: Moment, ctx: &mut Ctx<'_>) {
-        self.pending = Some(Pending { since, paused: Span::ZERO, due: false });
+        self.pending = Some(Pending {
+            since,
+            paused: Span::ZERO,
+            due: false,
+        });
         self.set_confirm(key, ctx);
     }
 
@@ -344,7 +411,9 @@ impl Pc {
     }
 
     fn resume(&mut self, key: &str, now: Moment, ctx: &mut Ctx<'_>) {
-        let Some(since) = self.paused_since.take() else { return };
+        let Some(since) = self.paused_since.take() else {
+            return;
+        };
         let paused = now.steady.since(since.steady).max(Span::ZERO);
         if let Some(session) = &mut self.session {
             session.unmeasured = session.unmeasured + paused;
@@ -359,7 +428,9 @@ impl Pc {
     fn answers_still(&self, but: Signal, now: Moment, ctx: &Ctx<'_>) -> bool {
         let config = &ctx.config.occupancy;
         let fresh = Span::from_millis((config.interval_ms * ANSWER_INTERVALS + config.timeout_ms) as i64);
-        self.answers.iter().any(|(signal, at)| signal != but.name() && now.steady.since(*at) < fresh)
+        self.answers
+            .iter()
+            .any(|(signal, at)| signal != but.name() && now.steady.since(*at) < fresh)
     }
 }
 
@@ -390,7 +461,9 @@ fn ended(site: &str, key: &str, name: &str, open: &OpenSession, until: Moment) -
 pub fn local_hour(at: Time, time_zone: &str) -> Time {
     let hour = Span::from_seconds(3_600);
     let zone = jiff::tz::TimeZone::get(time_zone).unwrap_or(jiff::tz::TimeZone::UTC);
-    let Ok(timestamp) = jiff::Timestamp::from_nanosecond(i128::from(at.0)) else { return at.floor(hour) };
+    let Ok(timestamp) = jiff::Timestamp::from_nanosecond(i128::from(at.0)) else {
+        return at.floor(hour);
+    };
     let offset = Span::from_seconds(i64::from(zone.to_offset(timestamp).seconds()));
     (at + offset).floor(hour) - offset
 }

@@ -25,7 +25,11 @@ struct Entry<V> {
 
 impl<V: Serialize + DeserializeOwned> Table<V> {
     pub const fn new(prefix: &'static str) -> Table<V> {
-        Table { prefix, entries: BTreeMap::new(), dirty: Vec::new() }
+        Table {
+            prefix,
+            entries: BTreeMap::new(),
+            dirty: Vec::new(),
+        }
     }
 
     pub fn get(&self, key: &str) -> Option<&V> {
@@ -50,7 +54,10 @@ impl<V: Serialize + DeserializeOwned> Table<V> {
         if !self.entries.contains_key(key) {
             self.insert(key, V::default());
         }
-        let entry = self.entries.entry(key.to_owned()).or_insert_with(|| Entry { value: V::default(), dirty: false });
+        let entry = self.entries.entry(key.to_owned()).or_insert_with(|| Entry {
+            value: V::default(),
+            dirty: false,
+        });
         if !entry.dirty {
             entry.dirty = true;
             self.dirty.push(key.to_owned());
@@ -105,10 +112,12 @@ impl<V: Serialize + DeserializeOwned> Table<V> {
 
     /// Takes a stored entry if it belongs here; says why when it cannot be read.
     pub fn load(&mut self, stored_key: &[u8], bytes: &[u8]) -> Result<bool, String> {
-        let Some(key) = stored_key.strip_prefix(self.prefix.as_bytes()) else { return Ok(false) };
+        let Some(key) = stored_key.strip_prefix(self.prefix.as_bytes()) else {
+            return Ok(false);
+        };
         let key = std::str::from_utf8(key).map_err(|_| format!("a key of {} is not UTF-8", self.prefix))?;
-        let value =
-            rmp_serde::from_slice(bytes).map_err(|error| format!("{}{key} cannot be read: {error}", self.prefix))?;
+        let value = rmp_serde::from_slice(bytes)
+            .map_err(|error| format!("{}{key} cannot be read: {error}", self.prefix))?;
         self.entries.insert(key.to_owned(), Entry { value, dirty: false });
         Ok(true)
     }

@@ -37,14 +37,20 @@ pub struct Timers {
 
 impl Timers {
     pub fn new() -> Timers {
-        Timers { table: Table::new("timers/pending/"), index: BTreeMap::new() }
+        Timers {
+            table: Table::new("timers/pending/"),
+            index: BTreeMap::new(),
+        }
     }
 
     /// Sets it, in place of an earlier one of the same fold, name and key.
     pub fn set(&mut self, timer: Timer) {
         let id = timer.id();
         self.unlink(&id);
-        self.index.entry(timer.clock.clone()).or_default().insert((timer.deadline, id.clone()));
+        self.index
+            .entry(timer.clock.clone())
+            .or_default()
+            .insert((timer.deadline, id.clone()));
         self.table.insert(&id, timer);
     }
 
@@ -56,7 +62,11 @@ impl Timers {
 
     /// The earliest deadline of `clock` that is not after `until`.
     pub fn next_due(&self, clock: &TimerClock, until: Time) -> Option<Time> {
-        self.index.get(clock)?.first().map(|(deadline, _)| *deadline).filter(|deadline| *deadline <= until)
+        self.index
+            .get(clock)?
+            .first()
+            .map(|(deadline, _)| *deadline)
+            .filter(|deadline| *deadline <= until)
     }
 
     /// Takes the earliest timer of `clock` that is due by `until`.
@@ -85,7 +95,10 @@ impl Timers {
     fn reindex(&mut self) {
         self.index.clear();
         for (id, timer) in self.table.iter() {
-            self.index.entry(timer.clock.clone()).or_default().insert((timer.deadline, id.clone()));
+            self.index
+                .entry(timer.clock.clone())
+                .or_default()
+                .insert((timer.deadline, id.clone()));
         }
     }
 

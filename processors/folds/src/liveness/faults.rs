@@ -32,9 +32,19 @@ impl CollectorFaults {
         let mut reasons: Vec<&String> = self.reasons.values().collect();
         reasons.sort();
         reasons.dedup();
-        let why = reasons.iter().take(3).map(|reason| reason.as_str()).collect::<Vec<_>>().join("; ");
-        let subjects: Vec<&str> =
-            self.reasons.keys().filter(|name| !name.is_empty()).take(NAMED_MAX).map(String::as_str).collect();
+        let why = reasons
+            .iter()
+            .take(3)
+            .map(|reason| reason.as_str())
+            .collect::<Vec<_>>()
+            .join("; ");
+        let subjects: Vec<&str> = self
+            .reasons
+            .keys()
+            .filter(|name| !name.is_empty())
+            .take(NAMED_MAX)
+            .map(String::as_str)
+            .collect();
         match (subjects.is_empty(), self.reasons.len() > NAMED_MAX) {
             (true, _) => why,
             (false, true) => format!("{} and others: {why}", subjects.join(", ")),
@@ -45,9 +55,18 @@ impl CollectorFaults {
 
 impl LivenessState {
     /// Notes that `subject` cannot be measured, or can again.
-    pub(super) fn note_fault(&mut self, subject: &str, active: bool, reason: Option<&str>, ctx: &mut Ctx<'_>) {
+    pub(super) fn note_fault(
+        &mut self,
+        subject: &str,
+        active: bool,
+        reason: Option<&str>,
+        ctx: &mut Ctx<'_>,
+    ) {
         let Some(collector) = ctx.collector else { return };
-        let known = self.faults.get(collector).is_some_and(|faults| faults.reasons.contains_key(subject));
+        let known = self
+            .faults
+            .get(collector)
+            .is_some_and(|faults| faults.reasons.contains_key(subject));
         if active == known {
             return;
         }
@@ -64,7 +83,10 @@ impl LivenessState {
                 ctx.set_timer(FoldId::Liveness, DUE, collector, clock, moment.steady + limit);
             }
             let faults = self.faults.entry_or_default(collector);
-            faults.reasons.insert(subject.to_owned(), reason.unwrap_or("could not be measured").to_owned());
+            faults.reasons.insert(
+                subject.to_owned(),
+                reason.unwrap_or("could not be measured").to_owned(),
+            );
             return;
         }
         faults.reasons.remove(subject);
@@ -73,15 +95,23 @@ impl LivenessState {
             self.faults.remove(collector);
             ctx.cancel_timer(FoldId::Liveness, DUE, collector);
             if confirmed {
-                ctx.facts.push(Fact::FaultEnded { collector: collector.to_owned() });
+                ctx.facts.push(Fact::FaultEnded {
+                    collector: collector.to_owned(),
+                });
             }
         }
     }
 
     pub(super) fn fault_due(&mut self, collector: &str, ctx: &mut Ctx<'_>) {
-        let Some(faults) = self.faults.get_mut(collector) else { return };
+        let Some(faults) = self.faults.get_mut(collector) else {
+            return;
+        };
         faults.confirmed = true;
         let (since, detail) = (faults.since, faults.describe());
-        ctx.facts.push(Fact::FaultConfirmed { collector: collector.to_owned(), since, detail });
+        ctx.facts.push(Fact::FaultConfirmed {
+            collector: collector.to_owned(),
+            since,
+            detail,
+        });
     }
 }

@@ -17,7 +17,11 @@ impl Graph {
         for target in &config.network.targets {
             let ancestors = closure(config, &target.depends_on);
             for ancestor in &ancestors {
-                graph.descendants.entry(ancestor.clone()).or_default().push(target.name.clone());
+                graph
+                    .descendants
+                    .entry(ancestor.clone())
+                    .or_default()
+                    .push(target.name.clone());
             }
             graph.ancestors.insert(target.name.clone(), ancestors);
         }

@@ -11,10 +11,10 @@ mod reach;
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
-use watchfold_schemas::{SiteConfig, Span, Time};
 use watchfold_schemas::config::Target;
 use watchfold_schemas::event::{EventBody, SubjectChanged, SubjectDegraded, SubjectState};
 use watchfold_schemas::observation::{Outcome, PingRowRef};
+use watchfold_schemas::{SiteConfig, Span, Time};
 
 use crate::fold::{Blame, Board, Ctx, Fact, Fold, FoldId, FoldState, Moment, Step};
 use crate::table::{Change, Table};
@@ -95,8 +95,16 @@ impl Fold for Liveness {
                     state.row(target, row, ctx);
                 }
             }
-            Step::Timer { fold: FoldId::Liveness, name: outage::DUE, key } => state.outage_due(key, ctx),
-            Step::Timer { fold: FoldId::Liveness, name: faults::DUE, key } => state.fault_due(key, ctx),
+            Step::Timer {
+                fold: FoldId::Liveness,
+                name: outage::DUE,
+                key,
+            } => state.outage_due(key, ctx),
+            Step::Timer {
+                fold: FoldId::Liveness,
+                name: faults::DUE,
+                key,
+            } => state.fault_due(key, ctx),
             Step::Timer { .. } => {}
             Step::Jump { span } => state.jump(*span, ctx),
             Step::Fault(fault) => state.note_fault(&fault.subject, fault.active, Some(&fault.reason), ctx),
@@ -116,8 +124,13 @@ impl LivenessState {
     /// Makes what is not stored again from what is.
     pub fn rebuild(&mut self, config: &SiteConfig, board: &mut Board) {
         self.graph = Graph::new(config);
-        self.targets =
-            config.network.targets.iter().enumerate().map(|(index, target)| (target.name.clone(), index)).collect();
+        self.targets = config
+            .network
+            .targets
+            .iter()
+            .enumerate()
+            .map(|(index, target)| (target.name.clone(), index))
+            .collect();
         board.occupancy_blame = self.blame_among(&closure(config, &config.occupancy.depends_on));
     }
 
@@ -135,7 +148,11 @@ impl LivenessState {
         }
         match subject.leaves.get_mut(&leaf_key(row.address, row.signal)) {
             Some(leaf) => leaf.take(row, moment),
-            None => subject.leaves.entry(leaf_key(row.address, row.signal)).or_default().take(row, moment),
+            None => subject
+                .leaves
+                .entry(leaf_key(row.address, row.signal))
+                .or_default()
+                .take(row, moment),
         }
         if row.outcome == Outcome::Fault {
             if subject.leaves.values().all(|leaf| leaf.faulty) && subject.unmeasured_since.is_none() {
@@ -166,7 +183,9 @@ impl LivenessState {
 
     /// Brings the target's state in line with its latest results and its ancestors.
     fn evaluate(&mut self, target: &Target, ctx: &mut Ctx<'_>) {
-        let Some(subject) = self.subjects.get(&target.name) else { return };
+        let Some(subject) = self.subjects.get(&target.name) else {
+            return;
+        };
         let (reach, addresses_down) = reach(target, &subject.leaves);
         match reach {
             Reach::Unknown => {}
@@ -181,7 +200,9 @@ impl LivenessState {
 
     fn answers(&mut self, target: &Target, ctx: &mut Ctx<'_>) {
         let at = ctx.moment.at;
-        let Some(subject) = self.subjects.get_mut(&target.name) else { return };
+        let Some(subject) = self.subjects.get_mut(&target.name) else {
+            return;
+        };
         subject.last_ok = subject.last_ok.max(at);
         let was = subject.state;
         if was == SubjectState::Up {
@@ -190,7 +211,11 @@ impl LivenessState {
         let outage = subject.outage.take();
         if was != SubjectState::Suspect {
             // Other addresses failed for the same reason; whether they still do, their next results tell.
-            subject.leaves.values_mut().filter(|leaf| leaf.failures > 0).for_each(reach::Leaf::forget);
+            subject
+                .leaves
+                .values_mut()
+                .filter(|leaf| leaf.failures > 0)
+                .for_each(reach::Leaf::forget);
         }
         self.change(&target.name, SubjectState::Up, at, None, None, ctx);
         ctx.cancel_timer(FoldId::Liveness, outage::DUE, &target.name);
@@ -200,7 +225,11 @@ impl LivenessState {
         {
             let suppressed = self.suppressed_by(&target.name);
             let outage = outage.end(ctx.moment);
-            ctx.facts.push(Fact::OutageEnded { subject: target.name.clone(), outage, suppressed });
+            ctx.facts.push(Fact::OutageEnded {
+                subject: target.name.clone(),
+                outage,
+                suppressed,
+            });
         }
         if was == SubjectState::Down {
             self.thaw(&target.name, ctx);
@@ -210,7 +239,9 @@ impl LivenessState {
     fn fails(&mut self, target: &Target, since: Moment, confirmed: bool, ctx: &mut Ctx<'_>) {
         let blame = self.blame(&target.name);
         let suspect_ancestor = self.ancestor_is_suspect(&target.name);
-        let Some(subject) = self.subjects.get_mut(&target.name) else { return };
+        let Some(subject) = self.subjects.get_mut(&target.name) else {
+            return;
+        };
         let was = subject.state;
         if subject.outage.is_none() {
             let timeout = Span::from_millis(target.timeout_ms as i64);
@@ -232,7 +263,14 @@ impl LivenessState {
                 outage.detail = Some(detail.clone());
                 outage.resume(&target.name, &collector, ctx.moment, ctx);
             }
-            self.change(&target.name, SubjectState::Down, since.at, None, Some(detail), ctx);
+            self.change(
+                &target.name,
+                SubjectState::Down,
+                since.at,
+                None,
+                Some(detail),
+                ctx,
+            );
             self.freeze_children(&target.name, ctx);
         } else if !matches!(was, SubjectState::Suspect | SubjectState::Down) {
             self.change(&target.name, SubjectState::Suspect, since.at, None, None, ctx);
@@ -240,7 +278,9 @@ impl LivenessState {
     }
 
     fn suppress(&mut self, name: &str, blame: Blame, ctx: &mut Ctx<'_>) {
-        let Some(subject) = self.subjects.get_mut(name) else { return };
+        let Some(subject) = self.subjects.get_mut(name) else {
+            return;
+        };
         if let Some(outage) = &mut subject.outage {
             // What began since the ancestor was last seen well is the ancestor's doing. An incident that is already
             // open stays open and may resolve.
@@ -252,7 +292,14 @@ impl LivenessState {
             }
         }
         if subject.state != SubjectState::Suppressed || subject.root.as_deref() != Some(&blame.root) {
-            self.change(name, SubjectState::Suppressed, ctx.moment.at, Some(blame.root), None, ctx);
+            self.change(
+                name,
+                SubjectState::Suppressed,
+                ctx.moment.at,
+                Some(blame.root),
+                None,
+                ctx,
+            );
         }
     }
 
@@ -275,7 +322,9 @@ impl LivenessState {
         self.note_blame(ctx);
         for child in self.graph.descendants(name).to_vec() {
             let blame = self.blame(&child);
-            let Some(subject) = self.subjects.get_mut(&child) else { continue };
+            let Some(subject) = self.subjects.get_mut(&child) else {
+                continue;
+            };
             if subject.state != SubjectState::Suppressed {
                 continue;
             }
@@ -301,11 +350,20 @@ impl LivenessState {
 
     fn jump(&mut self, span: Span, ctx: &mut Ctx<'_>) {
         for name in self.subjects.keys() {
-            let Some(subject) = self.subjects.get(&name) else { continue };
-            if Some(subject.collector.as_str()) != ctx.collector || subject.outage.is_none() || !span.is_positive() {
+            let Some(subject) = self.subjects.get(&name) else {
+                continue;
+            };
+            if Some(subject.collector.as_str()) != ctx.collector
+                || subject.outage.is_none()
+                || !span.is_positive()
+            {
                 continue;
             }
-            if let Some(outage) = self.subjects.get_mut(&name).and_then(|subject| subject.outage.as_mut()) {
+            if let Some(outage) = self
+                .subjects
+                .get_mut(&name)
+                .and_then(|subject| subject.outage.as_mut())
+            {
                 outage.unmeasured = outage.unmeasured + span;
             }
         }
@@ -319,14 +377,21 @@ impl LivenessState {
                 None => {
                     self.subjects.remove(&target.name);
                     ctx.cancel_timer(FoldId::Liveness, outage::DUE, &target.name);
-                    ctx.facts.push(Fact::SubjectRemoved { subject: target.name.clone() });
+                    ctx.facts.push(Fact::SubjectRemoved {
+                        subject: target.name.clone(),
+                    });
                 }
                 Some(kept) => {
                     if let Some(subject) = self.subjects.get_mut(&target.name) {
                         let known: Vec<String> = kept
                             .probes
                             .iter()
-                            .flat_map(|probe| probe.signals.iter().map(|signal| leaf_key(&probe.address, signal.signal())))
+                            .flat_map(|probe| {
+                                probe
+                                    .signals
+                                    .iter()
+                                    .map(|signal| leaf_key(&probe.address, signal.signal()))
+                            })
                             .collect();
                         subject.leaves.retain(|key, _| known.contains(key));
                     }
@@ -337,14 +402,20 @@ impl LivenessState {
     }
 
     fn degraded(&mut self, target: &Target, addresses_down: Vec<String>, ctx: &mut Ctx<'_>) {
-        let Some(subject) = self.subjects.get(&target.name) else { return };
+        let Some(subject) = self.subjects.get(&target.name) else {
+            return;
+        };
         if subject.degraded == addresses_down {
             return;
         }
         if let Some(subject) = self.subjects.get_mut(&target.name) {
             subject.degraded.clone_from(&addresses_down);
         }
-        let body = SubjectDegraded { subject: target.name.clone(), addresses_down, since: ctx.moment.at };
+        let body = SubjectDegraded {
+            subject: target.name.clone(),
+            addresses_down,
+            since: ctx.moment.at,
+        };
         ctx.emit(&target.name, EventBody::SubjectDegraded(body));
     }
 
@@ -354,7 +425,14 @@ impl LivenessState {
             SubjectState::Up => SubjectState::Down,
             _ => SubjectState::Up,
         };
-        let body = SubjectChanged { subject: name.clone(), from, to, since, root: None, detail: None };
+        let body = SubjectChanged {
+            subject: name.clone(),
+            from,
+            to,
+            since,
+            root: None,
+            detail: None,
+        };
         ctx.emit(&name, EventBody::SubjectChanged(body));
     }
 
@@ -367,11 +445,20 @@ impl LivenessState {
         detail: Option<String>,
         ctx: &mut Ctx<'_>,
     ) {
-        let Some(subject) = self.subjects.get_mut(name) else { return };
+        let Some(subject) = self.subjects.get_mut(name) else {
+            return;
+        };
         let from = std::mem::replace(&mut subject.state, to);
         subject.since = since;
         subject.root.clone_from(&root);
-        let body = SubjectChanged { subject: name.to_owned(), from, to, since, root, detail };
+        let body = SubjectChanged {
+            subject: name.to_owned(),
+            from,
+            to,
+            since,
+            root,
+            detail,
+        };
         ctx.emit(name, EventBody::SubjectChanged(body));
     }
 
@@ -382,13 +469,18 @@ impl LivenessState {
 
     fn blame_among(&self, ancestors: &[String]) -> Option<Blame> {
         let is_down = |name: &String| {
-            self.subjects.get(name).is_some_and(|subject| subject.state == SubjectState::Down)
+            self.subjects
+                .get(name)
+                .is_some_and(|subject| subject.state == SubjectState::Down)
         };
         let root = ancestors
             .iter()
             .find(|name| is_down(name) && !self.graph.ancestors(name).iter().any(is_down))?;
         let outage = self.subjects.get(root)?.outage.as_ref()?;
-        Some(Blame { root: root.clone(), cause_after: outage.cause_after })
+        Some(Blame {
+            root: root.clone(),
+            cause_after: outage.cause_after,
+        })
     }
 
     fn note_blame(&self, ctx: &mut Ctx<'_>) {
@@ -396,18 +488,24 @@ impl LivenessState {
     }
 
     fn ancestor_is_suspect(&self, name: &str) -> bool {
-        self.graph
-            .ancestors(name)
-            .iter()
-            .any(|ancestor| self.subjects.get(ancestor).is_some_and(|subject| subject.state == SubjectState::Suspect))
+        self.graph.ancestors(name).iter().any(|ancestor| {
+            self.subjects
+                .get(ancestor)
+                .is_some_and(|subject| subject.state == SubjectState::Suspect)
+        })
     }
 
     fn suppressed_by(&self, name: &str) -> Vec<String> {
         let by_it = |child: &&String| {
-            self.subjects
-                .get(child)
-                .is_some_and(|subject| subject.state == SubjectState::Suppressed && subject.root.as_deref() == Some(name))
+            self.subjects.get(child).is_some_and(|subject| {
+                subject.state == SubjectState::Suppressed && subject.root.as_deref() == Some(name)
+            })
         };
-        self.graph.descendants(name).iter().filter(by_it).cloned().collect()
+        self.graph
+            .descendants(name)
+            .iter()
+            .filter(by_it)
+            .cloned()
+            .collect()
     }
 }

@@ -95,19 +95,29 @@ impl LivenessState {
     pub(super) fn outage_due(&mut self, name: &str, ctx: &mut Ctx<'_>) {
         let ancestors_known = self.ancestors_known(name);
         let bound = self.ancestor_bound(name, ctx);
-        let Some(subject) = self.subjects.get_mut(name) else { return };
+        let Some(subject) = self.subjects.get_mut(name) else {
+            return;
+        };
         if subject.state != SubjectState::Down {
             return;
         }
         let collector = subject.collector.clone();
         let Some(outage) = &mut subject.outage else { return };
-        let bound_reached = outage.waiting_until.is_some_and(|until| until <= ctx.moment.steady);
+        let bound_reached = outage
+            .waiting_until
+            .is_some_and(|until| until <= ctx.moment.steady);
         if ancestors_known || bound_reached {
             self.confirm(name, ctx);
         } else if outage.waiting_until.is_none() {
             let until = ctx.moment.steady + bound;
             outage.waiting_until = Some(until);
-            ctx.set_timer(FoldId::Liveness, DUE, name, TimerClock::Collector(collector), until);
+            ctx.set_timer(
+                FoldId::Liveness,
+                DUE,
+                name,
+                TimerClock::Collector(collector),
+                until,
+            );
         }
     }
 
@@ -117,7 +127,10 @@ impl LivenessState {
             let child = &self.graph.descendants(ancestor)[index];
             let waits = self.subjects.get(child).is_some_and(|subject| {
                 subject.state == SubjectState::Down
-                    && subject.outage.as_ref().is_some_and(|outage| !outage.confirmed && outage.waiting_until.is_some())
+                    && subject
+                        .outage
+                        .as_ref()
+                        .is_some_and(|outage| !outage.confirmed && outage.waiting_until.is_some())
             });
             if waits && self.ancestors_known(child) {
                 let child = child.clone();
@@ -129,7 +142,13 @@ impl LivenessState {
 
     fn confirm(&mut self, name: &str, ctx: &mut Ctx<'_>) {
         let suppressed = self.suppressed_by(name);
-        let Some(outage) = self.subjects.get_mut(name).and_then(|subject| subject.outage.as_mut()) else { return };
+        let Some(outage) = self
+            .subjects
+            .get_mut(name)
+            .and_then(|subject| subject.outage.as_mut())
+        else {
+            return;
+        };
         outage.confirmed = true;
         outage.waiting_until = None;
         ctx.facts.push(Fact::OutageConfirmed {
@@ -143,14 +162,18 @@ impl LivenessState {
 
     /// Every ancestor gave a result after this outage began, and none of them is in doubt.
     fn ancestors_known(&self, name: &str) -> bool {
-        let Some(since) = self.subjects.get(name).and_then(|subject| subject.outage.as_ref()).map(|outage| outage.since)
+        let Some(since) = self
+            .subjects
+            .get(name)
+            .and_then(|subject| subject.outage.as_ref())
+            .map(|outage| outage.since)
         else {
             return true;
         };
         self.graph.ancestors(name).iter().all(|ancestor| {
-            self.subjects
-                .get(ancestor)
-                .is_some_and(|subject| subject.last_result > since.at && subject.state != SubjectState::Suspect)
+            self.subjects.get(ancestor).is_some_and(|subject| {
+                subject.last_result > since.at && subject.state != SubjectState::Suspect
+            })
         })
     }
 

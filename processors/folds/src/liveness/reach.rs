@@ -47,7 +47,10 @@ impl Leaf {
 
     /// What was seen does not count any more: the way to the target was broken.
     pub fn forget(&mut self) {
-        *self = Leaf { faulty: self.faulty, ..Leaf::default() };
+        *self = Leaf {
+            faulty: self.faulty,
+            ..Leaf::default()
+        };
     }
 }
 
@@ -57,7 +60,10 @@ pub enum Reach {
     /// Too little was measured to say.
     Unknown,
     Up,
-    Failing { since: Moment, confirmed: bool },
+    Failing {
+        since: Moment,
+        confirmed: bool,
+    },
 }
 
 /// Leaves by `address signal`.
@@ -84,12 +90,18 @@ pub fn reach(target: &Target, leaves: &Leaves) -> (Reach, Vec<String>) {
         } else if measured.iter().any(|leaf| leaf.failures == 0) {
             answering += 1;
         } else {
-            let since = measured.iter().map(|leaf| leaf.first_failure).max_by_key(|moment| moment.steady);
+            let since = measured
+                .iter()
+                .map(|leaf| leaf.first_failure)
+                .max_by_key(|moment| moment.steady);
             let confirmed = measured.iter().all(|leaf| leaf.failures >= FAILURES_TO_COUNT);
             failing.push((since.unwrap_or_default(), confirmed, probe.address.as_str()));
         }
     }
-    let down = failing.iter().filter(|(_, confirmed, _)| *confirmed).map(|(_, _, address)| (*address).to_owned());
+    let down = failing
+        .iter()
+        .filter(|(_, confirmed, _)| *confirmed)
+        .map(|(_, _, address)| (*address).to_owned());
     let down: Vec<String> = down.collect();
     (judge(target, answering, unknown, failing), down)
 }
@@ -105,7 +117,9 @@ fn judge(target: &Target, answering: usize, unknown: usize, mut failing: Vec<(Mo
     failing.sort_by_key(|(since, _, _)| since.steady);
     // The failure that broke the quorum: this many may fail before it.
     let spare = (answering + failing.len()).saturating_sub(quorum);
-    let since = failing.get(spare).map_or_else(Moment::default, |(since, _, _)| *since);
+    let since = failing
+        .get(spare)
+        .map_or_else(Moment::default, |(since, _, _)| *since);
     let confirmed = failing.iter().filter(|(_, confirmed, _)| *confirmed).count() > spare;
     Reach::Failing { since, confirmed }
 }
@@ -142,7 +156,10 @@ mod tests {
             name: "internet".into(),
             probes: results
                 .iter()
-                .map(|(address, _)| ProbeSpec { address: (*address).into(), signals: vec![SignalSpec::Echo] })
+                .map(|(address, _)| ProbeSpec {
+                    address: (*address).into(),
+                    signals: vec![SignalSpec::Echo],
+                })
                 .collect(),
             quorum,
             interval_ms: 1_000,
@@ -168,7 +185,10 @@ mod tests {
                     mac: None,
                     detail: None,
                 };
-                leaves.entry(leaf_key(address, Signal::Echo)).or_default().take(&row, Moment { at, steady: at });
+                leaves
+                    .entry(leaf_key(address, Signal::Echo))
+                    .or_default()
+                    .take(&row, Moment { at, steady: at });
             }
         }
         assert_eq!(reach(&target, &leaves).0, want, "{results:?}");
@@ -176,7 +196,10 @@ mod tests {
 
     fn failing(second: i64, confirmed: bool) -> Reach {
         let at = Time::from_seconds(second);
-        Reach::Failing { since: Moment { at, steady: at }, confirmed }
+        Reach::Failing {
+            since: Moment { at, steady: at },
+            confirmed,
+        }
     }
 
     #[test]
@@ -195,7 +218,11 @@ mod tests {
         check(1, &[("a", "xxxx"), ("b", "...x")], failing(3, false));
         check(1, &[("a", "xxxx"), ("b", "..xx")], failing(2, true));
         check(2, &[("a", "...."), ("b", "..xx")], failing(2, true));
-        check(2, &[("a", ".xxx"), ("b", "..xx"), ("c", "....")], failing(2, true));
+        check(
+            2,
+            &[("a", ".xxx"), ("b", "..xx"), ("c", "....")],
+            failing(2, true),
+        );
     }
 
     #[test]
