@@ -138,7 +138,10 @@ fn repeated(discord: &DiscordServer, recorded: &Recorded) -> usize {
 struct Dice(u64);
 
 impl Dice {
-    #[expect(clippy::disallowed_methods, reason = "a seed for a random test, printed so that it can be given back")]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "a seed for a random test, printed so that it can be given back"
+    )]
     fn new() -> Dice {
         let given = std::env::var("WATCHFOLD_KILL_SEED")
             .ok()

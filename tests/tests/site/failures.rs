@@ -20,6 +20,7 @@ async fn second() {
     let discord = DiscordServer::start().await.unwrap();
     let directory = tempfile::tempdir().unwrap();
     let house = House::new(&directory.path().join("data"), &config(&discord.url("all")));
+    let mut service = Service::open().await;
     let mut running = house.start().await;
     let refused = house.run(&["up", "--listen", "127.0.0.1:8738"]).await;
     let said = String::from_utf8_lossy(&refused.stderr);
@@ -29,7 +30,7 @@ async fn second() {
         "{said}"
     );
     assert!(running.runs());
-    Service::open().await.one_outage(&house, 0).await;
+    service.one_outage(&house, 0).await;
     // The log can be read beside the process that owns it.
     let cat = house
         .run(&[
@@ -83,6 +84,10 @@ async fn lost_state() {
             damage(&state);
         }
         let running = house.start().await;
+        until("the PCs are told", &house, async || {
+            (told(&discord, "New activity: 20 PCs") > 0).then_some(())
+        })
+        .await;
         service.one_outage(&house, outages).await;
         until("the end is told", &house, async || {
             (told(&discord, "Service is back") == outages + 1).then_some(())
