@@ -44,7 +44,10 @@ impl Default for SystemClock {
 }
 
 impl Clock for SystemClock {
-    #[expect(clippy::disallowed_methods, reason = "the edge: every other time in the system comes from here")]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the edge: every other time in the system comes from here"
+    )]
     fn wall(&self) -> Time {
         let nanos = match SystemTime::now().duration_since(UNIX_EPOCH) {
             Ok(after) => i64::try_from(after.as_nanos()).unwrap_or(i64::MAX),

@@ -108,7 +108,10 @@ impl Options {
 }
 
 /// The clock behind `stored_at`, and the only one that this package reads.
-#[expect(clippy::disallowed_methods, reason = "the log stamps `stored_at`; nothing else asks here")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the log stamps `stored_at`; nothing else asks here"
+)]
 fn wall_clock() -> Time {
     let nanos = match SystemTime::now().duration_since(UNIX_EPOCH) {
         Ok(since) => i64::try_from(since.as_nanos()).unwrap_or(i64::MAX),

@@ -281,7 +281,9 @@ fn parity_is_proven_or_admitted() {
         if !ids.insert(id.clone()) {
             wrong.push(format!("{id} stands twice"));
         }
-        let proofs: Vec<&str> = code_spans(state).filter(|span| span.contains('/') && !span.starts_with('/')).collect();
+        let proofs: Vec<&str> = code_spans(state)
+            .filter(|span| span.contains('/') && !span.starts_with('/'))
+            .collect();
         let admitted = state.starts_with("not yet") || state.starts_with("declined: ");
         if proofs.is_empty() && !admitted {
             wrong.push(format!(
