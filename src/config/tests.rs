@@ -170,3 +170,29 @@ fn a_named_host_takes_its_place_in_a_range() {
         .collect();
     assert_eq!(got, [("PC-1", "10.0.0.1"), ("Till", "02:00:5e:10:00:01")]);
 }
+
+#[test]
+fn the_documented_files_are_good_and_show_the_defaults() {
+    let all = parse_text(include_str!("../../docs/watchfold.example.toml"))
+        .unwrap_or_else(|error| panic!("{error}"));
+    let network = watchfold_schemas::config::NetworkConfig {
+        targets: Vec::new(),
+        ..all.site.network
+    };
+    assert_eq!(network, watchfold_schemas::config::NetworkConfig::default());
+    let default = watchfold_schemas::config::OccupancyConfig::default();
+    let occupancy = watchfold_schemas::config::OccupancyConfig {
+        hosts: Vec::new(),
+        depends_on: Vec::new(),
+        ..all.site.occupancy
+    };
+    assert_eq!(occupancy, default);
+    let readme = include_str!("../../README.md");
+    let shown = readme
+        .split("```")
+        .find_map(|block| block.strip_prefix("toml\n"))
+        .unwrap();
+    // Its sinks name files and variables that are not here.
+    let shown = parse_text(shown.split("[sinks").next().unwrap()).unwrap_or_else(|error| panic!("{error}"));
+    assert_eq!(shown.site.occupancy.hosts.len(), 20);
+}
