@@ -34,6 +34,10 @@ soak: ## The long loops at their full counts (hours)
 		WATCHFOLD_KILL_ROUNDS=200 WATCHFOLD_KILLS=200 \
 		$(STEP) "soak" cargo test --workspace --locked
 
+idle: ## What it costs to run: time to ready, memory, share of a core (release build, a minute)
+	@cargo build --release --locked
+	@.ci/idle target/release/watchfold
+
 setup: ## Install what `make test` needs and is missing (Debian packages as root or with sudo, Rust targets)
 	@.ci/setup test
 
@@ -66,4 +70,4 @@ windows: ## The command with all its parts compiles for Windows
 	@.ci/target x86_64-pc-windows-gnu
 	@WATCHFOLD_PAGE=plain $(STEP) "windows" .ci/on x86_64-pc-windows-gnu cargo check -p watchfold --locked
 
-.PHONY: help run test soak setup fmt lint unit page wasm windows
+.PHONY: help run test soak idle setup fmt lint unit page wasm windows
