@@ -64,7 +64,7 @@ async fn day() {
     );
 }
 
-fn config(discord: &DiscordServer, healthchecks: &HealthchecksServer) -> String {
+pub fn config(discord: &DiscordServer, healthchecks: &HealthchecksServer) -> String {
     format!(
         r#"
 site = "cafe-1"
