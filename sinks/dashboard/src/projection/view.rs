@@ -14,7 +14,7 @@ use super::shapes::{
 use super::told::{IncidentEntry, Subject};
 use super::uptime::{UPTIME_DAY, UPTIME_MONTH, uptime_ppm};
 
-/// Closed incidents in a whole state; the list has the rest.
+/// Closed incidents in a whole state; the list has the rest. The page counts on this number and the next.
 const STATE_INCIDENTS_CLOSED: usize = 100;
 /// Ended sessions in a whole state.
 const STATE_SESSIONS_ENDED: usize = 200;

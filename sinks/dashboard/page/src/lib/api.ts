@@ -171,6 +171,10 @@ export interface Heatmap {
   cells: (number | null)[][];
 }
 
+/** Closed incidents and ended sessions in a state; where there are fewer, the server has no others. */
+export const STATE_CLOSED_MAX = 100;
+export const STATE_ENDED_MAX = 200;
+
 export interface State {
   site: string;
   time_zone: string;
