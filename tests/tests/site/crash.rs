@@ -89,7 +89,7 @@ async fn outages(house: House, over: Arc<AtomicBool>) -> usize {
     let mut service = Service::open().await;
     let mut done = 0;
     while !over.load(Ordering::SeqCst) || done == 0 {
-        service.one_outage(&house, done).await;
+        service.one_outage(&house).await;
         done += 1;
     }
     done

@@ -30,7 +30,7 @@ async fn second() {
         "{said}"
     );
     assert!(running.runs());
-    service.one_outage(&house, 0).await;
+    service.one_outage(&house).await;
     // The log can be read beside the process that owns it.
     let cat = house
         .run(&[
@@ -88,7 +88,7 @@ async fn lost_state() {
             (told(&discord, "New activity: 20 PCs") > 0).then_some(())
         })
         .await;
-        service.one_outage(&house, outages).await;
+        service.one_outage(&house).await;
         until("the end is told", &house, async || {
             (told(&discord, "Service is back") == outages + 1).then_some(())
         })
@@ -164,7 +164,7 @@ async fn full_disk() {
             |page| items(page).len() == 1,
         )
         .await;
-    service.one_outage(&house, 1).await;
+    service.one_outage(&house).await;
     assert!(running.stop().await.success(), "{}", house.said());
     let recorded = Recorded::checked(&house.data);
     assert_eq!(recorded.outages().0.len(), 2);

@@ -61,29 +61,26 @@ impl Service {
         self.0 = None;
     }
 
-    /// Takes it away until an incident of it is open beyond the `known` ones, and brings it back until that is closed.
-    pub async fn one_outage(&mut self, house: &House, known: usize) {
+    /// Takes it away until an incident of it is open, and brings it back until that is closed.
+    pub async fn one_outage(&mut self, house: &House) {
         house
             .wait_for("the service is up", "targets", |targets| {
                 state(targets, "service") == Some("up")
             })
             .await;
         self.down();
-        let at_least = |wanted: usize| move |page: &serde_json::Value| items(page).len() >= wanted;
-        house
-            .wait_for(
+        let incident = house
+            .wait(
                 "an incident is open",
-                "incidents?subject=service",
-                at_least(known + 1),
+                "incidents?subject=service&state=open",
+                |page| Some(items(page).first()?["id"].clone()),
             )
             .await;
         self.up().await;
         house
-            .wait_for(
-                "it is closed",
-                "incidents?subject=service&state=closed",
-                at_least(known + 1),
-            )
+            .wait_for("it is closed", "incidents?subject=service&state=closed", |page| {
+                items(page).iter().any(|closed| closed["id"] == incident)
+            })
             .await;
     }
 }
