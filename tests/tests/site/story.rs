@@ -88,7 +88,7 @@ name = "internet"
 address = ["8.8.8.8", "1.1.1.1"]
 depends_on = ["router"]
 [occupancy]
-interval = "500ms"
+interval = "1s"
 timeout = "300ms"
 min_session = "4s"
 batch_window = "4s"
