@@ -148,7 +148,7 @@ async fn full_disk() {
     let health = house.wait_for("the full disk is said", "health", full).await;
     println!("{:#}", health["stages"]);
     // An outage of two seconds. It is not lost: it is kept in memory until there is room.
-    service.down();
+    service.down().await;
     tokio::time::sleep(std::time::Duration::from_secs(2)).await;
     service.up().await;
     assert!(running.runs(), "{}", house.said());

@@ -1,6 +1,9 @@
 //! A service that a test takes away and brings back, and the small site that watches it: addresses of loopback only.
 
+use std::collections::HashSet;
+
 use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
 
 use crate::watchfold::House;
 
@@ -42,46 +45,67 @@ occupancy = "{webhook}"
     )
 }
 
-/// The service. While it is open, connections are taken by the kernel.
-pub struct Service(Option<TcpListener>);
+/// The service, and the incidents that it had.
+pub struct Service {
+    accepting: Option<JoinHandle<()>>,
+    incidents: HashSet<String>,
+}
 
 impl Service {
     pub async fn open() -> Service {
-        let mut service = Service(None);
+        let mut service = Service {
+            accepting: None,
+            incidents: HashSet::new(),
+        };
         service.up().await;
         service
     }
 
     pub async fn up(&mut self) {
         let listener = TcpListener::bind(SERVICE).await.unwrap();
-        self.0 = Some(listener);
+        self.accepting = Some(tokio::spawn(async move {
+            // Whoever asks has seen enough once the connection stands.
+            while listener.accept().await.is_ok() {}
+        }));
     }
 
-    pub fn down(&mut self) {
-        self.0 = None;
+    pub async fn down(&mut self) {
+        if let Some(accepting) = self.accepting.take() {
+            accepting.abort();
+            // The port is free once the task is gone.
+            drop(accepting.await);
+        }
     }
 
-    /// Takes it away until an incident of it is open, and brings it back until that is closed.
+    /// Takes it away until a new incident of it is open, and brings it back until that is closed.
     pub async fn one_outage(&mut self, house: &House) {
         house
             .wait_for("the service is up", "targets", |targets| {
                 state(targets, "service") == Some("up")
             })
             .await;
-        self.down();
+        self.down().await;
+        // After a restart the page begins with what it knew, and is not at the end of the log at once.
         let incident = house
             .wait(
                 "an incident is open",
                 "incidents?subject=service&state=open",
-                |page| Some(items(page).first()?["id"].clone()),
+                |page| {
+                    let outages = items(page)
+                        .iter()
+                        .filter(|incident| incident["class"] == "outage");
+                    let mut ids = outages.filter_map(|incident| incident["id"].as_str());
+                    ids.find(|id| !self.incidents.contains(*id)).map(str::to_owned)
+                },
             )
             .await;
         self.up().await;
         house
             .wait_for("it is closed", "incidents?subject=service&state=closed", |page| {
-                items(page).iter().any(|closed| closed["id"] == incident)
+                items(page).iter().any(|closed| closed["id"] == incident.as_str())
             })
             .await;
+        self.incidents.insert(incident);
     }
 }
 
