@@ -30,6 +30,8 @@ pub enum Command {
     /// Look into the log of a data directory, while it runs or not.
     #[command(subcommand)]
     Log(LogCommand),
+    /// Show a café that does not exist, alive on the page: no root, no network, no configuration, nothing kept.
+    Demo(DemoArgs),
     /// Print completions for a shell.
     Completions { shell: clap_complete::Shell },
 }
@@ -95,6 +97,19 @@ pub struct DoctorArgs {
     pub data: DataArgs,
     #[arg(long, value_enum, default_value_t)]
     pub format: Format,
+}
+
+#[derive(Debug, Args)]
+pub struct DemoArgs {
+    /// Where the page listens. Default: 127.0.0.1:8737, or another port when that one is taken.
+    #[arg(long, value_name = "ADDR")]
+    pub listen: Option<SocketAddr>,
+    /// How many times faster than a clock the café lives.
+    #[arg(long, value_name = "N", default_value_t = 60, value_parser = clap::value_parser!(u32).range(1..=3_600))]
+    pub speed: u32,
+    /// Another number is another day: other people, other minutes.
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub seed: u64,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]

@@ -2,6 +2,7 @@
 
 mod cli;
 mod config;
+mod demo;
 mod doctor;
 mod exit;
 mod init;
@@ -49,6 +50,10 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
             doctor::doctor(&args)
         }
         Command::Log(command) => logs::run(command),
+        Command::Demo(args) => {
+            demo::demo(&args)?;
+            Ok(ExitCode::SUCCESS)
+        }
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Cli::command(), "watchfold", &mut std::io::stdout());
             Ok(ExitCode::SUCCESS)

@@ -58,7 +58,10 @@ async fn serve(data: &Data, path: PathBuf, config: Config, found: Option<String>
     for warning in &config.warnings {
         tracing::warn!("{warning}");
     }
-    let parts = Parts::start(data, path, config).await?;
+    let parts = tokio::select! {
+        parts = Parts::start(data, path, config) => parts?,
+        () = stop.cancelled() => return Ok(()),
+    };
     announce(data, &parts, found.as_deref())?;
     let failed = parts.until_stopped(&stop).await;
     if tokio::time::timeout(DRAIN, parts.drain()).await.is_err() {
@@ -94,7 +97,7 @@ fn opening_line(parts: &Parts, link: &Path, terminal: bool) -> String {
     }
 }
 
-fn listen_for_signals(stop: CancellationToken) -> anyhow::Result<()> {
+pub fn listen_for_signals(stop: CancellationToken) -> anyhow::Result<()> {
     #[cfg(unix)]
     let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())
         .context("failed to listen for SIGTERM")?;

@@ -1,0 +1,255 @@
+//! `watchfold demo`: a café that does not exist, watched by everything that is real but the collectors. It needs no
+//! root, no network and no configuration, tells nobody but the page, and leaves nothing behind.
+
+mod day;
+mod feed;
+mod plan;
+mod random;
+#[cfg(test)]
+mod tests;
+
+use std::io::IsTerminal;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use watchfold_dashboard::{Dashboard, DashboardConfig, DashboardError, DashboardOptions};
+use watchfold_kit::Progress;
+use watchfold_log::{Embedded, MessageLog, Options, StreamOptions};
+use watchfold_runner::{ChainRunner, RunnerOptions, SiteFold};
+use watchfold_schemas::{Chain, Span, Stream, Time};
+
+use crate::cli::DemoArgs;
+use crate::narrate;
+use crate::paths::{Data, write_private};
+use crate::up::listen_for_signals;
+use day::{Days, SITE};
+use feed::{DemoTime, Feed};
+use plan::{Outline, PCS};
+
+/// What the demo may take of the disk: some days of observations and events.
+const OBSERVATION_BYTES_MAX: u64 = 256 * 1024 * 1024;
+const OTHER_BYTES_MAX: u64 = 64 * 1024 * 1024;
+
+/// The page opens here: with a morning to look back on, and trouble ahead.
+const OPENS_AT: Span = Span::from_seconds(14 * 3_600);
+
+/// How often it looks whether everybody has caught up, and after how long it opens the page all the same.
+const CATCH_UP_POLL: Duration = Duration::from_millis(10);
+const CATCH_UP_MAX: Duration = Duration::from_secs(60);
+
+/// Everything has ended by then, or is left behind.
+const DRAIN: Duration = Duration::from_secs(5);
+
+/// As in `watchfold up`.
+const WORKER_THREADS: usize = 2;
+
+pub fn demo(args: &DemoArgs) -> anyhow::Result<()> {
+    let directory = tempfile::Builder::new()
+        .prefix("watchfold-demo-")
+        .tempdir()
+        .context("failed to make a directory for the demo: set TMPDIR to one that is writable")?;
+    let data = Data::locate(Some(directory.path()))?;
+    data.create()?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(WORKER_THREADS)
+        .enable_all()
+        .build()
+        .context("failed to start the runtime")?;
+    let outcome = runtime.block_on(serve(&data, args));
+    runtime.shutdown_timeout(Duration::from_millis(500));
+    let path = directory.path().to_owned();
+    directory
+        .close()
+        .with_context(|| format!("failed to remove {}: remove it by hand", path.display()))?;
+    outcome
+}
+
+async fn serve(data: &Data, args: &DemoArgs) -> anyhow::Result<()> {
+    let stop = CancellationToken::new();
+    listen_for_signals(stop.clone())?;
+    // The log's own clock tells which day it is; from there on the demo's time takes its place.
+    let start = last_midnight((Options::default().clock)());
+    let time = DemoTime::new(start);
+    let log = open_log(data, &time).await?;
+    let house = House {
+        log: log.clone(),
+        cancel: CancellationToken::new(),
+        tasks: TaskTracker::new(),
+        chain: Progress::new("chain:site"),
+        page: Progress::new("dashboard"),
+        feed: Progress::new("collector:demo"),
+        failed: watch::Sender::new(None),
+    };
+    let dashboard = house.bind(data, args.listen).await?;
+    let (link, address) = (dashboard.link(), dashboard.address());
+    house.run_dashboard(dashboard);
+    house.run_chain(data).await?;
+    let mut failed = house.failed.subscribe();
+
+    let days = Days::new(start, args.seed, Outline::DAY);
+    let feed = Feed::new(log.clone(), days, time, house.chain.clone(), house.feed.clone());
+    let running = async {
+        let feed = house.write_history(feed, start + OPENS_AT).await?;
+        announce(data, &link, &address, args.speed)?;
+        house.narrate();
+        feed.run(start + OPENS_AT, args.speed, house.cancel.clone()).await
+    };
+    let outcome = tokio::select! {
+        () = stop.cancelled() => Ok(()),
+        ended = running => ended,
+        why = failed.wait_for(Option::is_some) => match why.ok().and_then(|why| why.clone()) {
+            Some(why) => Err(anyhow::anyhow!("the demo stopped: {why}")),
+            None => Ok(()),
+        },
+    };
+    house.cancel.cancel();
+    house.tasks.close();
+    if tokio::time::timeout(DRAIN, house.tasks.wait()).await.is_err() {
+        tracing::warn!(seconds = DRAIN.as_secs(), "some parts did not end in time");
+    }
+    log.close();
+    outcome
+}
+
+/// The parts of a demo and how far they are.
+struct House {
+    log: Arc<Embedded>,
+    cancel: CancellationToken,
+    tasks: TaskTracker,
+    chain: Arc<Progress>,
+    page: Arc<Progress>,
+    feed: Arc<Progress>,
+    /// Why the demo cannot go on, once it cannot.
+    failed: watch::Sender<Option<String>>,
+}
+
+impl House {
+    /// Without a given address, the usual one, or any that is free when that one is taken.
+    async fn bind(&self, data: &Data, listen: Option<SocketAddr>) -> anyhow::Result<Dashboard> {
+        let usual = DashboardConfig::default().listen;
+        match Dashboard::bind(self.options(data, listen.unwrap_or(usual))).await {
+            Err(DashboardError::AddressInUse { .. }) if listen.is_none() => {
+                let any = SocketAddr::new(usual.ip(), 0);
+                Ok(Dashboard::bind(self.options(data, any)).await?)
+            }
+            bound => Ok(bound?),
+        }
+    }
+
+    fn options(&self, data: &Data, listen: SocketAddr) -> DashboardOptions {
+        let stages = [self.feed.clone(), self.chain.clone(), self.page.clone()];
+        DashboardOptions {
+            log: self.log.clone(),
+            site: SITE.to_owned(),
+            listen,
+            data_dir: data.path().to_owned(),
+            operator: None,
+            stages: Arc::new(move || stages.iter().map(|progress| progress.snapshot()).collect()),
+            progress: self.page.clone(),
+            software: format!("watchfold {} demo", env!("CARGO_PKG_VERSION")),
+        }
+    }
+
+    fn run_dashboard(&self, dashboard: Dashboard) {
+        let (failed, cancel) = (self.failed.clone(), self.cancel.clone());
+        self.tasks.spawn(async move {
+            if let Err(error) = dashboard.run(cancel).await {
+                failed.send_replace(Some(error.to_string()));
+            }
+        });
+    }
+
+    async fn run_chain(&self, data: &Data) -> anyhow::Result<()> {
+        let options = RunnerOptions {
+            stream_bytes_max: OBSERVATION_BYTES_MAX,
+            ..RunnerOptions::for_chain(Chain::Site)
+        };
+        let fold = Box::new(SiteFold::new(SITE));
+        let (log, progress) = (self.log.clone(), self.chain.clone());
+        let runner =
+            ChainRunner::open(log, &data.store(SITE), SITE, Chain::Site, fold, progress, options).await?;
+        let (failed, cancel) = (self.failed.clone(), self.cancel.clone());
+        self.tasks.spawn(async move {
+            if let Err(error) = runner.run(cancel).await {
+                failed.send_replace(Some(error.to_string()));
+            }
+        });
+        Ok(())
+    }
+
+    /// Writes what lies before `until`, and waits until the chain and the page know it.
+    async fn write_history(&self, mut feed: Feed, until: Time) -> anyhow::Result<Feed> {
+        let began = Instant::now();
+        println!("a café with {PCS} PCs: writing its day up to {until} …");
+        feed.write_until(until).await?;
+        while !self.has_caught_up(feed.appended()).await? {
+            if began.elapsed() > CATCH_UP_MAX {
+                tracing::warn!("this machine is slow; the page opens before all of the morning is folded");
+                break;
+            }
+            sleep(CATCH_UP_POLL).await;
+        }
+        let seconds = began.elapsed().as_secs_f64();
+        println!(
+            "{} records, written and folded in {seconds:.1} s",
+            feed.appended()
+        );
+        Ok(feed)
+    }
+
+    async fn has_caught_up(&self, appended: u64) -> anyhow::Result<bool> {
+        if self.chain.snapshot().position < appended {
+            return Ok(false);
+        }
+        let events = self.log.info(Stream::Events).await?.last_sequence;
+        Ok(self.page.snapshot().position >= appended + events)
+    }
+
+    fn narrate(&self) {
+        let (log, cancel) = (self.log.clone(), self.cancel.clone());
+        self.tasks.spawn(async move {
+            if let Err(error) = narrate::run(log, SITE.to_owned(), cancel).await {
+                tracing::warn!(%error, "events are no longer told here; the page goes on");
+            }
+        });
+    }
+}
+
+async fn open_log(data: &Data, time: &DemoTime) -> anyhow::Result<Arc<Embedded>> {
+    let mut options = Options::uniform(StreamOptions::new(OTHER_BYTES_MAX, None));
+    let observations = StreamOptions::new(OBSERVATION_BYTES_MAX, None);
+    options.streams.insert(Stream::Observations, observations);
+    options.clock = time.clock();
+    let directory = data.log();
+    let opened = tokio::task::spawn_blocking(move || Embedded::open(&directory, options)).await;
+    Ok(opened.context("opening the log panicked")??)
+}
+
+/// The token is shown to a terminal only, as `watchfold up` does it.
+fn announce(data: &Data, link: &str, address: &str, speed: u32) -> anyhow::Result<()> {
+    let file = data.link();
+    write_private(&file, &format!("{link}\n"))
+        .with_context(|| format!("failed to write {}", file.display()))?;
+    if std::io::stdout().is_terminal() {
+        println!("watching, {speed} times as fast; open {link}");
+        println!("Ctrl-C ends it, and nothing is left behind");
+    } else {
+        println!(
+            "watching, {speed} times as fast; the page is at {address} and the link with its token in {}",
+            file.display()
+        );
+    }
+    Ok(())
+}
+
+/// The first moment of the last day that is over, in UTC, which is the café's time.
+fn last_midnight(now: Time) -> Time {
+    let day = Span::from_seconds(24 * 3_600);
+    now.floor(day) - day
+}
