@@ -5,23 +5,16 @@
 
 use std::collections::VecDeque;
 
-use watchfold_schemas::config::{
-    NetworkConfig, OccupancyConfig, PcHost, ProbeSpec, Signal, SignalSpec, Target,
-};
+use watchfold_schemas::config::Signal;
 use watchfold_schemas::observation::{
     Activation, OBSERVATION_VERSION, Outcome, PC_SUBJECT_PREFIX, PingRound, PingRow, Tick,
 };
 use watchfold_schemas::{Body, Observation, Origin, SiteConfig, Span, Time};
 
+use super::cafe::{ECHOLESS, PROBES, RETRY_DELAY, ROUND_S, SITE, TIMEOUT, WIRELESS_FROM, address_of, config};
 use super::plan::{Outline, PCS, Plan};
 use super::random::Random;
 
-pub const SITE: &str = "demo-cafe";
-
-/// The distance of rounds, and how far the generator goes at once.
-const ROUND_S: i64 = 2;
-const TIMEOUT: Span = Span::from_millis(1_000);
-const RETRY_DELAY: Span = Span::from_millis(1_000);
 /// A collector that has nothing to say says so this often.
 const QUIET_EVERY: Span = Span::from_millis(1_000);
 /// Where in a second ticks and rounds fall. The clock starts first, as in `watchfold up`.
@@ -31,22 +24,9 @@ const ROUND_AT: Span = Span::from_millis(40);
 const SWEEP: Span = Span::from_millis(500);
 const NEIGHBOUR_WAIT: Span = Span::from_millis(300);
 
-/// PCs whose firewall drops echo requests: only the neighbour table shows that they are on.
-const ECHOLESS: [usize; 3] = [6, 12, 17];
-/// The first PC that hangs on the wireless network.
-const WIRELESS_FROM: usize = 15;
-
 /// One in this many echoes of a target or PC that answers is lost.
 const TARGET_LOSS: u64 = 2_500;
 const PC_LOSS: u64 = 4_000;
-
-/// The probes of targets in their order: target, address.
-const PROBES: [(&str, &str); 4] = [
-    ("router", "192.168.10.1"),
-    ("server", "192.168.10.5"),
-    ("internet", "8.8.8.8"),
-    ("internet", "1.1.1.1"),
-];
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Collector {
@@ -444,54 +424,6 @@ impl Iterator for Days {
         }
         self.ready.pop_front()
     }
-}
-
-/// What the site is told: three targets, one behind the other, and twenty PCs behind the router.
-fn config() -> SiteConfig {
-    let target = |name: &str, depends_on: &[&str]| Target {
-        name: name.to_owned(),
-        probes: PROBES
-            .iter()
-            .filter(|(target, _)| *target == name)
-            .map(|(_, address)| ProbeSpec {
-                address: (*address).to_owned(),
-                signals: vec![SignalSpec::Echo],
-            })
-            .collect(),
-        quorum: 1,
-        interval_ms: ROUND_S as u64 * 1_000,
-        timeout_ms: TIMEOUT.as_millis() as u64,
-        depends_on: depends_on.iter().map(|name| (*name).to_owned()).collect(),
-    };
-    let host = |pc: usize| PcHost {
-        address: address_of(pc),
-        mac: None,
-        name: format!("PC-{:02}", pc + 1),
-    };
-    SiteConfig {
-        site: SITE.to_owned(),
-        time_zone: "UTC".to_owned(),
-        network: NetworkConfig {
-            targets: vec![
-                target("router", &[]),
-                target("server", &["router"]),
-                target("internet", &["router"]),
-            ],
-            retry_delay_ms: RETRY_DELAY.as_millis() as u64,
-            ..NetworkConfig::default()
-        },
-        occupancy: OccupancyConfig {
-            hosts: (0..PCS).map(host).collect(),
-            interval_ms: ROUND_S as u64 * 1_000,
-            timeout_ms: TIMEOUT.as_millis() as u64,
-            depends_on: vec!["router".to_owned()],
-            ..OccupancyConfig::default()
-        },
-    }
-}
-
-fn address_of(pc: usize) -> String {
-    format!("192.168.10.{}", 101 + pc)
 }
 
 fn pc_row(pc: usize, signal: Signal, at: Time, answers: bool, present: bool, rtt_us: Option<u32>) -> PingRow {

@@ -1,6 +1,7 @@
 //! `watchfold demo`: a café that does not exist, watched by everything that is real but the collectors. It needs no
 //! root, no network and no configuration, tells nobody but the page, and leaves nothing behind.
 
+mod cafe;
 mod day;
 mod feed;
 mod plan;
@@ -28,7 +29,8 @@ use crate::cli::DemoArgs;
 use crate::narrate;
 use crate::paths::{Data, write_private};
 use crate::up::listen_for_signals;
-use day::{Days, SITE};
+use cafe::SITE;
+use day::Days;
 use feed::{DemoTime, Feed};
 use plan::{Outline, PCS};
 

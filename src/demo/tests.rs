@@ -11,7 +11,8 @@ use watchfold_runner::{ChainFold, ChainInput, SiteFold};
 use watchfold_schemas::event::{Incident, IncidentClass, Session, SubjectState};
 use watchfold_schemas::{Event, EventBody, Observation, Span, Stream, Time, codec, subjects};
 
-use super::day::{Days, SITE};
+use super::cafe::SITE;
+use super::day::Days;
 use super::feed::{DemoTime, Feed};
 use super::plan::{Outline, PCS, Plan, Window};
 
