@@ -8,8 +8,10 @@ use watchfold_folds::SiteChain;
 use watchfold_log::{Record, StreamFiles, verify};
 use watchfold_schemas::event::{Incident, IncidentClass};
 use watchfold_schemas::{Event, EventBody, Observation, Stream, decode_event, decode_observation};
+use watchfold_tests::story::{self, parse};
 
 /// Everything in the log of a data directory.
+#[derive(Clone)]
 pub struct Recorded {
     pub observations: Vec<(u64, Observation)>,
     pub events: Vec<Event>,
@@ -35,15 +37,19 @@ impl Recorded {
                 .map(|record| decode_event(&record.payload).unwrap())
                 .collect(),
         };
+        recorded.hangs_together();
+        recorded
+    }
+
+    fn hangs_together(&self) {
         assert_eq!(
-            recorded.ids.len(),
-            recorded.observations.len(),
+            self.ids.len(),
+            self.observations.len(),
             "an observation stands twice"
         );
-        recorded.numbers_have_no_holes();
-        recorded.no_event_stands_twice();
-        recorded.folding_again_gives_the_same();
-        recorded
+        self.numbers_have_no_holes();
+        self.no_event_stands_twice();
+        self.folding_again_gives_the_same();
     }
 
     fn numbers_have_no_holes(&self) {
@@ -146,3 +152,43 @@ fn records(log: &Path, stream: Stream) -> Vec<Record> {
         all.extend(batch.records);
     }
 }
+
+#[test]
+fn what_does_not_hang_together_is_noticed() {
+    let story = parse("target router\nrun 0..90\ndown router 20..50\n").unwrap();
+    let observations: Vec<(u64, Observation)> = (1..).zip(story::observations(&story)).collect();
+    let mut chain = SiteChain::new(&story.config.site);
+    let whole = Recorded {
+        ids: observations.iter().map(|(_, it)| it.origin.to_string()).collect(),
+        events: observations
+            .iter()
+            .flat_map(|(at, it)| chain.apply(*at, it))
+            .collect(),
+        observations,
+    };
+    whole.hangs_together();
+    let damages: [(&str, Damage); 5] = [
+        ("an event is gone", |it| drop(it.events.pop())),
+        ("an event is another", |it| it.events[1].key.push('x')),
+        ("an event stands twice", |it| {
+            let again = it.events[0].clone();
+            it.events.push(again);
+        }),
+        ("an observation is gone", |it| {
+            let (_, gone) = it.observations.remove(7);
+            it.ids.remove(&gone.origin.to_string());
+        }),
+        ("an observation stands twice", |it| {
+            let again = it.observations[7].clone();
+            it.observations.insert(8, again);
+        }),
+    ];
+    for (what, damage) in damages {
+        let mut damaged = whole.clone();
+        damage(&mut damaged);
+        let noticed = std::panic::catch_unwind(|| damaged.hangs_together());
+        assert!(noticed.is_err(), "not noticed: {what}");
+    }
+}
+
+type Damage = fn(&mut Recorded);
