@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use watchfold_schemas::Time;
 
 /// Watches small sites: who answers, who is here, what went wrong, and tells.
 #[derive(Debug, Parser)]
@@ -30,6 +31,10 @@ pub enum Command {
     /// Look into the log of a data directory, while it runs or not.
     #[command(subcommand)]
     Log(LogCommand),
+    /// Make a portable file of a piece of the log, while it runs or not.
+    Record(RecordArgs),
+    /// Fold a log or a recording once more: as recorded, under another configuration, or both and compare. Tells nobody.
+    Replay(ReplayArgs),
     /// Show a café that does not exist, alive on the page: no root, no network, no configuration, nothing kept.
     Demo(DemoArgs),
     /// Print completions for a shell.
@@ -110,6 +115,59 @@ pub struct DemoArgs {
     /// Another number is another day: other people, other minutes.
     #[arg(long, value_name = "N", default_value_t = 1)]
     pub seed: u64,
+}
+
+/// Which part of a log.
+#[derive(Debug, Args)]
+pub struct SpanArgs {
+    /// Only this site. Default: every site.
+    #[arg(long)]
+    pub site: Option<String>,
+    /// From what was stored at this time on, `2026-01-31T08:15:00Z` for example.
+    #[arg(long, value_name = "TIME")]
+    pub from: Option<Time>,
+    /// Up to what was stored before this time.
+    #[arg(long, value_name = "TIME")]
+    pub to: Option<Time>,
+}
+
+#[derive(Debug, Args)]
+pub struct RecordArgs {
+    #[command(flatten)]
+    pub data: DataArgs,
+    #[command(flatten)]
+    pub span: SpanArgs,
+    /// The file to make. It must not exist.
+    #[arg(long, value_name = "FILE")]
+    pub out: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub struct ReplayArgs {
+    /// A recording or a data directory.
+    pub input: PathBuf,
+    /// Fold under this configuration from the start of the span on, in place of those recorded.
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    #[command(flatten)]
+    pub span: SpanArgs,
+    /// Show what differs, and end with 0 for the same, 1 for different, 2 for trouble. Without a configuration: events
+    /// as they were recorded, against what is derived now. With one: as recorded, against the configuration.
+    #[arg(long)]
+    pub diff: bool,
+    /// The first side of the difference: this configuration in place of those recorded.
+    #[arg(long, value_name = "FILE", requires = "diff")]
+    pub against: Option<PathBuf>,
+    #[arg(long, value_enum, default_value_t)]
+    pub format: ReplayFormat,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum ReplayFormat {
+    #[default]
+    Text,
+    /// One JSON object a line: an event, or with --diff the whole difference.
+    Jsonl,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]

@@ -10,7 +10,9 @@ mod logs;
 mod narrate;
 mod parts;
 mod paths;
+mod record;
 mod reload;
+mod replay;
 mod supervise;
 mod up;
 
@@ -50,6 +52,8 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
             doctor::doctor(&args)
         }
         Command::Log(command) => logs::run(command),
+        Command::Record(args) => record::record(&args),
+        Command::Replay(args) => replay::replay(&args),
         Command::Demo(args) => {
             demo::demo(&args)?;
             Ok(ExitCode::SUCCESS)

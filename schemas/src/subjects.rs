@@ -135,6 +135,15 @@ pub fn site_filter(stream: Stream, site: &str) -> String {
     format!("wf.{family}.{site}.>")
 }
 
+/// The site that a subject names, if it is one of ours.
+pub fn site_of(subject: &str) -> Option<&str> {
+    let mut tokens = subject.split('.');
+    (tokens.next() == Some("wf"))
+        .then(|| tokens.nth(1))
+        .flatten()
+        .filter(|site| is_token(site))
+}
+
 /// Whether `subject` matches a NATS filter: `*` is one token, a last `>` is one or more.
 pub fn matches(filter: &str, subject: &str) -> bool {
     let mut wanted = filter.split('.');
@@ -165,6 +174,18 @@ mod tests {
             (">", "wf", true),
         ] {
             assert_eq!(matches(filter, subject), want, "{filter} {subject}");
+        }
+    }
+
+    #[test]
+    fn subjects_name_their_site() {
+        assert_eq!(site_of(&observation("cafe-1", "tick", "clock")), Some("cafe-1"));
+        assert_eq!(
+            site_of(&event("cafe-1", Chain::Site, "incident_opened", "router")),
+            Some("cafe-1")
+        );
+        for foreign in ["", "wf", "wf.obs", "wf.obs.", "other.obs.cafe-1.tick"] {
+            assert_eq!(site_of(foreign), None, "{foreign}");
         }
     }
 

@@ -18,6 +18,7 @@ fn may_know(folder: &str) -> Option<&'static [&'static str]> {
         "processors/runner" => &["schemas", "nats/log", "collectors/kit", "processors/folds"],
         "replay" => &["schemas", "nats/log", "processors/folds", "processors/runner"],
         "sinks/kit" => &["schemas", "nats/log", "collectors/kit"],
+        "replay" => &["schemas", "nats/log", "processors/folds"],
         _ if folder.starts_with("collectors/") => &["schemas", "collectors/kit"],
         _ if folder.starts_with("sinks/") => &["schemas", "nats/log", "collectors/kit", "sinks/kit"],
         _ => return None,

@@ -1,0 +1,64 @@
+//! Why something cannot be recorded or replayed, and what to do about it.
+
+use std::path::PathBuf;
+
+use watchfold_log::LogError;
+use watchfold_schemas::{CodecError, Time};
+
+use crate::recording::RecordingError;
+
+#[derive(Debug, thiserror::Error)]
+pub enum ReplayError {
+    #[error(transparent)]
+    Log(#[from] LogError),
+    #[error("{path}: {source}")]
+    Recording { path: PathBuf, source: RecordingError },
+    #[error("failed to {action} {path}: {source}")]
+    Io {
+        action: &'static str,
+        path: PathBuf,
+        source: std::io::Error,
+    },
+    #[error("{path} is neither a recording nor a data directory with a log: name one of them")]
+    NoInput { path: PathBuf },
+    #[error("{path} is there already: name another file, or remove it first")]
+    Exists { path: PathBuf },
+    #[error("there is no site {site:?} in it; {}", sites_there(known))]
+    NoSuchSite { site: String, known: Vec<String> },
+    #[error("nothing was stored {}; {}", span(*from, *to), extent(*first, *last))]
+    EmptySpan {
+        from: Option<Time>,
+        to: Option<Time>,
+        first: Option<Time>,
+        last: Option<Time>,
+    },
+    #[error(
+        "more than {limit} incidents, sessions and jitters to compare: take a shorter span with --from and --to"
+    )]
+    TooManyOutcomes { limit: usize },
+    #[error(transparent)]
+    Codec(#[from] CodecError),
+}
+
+fn sites_there(known: &[String]) -> String {
+    match known {
+        [] => "it holds no observation of any site".to_owned(),
+        known => format!("there are {}", known.join(", ")),
+    }
+}
+
+fn span(from: Option<Time>, to: Option<Time>) -> String {
+    match (from, to) {
+        (Some(from), Some(to)) => format!("from {from} to {to}"),
+        (Some(from), None) => format!("from {from} on"),
+        (None, Some(to)) => format!("before {to}"),
+        (None, None) => "at all".to_owned(),
+    }
+}
+
+fn extent(first: Option<Time>, last: Option<Time>) -> String {
+    match (first, last) {
+        (Some(first), Some(last)) => format!("there are records from {first} to {last}"),
+        _ => "it is empty".to_owned(),
+    }
+}

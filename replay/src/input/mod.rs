@@ -1,0 +1,258 @@
+//! What can be replayed: the log in a data directory, whoever owns it, or a recording. Opens for reading only and takes no lock.
+
+mod file;
+mod log;
+mod snapshots;
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use watchfold_schemas::subjects::site_of;
+use watchfold_schemas::{Stream, Time};
+
+use crate::ReplayError;
+use crate::recording::{Header, RecordStream, SiteSnapshot, StoredRecord};
+
+/// Problems that are told one by one; more are only counted.
+const PROBLEMS_MAX: usize = 100;
+
+/// What is looked at of an input.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Selection {
+    /// `None` is every site.
+    pub site: Option<String>,
+    /// By `stored_at`: from included, to not.
+    pub from: Option<Time>,
+    pub to: Option<Time>,
+    /// Whether the events that were recorded are wanted, too.
+    pub with_events: bool,
+}
+
+/// The next thing of an input.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Step {
+    /// The state of a site's chain at this point.
+    Snapshot(Box<SiteSnapshot>),
+    /// What was before cannot be known any more, for the given reason.
+    Cut(String),
+    Record {
+        stream: Stream,
+        record: StoredRecord,
+        site: Arc<str>,
+        lead_in: bool,
+    },
+    /// Records of `WF_OBS` are gone.
+    Lost { from: u64, to: u64, lead_in: bool },
+}
+
+/// An input being read, in the order of its log.
+pub struct Input {
+    path: PathBuf,
+    source: Source,
+    selection: Selection,
+    site: Arc<str>,
+    /// Whether an observation lay in the span.
+    is_in_span: bool,
+    is_ended: bool,
+    first_stored_at: Option<Time>,
+    problems: Vec<String>,
+}
+
+enum Source {
+    Log(Box<log::LogSource>),
+    File(Box<file::FileSource>),
+}
+
+/// What a source gives: everything, unselected.
+enum Raw {
+    Snapshot(Box<SiteSnapshot>),
+    Cut(String),
+    Record(StoredRecord),
+    Lost {
+        from: u64,
+        to: u64,
+    },
+    /// Something is wrong with the input, and reading goes on.
+    Problem(String),
+}
+
+impl Input {
+    /// Opens a recording, a data directory, or a log's directory.
+    pub fn open(path: &Path, selection: &Selection) -> Result<Input, ReplayError> {
+        let source = if path.is_dir() {
+            let inner = path.join("log");
+            let directory = if inner.is_dir() { inner } else { path.to_owned() };
+            let source = log::LogSource::open(&directory, selection)?;
+            Source::Log(Box::new(source.ok_or_else(|| ReplayError::NoInput {
+                path: path.to_owned(),
+            })?))
+        } else {
+            Source::File(Box::new(file::FileSource::open(path, selection)?))
+        };
+        Ok(Input {
+            path: path.to_owned(),
+            source,
+            selection: selection.clone(),
+            site: Arc::from(""),
+            is_in_span: false,
+            is_ended: false,
+            first_stored_at: None,
+            problems: Vec::new(),
+        })
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The header, where the input is a recording.
+    pub fn header(&self) -> Option<&Header> {
+        match &self.source {
+            Source::File(file) => Some(file.header()),
+            Source::Log(_) => None,
+        }
+    }
+
+    /// The sites that it holds.
+    pub fn known_sites(&self) -> Result<Vec<String>, ReplayError> {
+        match &self.source {
+            Source::File(file) => Ok(file.header().sites.clone()),
+            Source::Log(log) => log.known_sites(),
+        }
+    }
+
+    /// What was wrong with it so far: damage, and an end that is none.
+    pub fn problems(&self) -> &[String] {
+        &self.problems
+    }
+
+    /// How much of it was read, from 0 to 1, where that can be told.
+    pub fn progress(&self) -> Option<f64> {
+        match &self.source {
+            Source::File(file) => file.progress(),
+            Source::Log(log) => log.progress(),
+        }
+    }
+
+    /// The next step, or `None` at the end. A selection that holds nothing is an error that tells what is there.
+    pub fn next_step(&mut self) -> Result<Option<Step>, ReplayError> {
+        while !self.is_ended {
+            let raw = match &mut self.source {
+                Source::Log(log) => log.next()?,
+                Source::File(file) => file.next()?,
+            };
+            let Some(raw) = raw else {
+                self.is_ended = true;
+                break;
+            };
+            if let Some(step) = self.select(raw) {
+                return Ok(Some(step));
+            }
+        }
+        if self.is_in_span {
+            Ok(None)
+        } else {
+            Err(self.nothing_there()?)
+        }
+    }
+
+    fn select(&mut self, raw: Raw) -> Option<Step> {
+        match raw {
+            Raw::Snapshot(snapshot) => self.is_wanted(&snapshot.site).then_some(Step::Snapshot(snapshot)),
+            Raw::Cut(reason) => Some(Step::Cut(reason)),
+            Raw::Lost { from, to } => Some(Step::Lost {
+                from,
+                to,
+                lead_in: self.is_lead_in(),
+            }),
+            Raw::Problem(problem) => {
+                if self.problems.len() < PROBLEMS_MAX {
+                    self.problems.push(problem);
+                } else {
+                    tracing::warn!(
+                        limit = PROBLEMS_MAX,
+                        problem,
+                        "more problems than are told at the end"
+                    );
+                }
+                None
+            }
+            Raw::Record(record) => self.select_record(record),
+        }
+    }
+
+    fn select_record(&mut self, record: StoredRecord) -> Option<Step> {
+        let site = site_of(&record.subject)?;
+        if !self.is_wanted(site) {
+            return None;
+        }
+        if *self.site != *site {
+            self.site = Arc::from(site);
+        }
+        let is_observation = record.stream == RecordStream::Observations;
+        if is_observation {
+            self.first_stored_at.get_or_insert(record.stored_at);
+            if self.selection.to.is_some_and(|to| record.stored_at >= to) {
+                // Events of the span may still come; without them there is nothing more to wait for.
+                self.is_ended = !self.selection.with_events;
+                if let Source::Log(log) = &mut self.source {
+                    log.end_observations();
+                }
+                return None;
+            }
+        } else if !self.selection.with_events {
+            return None;
+        }
+        let lead_in = self.selection.from.is_some_and(|from| record.stored_at < from);
+        self.is_in_span |= is_observation && !lead_in;
+        let site = self.site.clone();
+        Some(Step::Record {
+            stream: record.stream.stream(),
+            record,
+            site,
+            lead_in,
+        })
+    }
+
+    fn is_wanted(&self, site: &str) -> bool {
+        self.selection.site.as_deref().is_none_or(|wanted| wanted == site)
+    }
+
+    /// Before the first record of the span.
+    fn is_lead_in(&self) -> bool {
+        self.selection.from.is_some() && !self.is_in_span
+    }
+
+    fn nothing_there(&self) -> Result<ReplayError, ReplayError> {
+        let known = self.known_sites()?;
+        if let Some(site) = &self.selection.site
+            && !known.contains(site)
+        {
+            return Ok(ReplayError::NoSuchSite {
+                site: site.clone(),
+                known,
+            });
+        }
+        let (first, last) = match &self.source {
+            Source::File(file) => file.extent(),
+            Source::Log(log) => log.extent()?,
+        };
+        let Selection { from, to, .. } = self.selection;
+        Ok(ReplayError::EmptySpan {
+            from,
+            to,
+            first: first.or(self.first_stored_at),
+            last,
+        })
+    }
+}
+
+/// The sites among some subjects.
+fn sites_of<'a>(subjects: impl Iterator<Item = &'a str>, into: &mut BTreeSet<String>) {
+    for site in subjects.filter_map(site_of) {
+        if !into.contains(site) {
+            into.insert(site.to_owned());
+        }
+    }
+}

@@ -1,0 +1,92 @@
+//! From a stored observation to the fold: decoding, quarantine, and the collectors' numbers that tell duplicates, by the same
+//! rules as the live runner's.
+
+use std::collections::BTreeMap;
+
+use watchfold_schemas::snapshot::CollectorPosition;
+use watchfold_schemas::{Observation, decode_observation};
+
+/// The most collectors of one site that are told apart; the live runner's limit, so that both forget alike.
+const COLLECTORS_MAX: usize = 1_024;
+
+/// What a record turned out to be.
+pub(crate) enum Taken {
+    Observation(Box<Observation>),
+    /// Its number was seen, or its incarnation is over.
+    Duplicate,
+    /// It cannot be decoded, or names another site.
+    Quarantined,
+}
+
+/// How far each collector of a site was read.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Intake {
+    site: String,
+    collectors: BTreeMap<String, CollectorPosition>,
+}
+
+impl Intake {
+    pub(crate) fn new(site: &str, collectors: Vec<CollectorPosition>) -> Intake {
+        let collectors = collectors
+            .into_iter()
+            .map(|entry| (entry.collector.clone(), entry))
+            .collect();
+        Intake {
+            site: site.to_owned(),
+            collectors,
+        }
+    }
+
+    pub(crate) fn take(&mut self, sequence: u64, payload: &[u8]) -> Taken {
+        let observation = match decode_observation(payload) {
+            Ok(observation) => observation,
+            Err(error) => {
+                tracing::warn!(site = self.site, sequence, %error, "a record cannot be folded");
+                return Taken::Quarantined;
+            }
+        };
+        let origin = &observation.origin;
+        if origin.site != self.site {
+            return Taken::Quarantined;
+        }
+        if let Some(known) = self.collectors.get_mut(&origin.collector) {
+            if (origin.incarnation, origin.number) <= (known.incarnation, known.number) {
+                return Taken::Duplicate;
+            }
+            (known.incarnation, known.number, known.sequence) = (origin.incarnation, origin.number, sequence);
+        } else {
+            let entry = CollectorPosition {
+                collector: origin.collector.clone(),
+                incarnation: origin.incarnation,
+                number: origin.number,
+                sequence,
+            };
+            self.collectors.insert(entry.collector.clone(), entry);
+            self.forget_oldest();
+        }
+        Taken::Observation(Box::new(observation))
+    }
+
+    pub(crate) fn positions(&self) -> Vec<CollectorPosition> {
+        self.collectors.values().cloned().collect()
+    }
+
+    fn forget_oldest(&mut self) {
+        if self.collectors.len() <= COLLECTORS_MAX {
+            return;
+        }
+        let oldest = self
+            .collectors
+            .values()
+            .min_by_key(|entry| (entry.sequence, &entry.collector));
+        if let Some(oldest) = oldest.map(|entry| entry.collector.clone()) {
+            tracing::warn!(
+                site = self.site,
+                collector = oldest,
+                limit = COLLECTORS_MAX,
+                "forgot a collector's number"
+            );
+            self.collectors.remove(&oldest);
+        }
+    }
+}

@@ -1,0 +1,83 @@
+//! The events that were derived when they were recorded, as far as they belong to the span that is looked at.
+
+use std::collections::BTreeMap;
+
+use watchfold_schemas::event::Place;
+use watchfold_schemas::{Chain, Event, Stream, decode_event};
+
+use crate::input::Step;
+
+/// Follows the records of an input and lets through the recorded events of its span, each once.
+///
+/// An event belongs to the span when its input does; it stands after its input in every log. A tail that was published twice after
+/// a crash is told by its places.
+#[derive(Debug, Default)]
+pub struct RecordedEvents {
+    sites: BTreeMap<String, Span>,
+    /// Events that could not be decoded.
+    pub unreadable: u64,
+    /// Events published again.
+    pub repeated: u64,
+}
+
+#[derive(Debug)]
+struct Span {
+    first_input: u64,
+    last_input: u64,
+    last_place: Option<Place>,
+}
+
+impl RecordedEvents {
+    pub fn take(&mut self, step: &Step) -> Option<Event> {
+        let Step::Record {
+            stream,
+            record,
+            site,
+            lead_in,
+        } = step
+        else {
+            return None;
+        };
+        if *stream == Stream::Observations {
+            self.note_input(site, record.sequence, *lead_in);
+            return None;
+        }
+        let event = match decode_event(&record.payload) {
+            Ok(event) => event,
+            Err(error) => {
+                tracing::warn!(sequence = record.sequence, %error, "a recorded event cannot be read");
+                self.unreadable += 1;
+                return None;
+            }
+        };
+        let span = self.sites.get_mut(&event.site)?;
+        let inside =
+            event.chain == Chain::Site && (span.first_input..=span.last_input).contains(&event.place.input);
+        if !inside {
+            return None;
+        }
+        if span.last_place.is_some_and(|last| event.place <= last) {
+            self.repeated += 1;
+            return None;
+        }
+        span.last_place = Some(event.place);
+        Some(event)
+    }
+
+    fn note_input(&mut self, site: &str, sequence: u64, lead_in: bool) {
+        if lead_in {
+            return;
+        }
+        match self.sites.get_mut(site) {
+            Some(span) => span.last_input = sequence,
+            None => {
+                let span = Span {
+                    first_input: sequence,
+                    last_input: sequence,
+                    last_place: None,
+                };
+                self.sites.insert(site.to_owned(), span);
+            }
+        }
+    }
+}

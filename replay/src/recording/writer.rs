@@ -1,0 +1,169 @@
+//! Writes a recording, appending only: each frame is handed to the file whole, so a reader may follow it.
+
+use std::io::Write;
+
+use watchfold_schemas::Time;
+
+use super::frame::{Draft, Hash, first_hash};
+use super::{
+    BLOCK_BYTES, END_MAGIC, FORMAT_VERSION, FrameKind, HEADER_BYTES_MAX, Header, IndexEntry, Item, MAGIC,
+    RecordStream, RecordingError, SiteSnapshot,
+};
+
+/// An unfinished recording. Dropping it leaves a file without an index, which can be read.
+pub struct Writer<W: Write> {
+    out: W,
+    offset: u64,
+    hash: Hash,
+    index: Vec<IndexEntry>,
+    batch: Batch,
+    records: u64,
+}
+
+/// What became of a recording.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Finished<W> {
+    pub out: W,
+    pub bytes: u64,
+    pub frames: u64,
+    pub records: u64,
+    /// The hash of the last frame, as 64 hexadecimal digits: it stands for the whole file.
+    pub hash: String,
+}
+
+/// Items on their way into a frame.
+#[derive(Default)]
+struct Batch {
+    content: Vec<u8>,
+    items: u32,
+    sequences: (u64, u64),
+    stored_at: Option<(Time, Time)>,
+}
+
+impl<W: Write> Writer<W> {
+    pub fn new(mut out: W, header: &Header) -> Result<Writer<W>, RecordingError> {
+        let header = rmp_serde::to_vec_named(header)?;
+        let length = u32::try_from(header.len())
+            .ok()
+            .filter(|length| *length as usize <= HEADER_BYTES_MAX);
+        let length = length.ok_or(RecordingError::TooLarge { bytes: header.len() })?;
+        let mut preamble = MAGIC.to_vec();
+        preamble.extend_from_slice(&FORMAT_VERSION.to_le_bytes());
+        preamble.extend_from_slice(&[0, 0]);
+        preamble.extend_from_slice(&length.to_le_bytes());
+        preamble.extend_from_slice(&crc32c::crc32c(&header).to_le_bytes());
+        preamble.extend_from_slice(&header);
+        out.write_all(&preamble)?;
+        Ok(Writer {
+            out,
+            offset: preamble.len() as u64,
+            hash: first_hash(&preamble),
+            index: Vec::new(),
+            batch: Batch::default(),
+            records: 0,
+        })
+    }
+
+    /// Appends an item; a frame is written when enough of them have come together.
+    pub fn push(&mut self, item: &Item) -> Result<(), RecordingError> {
+        rmp_serde::encode::write_named(&mut self.batch.content, item)?;
+        self.batch.items += 1;
+        if let Item::Record(record) = item {
+            self.records += 1;
+            let at = record.stored_at;
+            self.batch.stored_at = Some(
+                self.batch
+                    .stored_at
+                    .map_or((at, at), |(first, last)| (first.min(at), last.max(at))),
+            );
+            if record.stream == RecordStream::Observations {
+                if self.batch.sequences.0 == 0 {
+                    self.batch.sequences.0 = record.sequence;
+                }
+                self.batch.sequences.1 = record.sequence;
+            }
+        }
+        if self.batch.content.len() >= BLOCK_BYTES {
+            self.flush()
+        } else {
+            Ok(())
+        }
+    }
+
+    /// Writes what has come together, for whoever follows the file.
+    pub fn flush(&mut self) -> Result<(), RecordingError> {
+        let batch = std::mem::take(&mut self.batch);
+        if batch.items == 0 {
+            return Ok(());
+        }
+        let last = self.last_stored_at();
+        self.frame(&Draft {
+            kind: FrameKind::Records,
+            content: &batch.content,
+            items: batch.items,
+            sequences: batch.sequences,
+            stored_at: batch.stored_at.unwrap_or((last, last)),
+        })
+    }
+
+    /// Appends the state of one site's chain as it is after the records so far.
+    pub fn snapshot(&mut self, snapshot: &SiteSnapshot) -> Result<(), RecordingError> {
+        self.flush()?;
+        let last = self.last_stored_at();
+        self.frame(&Draft {
+            kind: FrameKind::Snapshot,
+            content: &rmp_serde::to_vec_named(snapshot)?,
+            items: 1,
+            sequences: (0, 0),
+            stored_at: (last, last),
+        })
+    }
+
+    /// Writes the index. The caller makes the file durable.
+    pub fn finish(mut self) -> Result<Finished<W>, RecordingError> {
+        self.flush()?;
+        let index_offset = self.offset;
+        let last = self.last_stored_at();
+        let draft = Draft {
+            kind: FrameKind::Index,
+            content: &rmp_serde::to_vec_named(&self.index)?,
+            items: u32::try_from(self.index.len()).unwrap_or(u32::MAX),
+            sequences: (0, 0),
+            stored_at: (last, last),
+        };
+        self.frame(&draft)?;
+        self.out.write_all(&index_offset.to_le_bytes())?;
+        self.out.write_all(END_MAGIC)?;
+        self.out.flush()?;
+        Ok(Finished {
+            out: self.out,
+            bytes: self.offset + super::reader::TRAILER_BYTES,
+            frames: self.index.len() as u64,
+            records: self.records,
+            hash: self.hash.iter().map(|byte| format!("{byte:02x}")).collect(),
+        })
+    }
+
+    fn last_stored_at(&self) -> Time {
+        self.index
+            .last()
+            .map_or(Time(i64::MIN), |entry| entry.last_stored_at)
+    }
+
+    fn frame(&mut self, draft: &Draft<'_>) -> Result<(), RecordingError> {
+        let (bytes, hash) = draft.seal(&self.hash)?;
+        self.out.write_all(&bytes)?;
+        self.out.flush()?;
+        self.index.push(IndexEntry {
+            offset: self.offset,
+            kind: draft.kind,
+            first_sequence: draft.sequences.0,
+            last_sequence: draft.sequences.1,
+            first_stored_at: draft.stored_at.0,
+            last_stored_at: draft.stored_at.1,
+        });
+        self.offset += bytes.len() as u64;
+        self.hash = hash;
+        Ok(())
+    }
+}

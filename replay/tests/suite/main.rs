@@ -1,0 +1,9 @@
+//! Recordings and replays from outside: files, damage, digests and differences, on logs that the tests write.
+
+mod command;
+mod diffs;
+mod files;
+mod properties;
+mod replays;
+mod sample;
+mod world;
