@@ -8,7 +8,7 @@ use watchfold_schemas::observation::{Activation, Body, Fault, Gap, Observation, 
 use watchfold_schemas::origin::{Cause, MessageId};
 use watchfold_schemas::{SiteConfig, Span, Time};
 
-use crate::clocks::{Clocks, TickTaken, WAITING_ROWS_MAX};
+use crate::clocks::{Clocks, FORGET_AFTER, TickTaken, WAITING_ROWS_MAX};
 use crate::fold::{Board, Ctx, Fold, FoldId, FoldState, Moment, Output, Step};
 use crate::history::History;
 use crate::incidents::Incidents;
@@ -59,6 +59,8 @@ pub struct ChainCounters {
     pub malformed_rounds: u64,
     /// Rows folded before their turn because too many waited for `through` to pass them.
     pub waiting_overflows: u64,
+    /// Records of collectors beyond the most that one site may have.
+    pub collectors_refused: u64,
 }
 
 impl SiteChain {
@@ -89,7 +91,7 @@ impl SiteChain {
             site: self.site.clone(),
             input: sequence,
             message: Some(message.clone()),
-            events: Vec::new(),
+            ..Output::default()
         };
         let collector = observation.origin.collector.as_str();
         match &observation.body {
@@ -248,7 +250,11 @@ impl SiteChain {
     fn tick(&mut self, tick: &Tick, message: &MessageId, out: &mut Output) {
         let previous = match self.clocks.tick(tick.now, tick.interval_ms) {
             TickTaken::Old => return,
-            TickTaken::First | TickTaken::Resumed => None,
+            TickTaken::First => {
+                self.clocks.hear_all();
+                None
+            }
+            TickTaken::Resumed => None,
             TickTaken::After(previous) => Some(previous),
         };
         let now = self.clocks.now();
@@ -284,7 +290,16 @@ impl SiteChain {
             let Some(clock) = self.clocks.collectors.get(&collector) else {
                 continue;
             };
-            if !clock.measures || clock.silent || now.steady.since(clock.heard.steady) <= limit {
+            let silent_for = now.steady.since(clock.heard.steady);
+            if clock.silent && silent_for > FORGET_AFTER {
+                self.clocks.collectors.remove(&collector);
+                let step = Step::CollectorForgotten {
+                    collector: &collector,
+                };
+                self.run(step, now, None, Cause::Message(message.clone()), out);
+                continue;
+            }
+            if !clock.measures || clock.silent || silent_for <= limit {
                 continue;
             }
             let heard_at = clock.heard.at;
@@ -322,6 +337,10 @@ impl SiteChain {
         gap: Option<&Gap>,
         out: &mut Output,
     ) {
+        if !self.clocks.admits(collector) {
+            self.counters.collectors_refused += 1;
+            return;
+        }
         let message = observation.origin.message_id();
         self.hear(collector, &message, out);
         let first = rows
@@ -349,17 +368,23 @@ impl SiteChain {
         } else {
             waiting.extend(rows.iter().map(|row| row.to_row()));
             waiting.sort_by_key(|row| row.at);
-            self.run_rows(
-                collector,
-                waiting.iter().map(PingRow::as_row),
-                observation.through,
-                out,
-            );
+            let through = self.no_more_than_wait(&waiting, observation.through);
+            self.run_rows(collector, waiting.iter().map(PingRow::as_row), through, out);
         }
         self.run_timers(collector, observation.through, out);
         if let Some(clock) = self.clocks.collectors.get_mut(collector) {
             clock.through = clock.through.max(observation.through);
         }
+    }
+
+    /// Where too many rows would wait, the earliest of them are folded before their turn.
+    fn no_more_than_wait(&mut self, rows: &[PingRow], through: Time) -> Time {
+        let Some(last_folded) = rows.len().checked_sub(WAITING_ROWS_MAX + 1) else {
+            return through;
+        };
+        let forced = rows[..=last_folded].iter().filter(|row| row.at > through).count();
+        self.counters.waiting_overflows += forced as u64;
+        through.max(rows[last_folded].at)
     }
 
     fn hear(&mut self, collector: &str, message: &MessageId, out: &mut Output) {
@@ -393,7 +418,12 @@ impl SiteChain {
         };
         let mut span = first.since(clock.through);
         if let Some(gap) = gap {
-            span = gap.to.since(clock.through.max(gap.from)).max(Span::ZERO);
+            // A new incarnation begins on a clock of its own, so the old one's times say nothing about the gap's.
+            span = if reborn {
+                gap.to.since(clock.through)
+            } else {
+                gap.to.since(clock.through.max(gap.from)).max(Span::ZERO)
+            };
         } else if !reborn && span <= silence {
             return;
         }
@@ -433,13 +463,10 @@ impl SiteChain {
         };
         for row in rows {
             if row.at > through {
-                match self.clocks.collectors.get_mut(collector) {
-                    Some(clock) if clock.waiting.len() < WAITING_ROWS_MAX => {
-                        clock.waiting.push(row.to_row());
-                        continue;
-                    }
-                    _ => self.counters.waiting_overflows += 1,
+                if let Some(clock) = self.clocks.collectors.get_mut(collector) {
+                    clock.waiting.push(row.to_row());
                 }
+                continue;
             }
             self.run_timers(collector, row.at, out);
             let Some(clock) = self.clocks.collectors.get(collector) else {

@@ -19,6 +19,12 @@ const TICK_GAP_MIN: Span = Span::from_seconds(10);
 /// The most rows that wait for `through` to pass them; more are taken at once, in time order.
 pub const WAITING_ROWS_MAX: usize = 16_384;
 
+/// The most collectors of one site; records of further ones are counted and not folded.
+pub const COLLECTORS_MAX: usize = 1_024;
+
+/// A collector that was silent for this long is not coming back: it was renamed or taken away.
+pub const FORGET_AFTER: Span = Span::from_seconds(7 * 86_400);
+
 /// The clock of one collector.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
@@ -74,6 +80,21 @@ impl Clocks {
         Clocks {
             collectors: Table::new("clocks/collector/"),
             site: Table::new("clocks/site/"),
+        }
+    }
+
+    /// Whether the collector is known, or there is room for it.
+    pub fn admits(&self, collector: &str) -> bool {
+        self.collectors.len() < COLLECTORS_MAX || self.collectors.get(collector).is_some()
+    }
+
+    /// Time begins: what was heard before the first tick was heard now.
+    pub fn hear_all(&mut self) {
+        let now = self.now();
+        for collector in self.collectors.keys() {
+            if let Some(clock) = self.collectors.get_mut(&collector) {
+                clock.heard = now;
+            }
         }
     }
 

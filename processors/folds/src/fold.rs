@@ -1,5 +1,7 @@
 //! What a fold is, what it is given, and how it speaks.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 use watchfold_schemas::event::{Causes, Event, EventBody, Place};
 use watchfold_schemas::observation::{Fault, OperatorAct, PingRowRef};
@@ -89,6 +91,10 @@ pub enum Step<'a> {
         collector: &'a str,
         heard_at: Time,
     },
+    /// A collector was silent for so long that it is not expected back.
+    CollectorForgotten {
+        collector: &'a str,
+    },
     /// Time went on.
     Tick {
         previous: Option<Time>,
@@ -148,6 +154,17 @@ pub struct EndedOutage {
     pub unmeasured: Span,
 }
 
+impl Moment {
+    /// Whether it is not before `other`. Steady times of one clock are exact; between two clocks the wall decides.
+    pub fn not_before(self, other: Moment, same_clock: bool) -> bool {
+        if same_clock {
+            self.steady >= other.steady
+        } else {
+            self.at >= other.at
+        }
+    }
+}
+
 /// What one step knows and collects.
 pub struct Ctx<'a> {
     pub config: &'a SiteConfig,
@@ -179,7 +196,16 @@ pub struct Board {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Blame {
     pub root: String,
-    pub cause_after: Time,
+    pub cause_after: Moment,
+    /// By whose clock that is.
+    pub collector: String,
+}
+
+impl Blame {
+    /// Whether what began at `since`, seen by `collector`, is the doing of what broke the root.
+    pub fn covers(&self, since: Moment, collector: &str) -> bool {
+        since.not_before(self.cause_after, self.collector == collector)
+    }
 }
 
 /// The events of one record.
@@ -189,6 +215,8 @@ pub struct Output {
     pub site: String,
     pub input: u64,
     pub message: Option<MessageId>,
+    /// How many events of a kind and key came from a cause, less one.
+    pub counts: BTreeMap<(&'static str, String, Cause), u32>,
 }
 
 impl Ctx<'_> {
@@ -203,12 +231,14 @@ impl Ctx<'_> {
 
     pub fn emit_with(&mut self, key: &str, at: Time, causes: Causes, body: EventBody) {
         let kind = body.kind();
+        let counted = (kind, key.to_owned(), self.cause.clone());
         let n = self
             .out
-            .events
-            .iter()
-            .filter(|event| event.body.kind() == kind && event.key == key && event.cause == self.cause)
-            .count() as u32;
+            .counts
+            .entry(counted)
+            .and_modify(|n| *n += 1)
+            .or_insert(0);
+        let n = *n;
         let event = Event {
             v: watchfold_schemas::event::EVENT_VERSION,
             id: EventId::derive(&self.out.site, Chain::Site, kind, key, &self.cause, n),
@@ -231,6 +261,15 @@ impl Ctx<'_> {
     /// What this step made so far.
     pub fn emitted(&self) -> &[Event] {
         &self.out.events[self.first_event..]
+    }
+
+    /// This step's time by the clock of `collector`, which may be another one's or none's step.
+    pub fn moment_for(&self, collector: &str) -> Moment {
+        if self.collector == Some(collector) {
+            return self.moment;
+        }
+        let clock = self.clocks.collectors.get(collector);
+        clock.map_or(self.moment, |clock| clock.moment(self.moment.at))
     }
 
     /// The message that this step comes from.

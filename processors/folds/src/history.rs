@@ -85,6 +85,7 @@ impl Fold for History {
             | Step::Fault(_)
             | Step::CollectorBack { .. }
             | Step::CollectorSilent { .. }
+            | Step::CollectorForgotten { .. }
             | Step::Tick { .. }
             | Step::Operator(_) => {}
         }

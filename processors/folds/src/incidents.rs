@@ -119,6 +119,11 @@ impl Fold for Incidents {
                     ctx,
                 );
             }
+            Step::CollectorForgotten { collector } => {
+                let subject = format!("collector:{collector}");
+                let reason = CloseReason::Removed;
+                state.close(IncidentClass::CollectorSilent, &subject, reason, Span::ZERO, ctx);
+            }
             Step::Operator(act) => state.operator(act, ctx),
             Step::Activated { previous } => state.activated(previous, ctx),
             Step::Row(_) | Step::Timer { .. } | Step::Jump { .. } | Step::Fault(_) | Step::Tick { .. } => {}
@@ -282,7 +287,7 @@ impl IncidentsState {
         let until = ctx.moment;
         let wall = until.at.since(incident.started_at);
         // A clock that was set back makes the wall's span short or negative; what was measured still counts.
-        let steady = if on_collector_clock(class) {
+        let steady = if on_collector_clock(class) && ctx.collector.is_some() {
             until.steady.since(open.since.steady)
         } else {
             wall

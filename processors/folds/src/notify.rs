@@ -16,8 +16,6 @@ use crate::timers::TimerClock;
 
 /// The timer at which a batch of sessions is told.
 const BATCH: &str = "batch";
-/// The timer at which a mute or a window begins or ends.
-const SILENCE: &str = "silence";
 
 /// An incident is worth telling for three days, should every way out be cut that long.
 const ALERT_EXPIRES: Span = Span::from_seconds(3 * 86_400);
@@ -107,18 +105,17 @@ impl Fold for Notify {
                 name: BATCH,
                 ..
             } => state.tell_batch(ctx),
-            Step::Timer {
-                fold: FoldId::Notify,
-                name: SILENCE,
-                key,
-            } => state.end_silence(key, ctx),
-            Step::Tick { .. } => state.tell_untold(ctx),
+            Step::Tick { .. } => {
+                state.end_silences(ctx);
+                state.tell_untold(ctx);
+            }
             Step::Row(_)
             | Step::Timer { .. }
             | Step::Jump { .. }
             | Step::Fault(_)
             | Step::CollectorBack { .. }
             | Step::CollectorSilent { .. }
+            | Step::CollectorForgotten { .. }
             | Step::Operator(_)
             | Step::Activated { .. } => {}
         }
@@ -341,30 +338,29 @@ impl NotifyState {
         if full || silence.until <= silence.from || silence.until <= ctx.now.at {
             return;
         }
-        // The end is a wall-clock time that a person chose, so our own absence does not move it.
-        let deadline = ctx.now.steady + silence.until.since(ctx.now.at);
-        ctx.set_timer(FoldId::Notify, SILENCE, &silence.id, TimerClock::Site, deadline);
         ctx.emit(&silence.id.clone(), EventBody::SilenceChanged(silence.clone()));
         self.silences.insert(&silence.id.clone(), silence);
     }
 
-    fn end_silence(&mut self, id: &str, ctx: &mut Ctx<'_>) {
-        let Some(until) = self.silences.get(id).map(|silence| silence.until) else {
-            return;
-        };
-        if until > ctx.now.at {
-            let deadline = ctx.now.steady + until.since(ctx.now.at);
-            ctx.set_timer(FoldId::Notify, SILENCE, id, TimerClock::Site, deadline);
-            return;
+    /// The end is a wall-clock time that a person chose, so our own absence does not move it.
+    fn end_silences(&mut self, ctx: &mut Ctx<'_>) {
+        let over = |silence: &&Silence| silence.until <= ctx.now.at;
+        let ended: Vec<String> = self
+            .silences
+            .iter()
+            .map(|(_, silence)| silence)
+            .filter(over)
+            .map(|silence| silence.id.clone())
+            .collect();
+        for id in ended {
+            self.cancel_silence(&id, ctx);
         }
-        self.cancel_silence(id, ctx);
     }
 
     fn cancel_silence(&mut self, id: &str, ctx: &mut Ctx<'_>) {
         let Some(mut silence) = self.silences.remove(id) else {
             return;
         };
-        ctx.cancel_timer(FoldId::Notify, SILENCE, id);
         silence.active = false;
         ctx.emit(id, EventBody::SilenceChanged(silence));
     }

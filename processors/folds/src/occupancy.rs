@@ -111,6 +111,7 @@ impl Fold for Occupancy {
             | Step::Fault(_)
             | Step::CollectorBack { .. }
             | Step::CollectorSilent { .. }
+            | Step::CollectorForgotten { .. }
             | Step::Operator(_) => {}
         }
     }
@@ -234,6 +235,7 @@ impl OccupancyState {
         let Some(pending) = pc.pending.take() else { return };
         ctx.cancel_timer(FoldId::Occupancy, CONFIRM, key);
         pc.present = !pc.present;
+        let is_present = pc.present;
         let (from, to) = if pc.present {
             (SubjectState::Down, SubjectState::Up)
         } else {
@@ -264,7 +266,11 @@ impl OccupancyState {
                 ctx.emit(&session.id.clone(), EventBody::SessionEnded(session));
             }
         }
-        self.count(ctx.board);
+        ctx.board.pcs_present = if is_present {
+            ctx.board.pcs_present + 1
+        } else {
+            ctx.board.pcs_present.saturating_sub(1)
+        };
     }
 
     /// Freezes or thaws every PC when the ancestors' state asks for it.
@@ -280,7 +286,7 @@ impl OccupancyState {
                 continue;
             };
             pc.frozen = blame.is_some();
-            let moment = ctx.moment;
+            let moment = ctx.moment_for(&pc.collector);
             let confirmed = if pc.present {
                 SubjectState::Up
             } else {
@@ -292,7 +298,7 @@ impl OccupancyState {
                     if pc
                         .pending
                         .as_ref()
-                        .is_some_and(|pending| pending.since.at >= blame.cause_after)
+                        .is_some_and(|pending| blame.covers(pending.since, &pc.collector))
                     {
                         pc.pending = None;
                         ctx.cancel_timer(FoldId::Occupancy, CONFIRM, &key);
@@ -348,7 +354,7 @@ impl OccupancyState {
             ctx.cancel_timer(FoldId::Occupancy, CONFIRM, &key);
             if let Some(open) = pc.session {
                 let name = named.get(&key).unwrap_or(&key);
-                let session = ended(&ctx.config.site, &key, name, &open, ctx.moment);
+                let session = ended(&ctx.config.site, &key, name, &open, ctx.moment_for(&pc.collector));
                 ctx.emit(&session.id.clone(), EventBody::SessionEnded(session));
             }
         }

@@ -1,6 +1,6 @@
 //! Keyed state that knows which of its entries changed, so that a commit writes those alone.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -14,7 +14,7 @@ pub struct Table<V> {
     /// `fold/table/`: what its keys begin with in a store.
     prefix: &'static str,
     entries: BTreeMap<String, Entry<V>>,
-    dirty: Vec<String>,
+    dirty: BTreeSet<String>,
 }
 
 #[derive(Clone, Debug)]
@@ -28,7 +28,7 @@ impl<V: Serialize + DeserializeOwned> Table<V> {
         Table {
             prefix,
             entries: BTreeMap::new(),
-            dirty: Vec::new(),
+            dirty: BTreeSet::new(),
         }
     }
 
@@ -41,7 +41,7 @@ impl<V: Serialize + DeserializeOwned> Table<V> {
         let entry = self.entries.get_mut(key)?;
         if !entry.dirty {
             entry.dirty = true;
-            self.dirty.push(key.to_owned());
+            self.dirty.insert(key.to_owned());
         }
         Some(&mut entry.value)
     }
@@ -60,20 +60,20 @@ impl<V: Serialize + DeserializeOwned> Table<V> {
         });
         if !entry.dirty {
             entry.dirty = true;
-            self.dirty.push(key.to_owned());
+            self.dirty.insert(key.to_owned());
         }
         &mut entry.value
     }
 
     pub fn insert(&mut self, key: &str, value: V) {
-        self.dirty.push(key.to_owned());
+        self.dirty.insert(key.to_owned());
         self.entries.insert(key.to_owned(), Entry { value, dirty: true });
     }
 
     pub fn remove(&mut self, key: &str) -> Option<V> {
         let entry = self.entries.remove(key)?;
         if !entry.dirty {
-            self.dirty.push(key.to_owned());
+            self.dirty.insert(key.to_owned());
         }
         Some(entry.value)
     }
@@ -92,8 +92,6 @@ impl<V: Serialize + DeserializeOwned> Table<V> {
 
     /// Moves what changed since the last call into `out`.
     pub fn drain_dirty(&mut self, out: &mut Vec<Change>) {
-        self.dirty.sort_unstable();
-        self.dirty.dedup();
         for key in std::mem::take(&mut self.dirty) {
             let bytes = self.entries.get_mut(&key).map(|entry| {
                 entry.dirty = false;
@@ -112,14 +110,19 @@ impl<V: Serialize + DeserializeOwned> Table<V> {
 
     /// Takes a stored entry if it belongs here; says why when it cannot be read.
     pub fn load(&mut self, stored_key: &[u8], bytes: &[u8]) -> Result<bool, String> {
+        Ok(self.load_key(stored_key, bytes)?.is_some())
+    }
+
+    /// The same, and tells its key in the table.
+    pub fn load_key(&mut self, stored_key: &[u8], bytes: &[u8]) -> Result<Option<String>, String> {
         let Some(key) = stored_key.strip_prefix(self.prefix.as_bytes()) else {
-            return Ok(false);
+            return Ok(None);
         };
         let key = std::str::from_utf8(key).map_err(|_| format!("a key of {} is not UTF-8", self.prefix))?;
         let value = rmp_serde::from_slice(bytes)
             .map_err(|error| format!("{}{key} cannot be read: {error}", self.prefix))?;
         self.entries.insert(key.to_owned(), Entry { value, dirty: false });
-        Ok(true)
+        Ok(Some(key.to_owned()))
     }
 
     fn stored_key(&self, key: &str) -> Vec<u8> {

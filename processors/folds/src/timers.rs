@@ -85,21 +85,16 @@ impl Timers {
     }
 
     pub fn load(&mut self, stored_key: &[u8], bytes: &[u8]) -> Result<bool, String> {
-        let taken = self.table.load(stored_key, bytes)?;
-        if taken {
-            self.reindex();
-        }
-        Ok(taken)
-    }
-
-    fn reindex(&mut self) {
-        self.index.clear();
-        for (id, timer) in self.table.iter() {
+        let Some(id) = self.table.load_key(stored_key, bytes)? else {
+            return Ok(false);
+        };
+        if let Some(timer) = self.table.get(&id) {
             self.index
                 .entry(timer.clock.clone())
                 .or_default()
-                .insert((timer.deadline, id.clone()));
+                .insert((timer.deadline, id));
         }
+        Ok(true)
     }
 
     fn unlink(&mut self, id: &str) {

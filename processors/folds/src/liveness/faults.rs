@@ -91,14 +91,44 @@ impl LivenessState {
         }
         faults.reasons.remove(subject);
         if faults.reasons.is_empty() {
-            let confirmed = faults.confirmed;
-            self.faults.remove(collector);
-            ctx.cancel_timer(FoldId::Liveness, DUE, collector);
-            if confirmed {
-                ctx.facts.push(Fact::FaultEnded {
-                    collector: collector.to_owned(),
-                });
+            self.end_faults(collector, ctx);
+        }
+    }
+
+    /// Faults of what is no longer watched are over.
+    pub(super) fn forget_faults_of_removed(&mut self, ctx: &mut Ctx<'_>) {
+        for collector in self.faults.keys() {
+            let is_removed = |subject: &String| !subject.is_empty() && !self.targets.contains_key(subject);
+            let removed = self
+                .faults
+                .get(&collector)
+                .is_some_and(|faults| faults.reasons.keys().any(is_removed));
+            if !removed {
+                continue;
             }
+            let targets = &self.targets;
+            let Some(faults) = self.faults.get_mut(&collector) else {
+                continue;
+            };
+            faults
+                .reasons
+                .retain(|subject, _| subject.is_empty() || targets.contains_key(subject));
+            if faults.reasons.is_empty() {
+                self.end_faults(&collector, ctx);
+            }
+        }
+    }
+
+    pub(super) fn end_faults(&mut self, collector: &str, ctx: &mut Ctx<'_>) {
+        ctx.cancel_timer(FoldId::Liveness, DUE, collector);
+        if self
+            .faults
+            .remove(collector)
+            .is_some_and(|faults| faults.confirmed)
+        {
+            ctx.facts.push(Fact::FaultEnded {
+                collector: collector.to_owned(),
+            });
         }
     }
 

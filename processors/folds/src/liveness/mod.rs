@@ -38,9 +38,9 @@ pub struct Subject {
     leaves: Leaves,
     outage: Option<Outage>,
     degraded: Vec<String>,
-    last_ok: Time,
+    last_ok: Moment,
     /// The latest result that says something about it.
-    last_result: Time,
+    last_result: Moment,
     /// Since when nothing of it could be measured.
     unmeasured_since: Option<Moment>,
 }
@@ -90,7 +90,6 @@ impl Fold for Liveness {
     fn apply(&self, state: &mut LivenessState, step: &Step<'_>, ctx: &mut Ctx<'_>) {
         match step {
             Step::Row(row) => {
-                state.note_fault(row.subject, row.outcome == Outcome::Fault, row.detail, ctx);
                 if let Some(target) = state.target(ctx.config, row.subject) {
                     state.row(target, row, ctx);
                 }
@@ -107,13 +106,19 @@ impl Fold for Liveness {
             } => state.fault_due(key, ctx),
             Step::Timer { .. } => {}
             Step::Jump { span } => state.jump(*span, ctx),
-            Step::Fault(fault) => state.note_fault(&fault.subject, fault.active, Some(&fault.reason), ctx),
+            Step::Fault(fault) => {
+                // A fault of something that is no longer watched could never be seen to end.
+                if !fault.active || fault.subject.is_empty() || state.targets.contains_key(&fault.subject) {
+                    state.note_fault(&fault.subject, fault.active, Some(&fault.reason), ctx);
+                }
+            }
             Step::CollectorSilent { collector, heard_at } => {
                 state.collector_changed(collector, SubjectState::Down, *heard_at, ctx);
             }
             Step::CollectorBack { collector } => {
                 state.collector_changed(collector, SubjectState::Up, ctx.moment.at, ctx);
             }
+            Step::CollectorForgotten { collector } => state.end_faults(collector, ctx),
             Step::Activated { previous } => state.activated(previous, ctx),
             Step::Tick { .. } | Step::Operator(_) => {}
         }
@@ -154,6 +159,13 @@ impl LivenessState {
                 .or_default()
                 .take(row, moment),
         }
+        let (reach, addresses_down) = reach(target, &subject.leaves);
+        let blind = reach == Reach::Unknown && subject.leaves.values().any(|leaf| leaf.faulty);
+        let why = (row.outcome == Outcome::Fault).then_some(row.detail).flatten();
+        self.note_fault(&target.name, blind, why, ctx);
+        let Some(subject) = self.subjects.get_mut(&target.name) else {
+            return;
+        };
         if row.outcome == Outcome::Fault {
             if subject.leaves.values().all(|leaf| leaf.faulty) && subject.unmeasured_since.is_none() {
                 subject.unmeasured_since = Some(moment);
@@ -163,7 +175,7 @@ impl LivenessState {
             }
             return;
         }
-        subject.last_result = subject.last_result.max(moment.at);
+        subject.last_result = moment;
         if let Some(since) = subject.unmeasured_since.take()
             && let Some(outage) = &mut subject.outage
         {
@@ -177,16 +189,12 @@ impl LivenessState {
         {
             outage.blame_message(message);
         }
-        self.evaluate(target, ctx);
+        self.judge(target, reach, addresses_down, ctx);
         self.children_waiting_for(&target.name, ctx);
     }
 
     /// Brings the target's state in line with its latest results and its ancestors.
-    fn evaluate(&mut self, target: &Target, ctx: &mut Ctx<'_>) {
-        let Some(subject) = self.subjects.get(&target.name) else {
-            return;
-        };
-        let (reach, addresses_down) = reach(target, &subject.leaves);
+    fn judge(&mut self, target: &Target, reach: Reach, addresses_down: Vec<String>, ctx: &mut Ctx<'_>) {
         match reach {
             Reach::Unknown => {}
             Reach::Up => {
@@ -203,7 +211,7 @@ impl LivenessState {
         let Some(subject) = self.subjects.get_mut(&target.name) else {
             return;
         };
-        subject.last_ok = subject.last_ok.max(at);
+        subject.last_ok = ctx.moment;
         let was = subject.state;
         if was == SubjectState::Up {
             return;
@@ -219,9 +227,9 @@ impl LivenessState {
         }
         self.change(&target.name, SubjectState::Up, at, None, None, ctx);
         ctx.cancel_timer(FoldId::Liveness, outage::DUE, &target.name);
-        // A single lost echo was never an outage.
+        // A single lost echo was never an outage; what was announced as one ends.
         if let Some(outage) = outage
-            && was != SubjectState::Suspect
+            && (outage.confirmed || was != SubjectState::Suspect)
         {
             let suppressed = self.suppressed_by(&target.name);
             let outage = outage.end(ctx.moment);
@@ -245,7 +253,12 @@ impl LivenessState {
         let was = subject.state;
         if subject.outage.is_none() {
             let timeout = Span::from_millis(target.timeout_ms as i64);
-            let mut outage = Outage::new(since, subject.last_ok - timeout);
+            let last_ok = subject.last_ok;
+            let cause_after = Moment {
+                at: last_ok.at - timeout,
+                steady: last_ok.steady - timeout,
+            };
+            let mut outage = Outage::new(since, cause_after);
             if let Some(message) = ctx.message() {
                 outage.blame_message(message);
             }
@@ -284,11 +297,12 @@ impl LivenessState {
         if let Some(outage) = &mut subject.outage {
             // What began since the ancestor was last seen well is the ancestor's doing. An incident that is already
             // open stays open and may resolve.
-            if !outage.confirmed && outage.since.at >= blame.cause_after {
+            if !outage.confirmed && blame.covers(outage.since, &subject.collector) {
                 subject.outage = None;
                 ctx.cancel_timer(FoldId::Liveness, outage::DUE, name);
             } else {
-                outage.pause(name, ctx.moment, ctx);
+                let moment = ctx.moment_for(&subject.collector);
+                outage.pause(name, moment, ctx);
             }
         }
         if subject.state != SubjectState::Suppressed || subject.root.as_deref() != Some(&blame.root) {
@@ -336,9 +350,15 @@ impl LivenessState {
                 Some(outage) => {
                     let since = outage.since.at;
                     let detail = outage.detail.clone();
+                    let moment = ctx.moment_for(&subject.collector);
                     let collector = subject.collector.clone();
-                    outage.resume(&child, &collector, ctx.moment, ctx);
-                    self.change(&child, SubjectState::Down, since, None, detail, ctx);
+                    // It was down before its ancestor was, unless that cut it off after a single lost echo.
+                    if detail.is_some() {
+                        outage.resume(&child, &collector, moment, ctx);
+                        self.change(&child, SubjectState::Down, since, None, detail, ctx);
+                    } else {
+                        self.change(&child, SubjectState::Suspect, since, None, None, ctx);
+                    }
                 }
                 None => {
                     subject.leaves.values_mut().for_each(reach::Leaf::forget);
@@ -371,6 +391,7 @@ impl LivenessState {
 
     fn activated(&mut self, previous: &SiteConfig, ctx: &mut Ctx<'_>) {
         self.rebuild(ctx.config, ctx.board);
+        self.forget_faults_of_removed(ctx);
         for target in &previous.network.targets {
             let kept = self.target(ctx.config, &target.name);
             match kept {
@@ -476,10 +497,12 @@ impl LivenessState {
         let root = ancestors
             .iter()
             .find(|name| is_down(name) && !self.graph.ancestors(name).iter().any(is_down))?;
-        let outage = self.subjects.get(root)?.outage.as_ref()?;
+        let subject = self.subjects.get(root)?;
+        let outage = subject.outage.as_ref()?;
         Some(Blame {
             root: root.clone(),
             cause_after: outage.cause_after,
+            collector: subject.collector.clone(),
         })
     }
 
@@ -487,11 +510,12 @@ impl LivenessState {
         ctx.board.occupancy_blame = self.blame_among(&closure(ctx.config, &ctx.config.occupancy.depends_on));
     }
 
+    /// Whether the next result of an ancestor will tell; one that cannot be measured will not.
     fn ancestor_is_suspect(&self, name: &str) -> bool {
         self.graph.ancestors(name).iter().any(|ancestor| {
-            self.subjects
-                .get(ancestor)
-                .is_some_and(|subject| subject.state == SubjectState::Suspect)
+            self.subjects.get(ancestor).is_some_and(|subject| {
+                subject.state == SubjectState::Suspect && subject.unmeasured_since.is_none()
+            })
         })
     }
 

@@ -18,7 +18,7 @@ pub struct Outage {
     pub since: Moment,
     /// What caused it happened after this: the last answered probe, less one timeout, because the probes of one round
     /// are in the air together.
-    pub cause_after: Time,
+    pub cause_after: Moment,
     pub confirmed: bool,
     pub detail: Option<String>,
     pub unmeasured: Span,
@@ -32,7 +32,7 @@ pub struct Outage {
 }
 
 impl Outage {
-    pub fn new(since: Moment, cause_after: Time) -> Outage {
+    pub fn new(since: Moment, cause_after: Moment) -> Outage {
         Outage {
             since,
             cause_after,
@@ -162,17 +162,17 @@ impl LivenessState {
 
     /// Every ancestor gave a result after this outage began, and none of them is in doubt.
     fn ancestors_known(&self, name: &str) -> bool {
-        let Some(since) = self
-            .subjects
-            .get(name)
-            .and_then(|subject| subject.outage.as_ref())
-            .map(|outage| outage.since)
-        else {
+        let Some(child) = self.subjects.get(name) else {
+            return true;
+        };
+        let Some(since) = child.outage.as_ref().map(|outage| outage.since) else {
             return true;
         };
         self.graph.ancestors(name).iter().all(|ancestor| {
             self.subjects.get(ancestor).is_some_and(|subject| {
-                subject.last_result > since.at && subject.state != SubjectState::Suspect
+                let same_clock = subject.collector == child.collector;
+                let after = !since.not_before(subject.last_result, same_clock);
+                after && subject.state != SubjectState::Suspect
             })
         })
     }
