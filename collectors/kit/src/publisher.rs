@@ -357,7 +357,8 @@ impl Shared {
 
     /// Everything up to this ticket is in the log or lost.
     pub(crate) fn settle(&self, ticket: u64) {
-        self.settled.send_replace(ticket);
+        self.settled
+            .send_modify(|settled| *settled = (*settled).max(ticket));
     }
 
     /// Nothing more is taken; who waits is told.

@@ -26,6 +26,18 @@ impl FaultBoard {
         }
     }
 
+    /// Tells that no fault of the collector itself is known yet.
+    pub(crate) fn begin(&self) -> Result<(), KitError> {
+        self.publisher.submit_with(|stamp| {
+            Body::Fault(Fault {
+                subject: String::new(),
+                at: stamp.now(),
+                reason: "the collector starts".to_owned(),
+                active: false,
+            })
+        })
+    }
+
     /// The subject cannot be measured for this cause, or (`None`) can be again. The subject of the collector itself
     /// is empty.
     pub(crate) fn set(

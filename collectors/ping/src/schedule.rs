@@ -47,6 +47,8 @@ pub async fn run(
 ) -> Result<(), PingError> {
     let prober = Arc::new(Prober::new(Arc::clone(&publisher)));
     let faults = Arc::new(FaultBoard::new(Arc::clone(&publisher)));
+    // An earlier process may have ended with one open, and nobody else would end it.
+    faults.begin()?;
     let stopping = cancel.child_token();
     let _stop_on_return = stopping.clone().drop_guard();
     publisher.spawn_quiet(QUIET_EVERY, stopping.clone());
