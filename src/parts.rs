@@ -11,9 +11,9 @@ use tokio_util::task::TaskTracker;
 use watchfold_dashboard::{Dashboard, DashboardOptions};
 use watchfold_healthchecks::{Role, Stage};
 use watchfold_kit::{Progress, ProgressSnapshot, Publisher};
-use watchfold_log::{Embedded, MessageLog, Options};
+use watchfold_log::{Embedded, LogError, MessageLog, Options};
 use watchfold_runner::{ChainRunner, RunnerOptions, SiteFold};
-use watchfold_schemas::{Chain, SiteConfig};
+use watchfold_schemas::{Chain, SiteConfig, Stream};
 use watchfold_sink_kit::{SinkContext, SinkStats};
 
 use crate::config::Config;
@@ -24,6 +24,15 @@ use crate::supervise::supervise;
 
 /// The distance of ticks where the log is in this process.
 const TICK_EVERY: Duration = Duration::from_secs(1);
+
+/// How often the log is asked whether it still works.
+const LOG_LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// How long each of the two flushes of a drain may take, so that both and all else fit into five seconds.
+const FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// How long the start waits for the log to take the configuration; a full disk must not keep the page from saying so.
+const ACTIVATE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Everything that runs.
 pub struct Parts {
@@ -101,6 +110,7 @@ impl House {
 
 impl Parts {
     pub async fn start(data: &Data, config_path: PathBuf, config: Config) -> anyhow::Result<Parts> {
+        let config_text = config.text.clone();
         let log = open_log(data).await?;
         let house = House {
             site: config.site.site.clone(),
@@ -116,7 +126,12 @@ impl Parts {
         let config_publisher = house.publisher("config").await?;
         let (dashboard, progress) = bind_dashboard(&house, config.listen, operator.clone()).await?;
         let (link, address) = (dashboard.link(), dashboard.address());
-        activate(&config_publisher, &config.site).await?;
+        match tokio::time::timeout(ACTIVATE_TIMEOUT, activate(&config_publisher, &config.site)).await {
+            Ok(recorded) => recorded?,
+            Err(_) => {
+                tracing::warn!("the log takes no records yet: the configuration is recorded when it does")
+            }
+        }
 
         run_chain(&house, &chains);
         let failed = run_dashboard(dashboard, progress, &sinks);
@@ -132,6 +147,7 @@ impl Parts {
         ));
         let reloader = Reloader {
             path: config_path,
+            text: config_text,
             current: config,
             channels: Channels {
                 site: site_sender,
@@ -154,6 +170,18 @@ impl Parts {
         })
     }
 
+    /// What is still queued goes into the log, if the log takes it.
+    async fn flush(&self) {
+        let flushed = async {
+            for publisher in &self.publishers {
+                publisher.flush().await;
+            }
+        };
+        if tokio::time::timeout(FLUSH_TIMEOUT, flushed).await.is_err() {
+            tracing::warn!("the log takes no records; what it has not taken is lost with this process");
+        }
+    }
+
     /// The link with the access token.
     pub fn link(&self) -> &str {
         &self.link
@@ -168,6 +196,7 @@ impl Parts {
         let mut failed = self.failed.clone();
         tokio::select! {
             () = stop.cancelled() => Ok(()),
+            error = log_stopped(self.log.clone()) => Err(error.into()),
             why = failed.wait_for(Option::is_some) => match why.ok().and_then(|why| why.clone()) {
                 Some(why) => Err(anyhow::anyhow!("the page stopped: {why}")),
                 None => Ok(()),
@@ -177,15 +206,21 @@ impl Parts {
 
     pub async fn drain(&self) {
         self.collectors.stop().await;
-        for publisher in &self.publishers {
-            publisher.flush().await;
-        }
+        self.flush().await;
         self.chains.stop().await;
         self.sinks.stop().await;
-        for publisher in &self.publishers {
-            publisher.flush().await;
-        }
+        self.flush().await;
         self.log.close();
+    }
+}
+
+/// Whether the log has stopped for good: after a failed sync it takes nothing until it is opened again.
+async fn log_stopped(log: Arc<dyn MessageLog>) -> LogError {
+    loop {
+        tokio::time::sleep(LOG_LOOK_EVERY).await;
+        if let Err(error @ LogError::Stopped(_)) = log.info(Stream::Observations).await {
+            return error;
+        }
     }
 }
 

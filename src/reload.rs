@@ -13,7 +13,7 @@ use watchfold_kit::{KitError, Progress, Publisher};
 use watchfold_schemas::observation::Activation;
 use watchfold_schemas::{Body, SiteConfig};
 
-use crate::config::{self, Config};
+use crate::config::{self, Config, FileText};
 
 /// How often the file is looked at. Reading a few kilobytes costs nothing, and works with every editor and file system.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -45,6 +45,8 @@ pub async fn activate(publisher: &Publisher, site: &SiteConfig) -> Result<(), Ki
 /// Watches the file until cancelled.
 pub struct Reloader {
     pub path: PathBuf,
+    /// What `current` was made from.
+    pub text: FileText,
     pub current: Config,
     pub channels: Channels,
     pub publisher: Arc<Publisher>,
@@ -53,7 +55,6 @@ pub struct Reloader {
 
 impl Reloader {
     pub async fn run(mut self, cancel: CancellationToken) {
-        let mut last_text = std::fs::read_to_string(&self.path).unwrap_or_default();
         let mut looks = 0u64;
         let mut hangup = Hangup::new();
         let mut recorded = Instant::now();
@@ -72,14 +73,20 @@ impl Reloader {
                     continue;
                 }
             };
-            if text != last_text || forced {
-                last_text = text;
-                self.take_over().await;
+            if text != self.text.0 || forced {
+                self.text = FileText(text);
+                tokio::select! {
+                    () = cancel.cancelled() => return,
+                    () = self.take_over() => {}
+                }
             }
             if recorded.elapsed() > RECORD_EVERY {
                 recorded = Instant::now();
-                if let Err(error) = activate(&self.publisher, &self.current.site).await {
-                    tracing::warn!(%error, "the configuration in force could not be recorded again");
+                tokio::select! {
+                    () = cancel.cancelled() => return,
+                    recorded = activate(&self.publisher, &self.current.site) => if let Err(error) = recorded {
+                        tracing::warn!(%error, "the configuration in force could not be recorded again");
+                    }
                 }
             }
         }

@@ -67,6 +67,7 @@ pub fn check(file: file::File, directory: &Path) -> Result<Config, Vec<String>> 
             .unwrap_or_else(|| DashboardConfig::default().listen),
         discord,
         healthchecks,
+        text: super::FileText::default(),
         warnings,
     })
 }

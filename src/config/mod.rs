@@ -26,8 +26,20 @@ pub struct Config {
     pub listen: SocketAddr,
     pub discord: Option<DiscordConfig>,
     pub healthchecks: Option<HealthchecksConfig>,
+    /// The file as it was read, to tell a change by.
+    pub text: FileText,
     /// What is odd but not wrong, one sentence each.
     pub warnings: Vec<String>,
+}
+
+/// The text of a file, which may hold secrets: its `Debug` shows nothing of it.
+#[derive(Clone, PartialEq, Eq, Default)]
+pub struct FileText(pub String);
+
+impl std::fmt::Debug for FileText {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} bytes", self.0.len())
+    }
 }
 
 /// Why a file cannot be used. None of them shows a secret.
@@ -51,6 +63,7 @@ pub fn load(path: &Path) -> Result<Config, ConfigError> {
     })?;
     let mut config = parse(&text, path)?;
     config.warnings.extend(secret::readable_by_others(path, &text));
+    config.text = FileText(text);
     Ok(config)
 }
 
@@ -58,7 +71,7 @@ pub fn load(path: &Path) -> Result<Config, ConfigError> {
 pub fn parse(text: &str, path: &Path) -> Result<Config, ConfigError> {
     let syntax = |error: toml::de::Error| ConfigError::Syntax {
         path: path.to_owned(),
-        message: suggest::explain(&error),
+        message: suggest::explain(&error, text),
     };
     let file: file::File = toml::from_str(text).map_err(syntax)?;
     let directory = path.parent().unwrap_or(Path::new("."));

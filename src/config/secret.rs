@@ -2,39 +2,39 @@
 
 use std::path::Path;
 
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 use watchfold_sink_kit::Secret;
 
 /// Where a secret is. Its `Debug` shows a reference, never an inline value.
-#[derive(Clone, PartialEq, Eq, Deserialize)]
-#[serde(
-    untagged,
-    expecting = "a secret is \"text\", { file = \"path\" } or { env = \"NAME\" }"
-)]
+#[derive(Clone, PartialEq, Eq)]
 pub enum SecretRef {
     Inline(String),
-    File(FileRef),
-    Env(EnvRef),
+    File(String),
+    Env(String),
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct FileRef {
-    file: String,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct EnvRef {
-    env: String,
+impl<'de> Deserialize<'de> for SecretRef {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<SecretRef, D::Error> {
+        let wrong =
+            || serde::de::Error::custom("a secret is \"text\", { file = \"path\" } or { env = \"NAME\" }");
+        match toml::Value::deserialize(deserializer)? {
+            toml::Value::String(text) => Ok(SecretRef::Inline(text)),
+            toml::Value::Table(table) if table.len() == 1 => match table.into_iter().next() {
+                Some((key, toml::Value::String(path))) if key == "file" => Ok(SecretRef::File(path)),
+                Some((key, toml::Value::String(name))) if key == "env" => Ok(SecretRef::Env(name)),
+                _ => Err(wrong()),
+            },
+            _ => Err(wrong()),
+        }
+    }
 }
 
 impl std::fmt::Debug for SecretRef {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             SecretRef::Inline(_) => f.write_str("inline"),
-            SecretRef::File(at) => write!(f, "file {:?}", at.file),
-            SecretRef::Env(at) => write!(f, "env {:?}", at.env),
+            SecretRef::File(at) => write!(f, "file {at:?}"),
+            SecretRef::Env(at) => write!(f, "env {at:?}"),
         }
     }
 }
@@ -45,7 +45,7 @@ impl SecretRef {
         match self {
             SecretRef::Inline(text) => Ok(Secret::new(text.trim())),
             SecretRef::File(at) => {
-                let path = directory.join(&at.file);
+                let path = directory.join(at);
                 let text = std::fs::read_to_string(&path).map_err(|error| {
                     format!(
                         "{key}: failed to read the secret's file {}: {error}",
@@ -54,11 +54,10 @@ impl SecretRef {
                 })?;
                 Ok(Secret::new(text.trim()))
             }
-            SecretRef::Env(at) => match std::env::var(&at.env) {
+            SecretRef::Env(at) => match std::env::var(at) {
                 Ok(text) => Ok(Secret::new(text.trim())),
                 Err(_) => Err(format!(
-                    "{key}: the environment variable {} is not set: set it, or give {{ file = … }}",
-                    at.env
+                    "{key}: the environment variable {at} is not set: set it, or give {{ file = … }}"
                 )),
             },
         }

@@ -1,17 +1,45 @@
-//! What a person meant by a key that does not exist.
+//! What is wrong with a file's syntax, where, and what was probably meant.
+//!
+//! The file may hold secrets, so none of its values is repeated: only lines, columns and keys.
 
-/// A TOML error with its line, and the nearest known key where one was mistyped.
-pub fn explain(error: &toml::de::Error) -> String {
-    let message = error.to_string();
+/// The longest quoted text of a message that is shown; keys and units are short, and secrets are not.
+const QUOTED_SHOWN_MAX: usize = 24;
+
+/// A TOML error with its line and column, and the nearest known key where one was mistyped.
+pub fn explain(error: &toml::de::Error, text: &str) -> String {
+    let message = without_values(error.message());
+    let place = error
+        .span()
+        .map_or_else(String::new, |span| place(text, span.start));
     let mut quoted = error.message().split('`').skip(1).step_by(2);
     let suggestion = match quoted.next() {
         Some(unknown) if error.message().starts_with("unknown") => nearest(unknown, quoted),
         _ => None,
     };
     match suggestion {
-        Some(known) => format!("{}\n  did you mean `{known}`?", message.trim_end()),
-        None => message.trim_end().to_owned(),
+        Some(known) => format!("{place}{message}\n  did you mean `{known}`?"),
+        None => format!("{place}{message}"),
     }
+}
+
+fn place(text: &str, offset: usize) -> String {
+    let before = text.get(..offset).unwrap_or(text);
+    let line = before.matches('\n').count() + 1;
+    let column = before.rsplit('\n').next().map_or(0, |rest| rest.chars().count()) + 1;
+    format!("line {line}, column {column}: ")
+}
+
+/// The message with long or address-like quoted values left out.
+fn without_values(message: &str) -> String {
+    let mut parts = message.split('"');
+    let mut out = parts.next().unwrap_or_default().to_owned();
+    for (index, part) in parts.enumerate() {
+        let quoted = index % 2 == 0;
+        let hide = quoted && (part.chars().count() > QUOTED_SHOWN_MAX || part.contains("://"));
+        out.push('"');
+        out.push_str(if hide { "…" } else { part });
+    }
+    out.replace('\n', " ").trim_end().to_owned()
 }
 
 fn nearest<'a>(unknown: &str, known: impl Iterator<Item = &'a str>) -> Option<String> {

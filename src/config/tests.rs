@@ -104,6 +104,16 @@ fn nothing_depends_on_itself() {
 
 #[test]
 fn no_error_shows_a_secret() {
+    for text in [
+        "[sinks.discord]\nalert = \"https://x.test/api/webhooks/1/s3cret\"\n",
+        "[sinks.discord]\nalerts = \"https://x.test/api/webhooks/1/s3cret\n",
+        "[sinks]\ndiscord = \"https://x.test/api/webhooks/1/s3cret\"\n",
+        "[sinks.discord]\nalerts = [\"https://x.test/api/webhooks/1/s3cret\"]\n",
+        "[sinks.discord]\nalerts = { fil = \"s3cret-of-some-length-and-more\" }\n",
+    ] {
+        let error = parse_text(&format!("{SITE}{text}")).unwrap_err().to_string();
+        assert!(!error.contains("s3cret") && error.contains("line "), "{error}");
+    }
     let error = parse_text(&format!(
         "{SITE}[sinks.discord]\nalerts = \"s3cret-without-scheme\"\n"
     ))
