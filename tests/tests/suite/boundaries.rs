@@ -16,7 +16,8 @@ fn may_know(folder: &str) -> Option<&'static [&'static str]> {
         "collectors/kit" => &["schemas", "nats/log"],
         "processors/folds" => &["schemas"],
         "processors/runner" => &["schemas", "nats/log", "collectors/kit", "processors/folds"],
-        "replay" => &["schemas", "nats/log", "processors/folds", "processors/runner"],
+        // What replays can tell nobody anything: it knows no sink, and nothing that runs or publishes.
+        "replay" => &["schemas", "nats/log", "processors/folds"],
         "sinks/kit" => &["schemas", "nats/log", "collectors/kit"],
         "replay" => &["schemas", "nats/log", "processors/folds"],
         _ if folder.starts_with("collectors/") => &["schemas", "collectors/kit"],
