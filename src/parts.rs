@@ -300,17 +300,16 @@ async fn run_clock(house: &House, group: &Group) -> anyhow::Result<Arc<Publisher
             let ticks = watchfold_clock::run(clock.clone(), TICK_EVERY, cancel);
             tokio::pin!(ticks);
             loop {
+                let stats = clock.stats();
+                shown.advance(stats.published, stats.published + stats.queued);
+                // It writes every second, so it is the first to know of a log that takes nothing.
+                match clock.trouble() {
+                    Some(trouble) => shown.fail(trouble),
+                    None => shown.ok(),
+                }
                 tokio::select! {
                     ended = &mut ticks => return ended,
-                    () = tokio::time::sleep(TICK_EVERY) => {
-                        let stats = clock.stats();
-                        shown.advance(stats.published, stats.published + stats.queued);
-                        // It writes every second, so it is the first to know of a log that takes nothing.
-                        match clock.trouble() {
-                            Some(trouble) => shown.fail(trouble),
-                            None => shown.ok(),
-                        }
-                    }
+                    () = tokio::time::sleep(TICK_EVERY) => {}
                 }
             }
         }

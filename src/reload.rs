@@ -58,6 +58,8 @@ impl Reloader {
         let mut looks = 0u64;
         let mut hangup = Hangup::new();
         let mut recorded = Instant::now();
+        // What runs is the file as it was a moment ago.
+        self.progress.advance(looks, looks);
         loop {
             let forced = tokio::select! {
                 () = cancel.cancelled() => return,

@@ -129,6 +129,11 @@ impl Shared {
         });
         self.faults.set("", "limits", beyond)?;
         tracing::info!(groups = plan.groups.len(), subjects = subjects.len(), "probing");
+        // It stands at its head: an answer may be a second away, and whoever waits for this part need not.
+        self.progress.advance(
+            self.published.load(Ordering::Relaxed),
+            self.begun.load(Ordering::Relaxed),
+        );
         Ok(())
     }
 

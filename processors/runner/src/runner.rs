@@ -236,6 +236,8 @@ impl ChainRunner {
     fn fold_queue(&mut self) {
         while self.state.may_fold(self.snapshot_wanted()) {
             let Some(input) = self.queue.pop_front() else {
+                // Told now and not at the commit, which may be a second away: whoever waits for the chain need not.
+                self.progress.advance(self.state.position(), self.head);
                 return;
             };
             self.state.fold(input);
