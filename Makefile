@@ -34,8 +34,7 @@ soak: ## The long loops at their full counts (hours)
 		$(STEP) "soak" cargo test --workspace --locked
 
 idle: ## What it costs to run: time to ready, memory, share of a core (release build, a minute)
-	@cargo build --release --locked
-	@.ci/idle target/release/watchfold
+	@tests/idle.sh
 
 setup: ## Install what `make test` needs and is missing (Debian packages as root or with sudo, Rust targets)
 	@.ci/setup test
