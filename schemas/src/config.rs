@@ -10,7 +10,6 @@ use crate::origin::short_hash;
 /// Everything that the folds of one site are told. Durations are in milliseconds.
 #[derive(Clone, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[cfg_attr(feature = "json-schema", derive(schemars::JsonSchema))]
-#[serde(deny_unknown_fields)]
 pub struct SiteConfig {
     pub site: String,
     /// IANA name of the zone in which people at the site read a clock.
@@ -21,7 +20,6 @@ pub struct SiteConfig {
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "json-schema", derive(schemars::JsonSchema))]
-#[serde(deny_unknown_fields)]
 pub struct NetworkConfig {
     pub targets: Vec<Target>,
     /// An outage of at least this length is an incident, a shorter one jitter. Default 10,000.
@@ -62,7 +60,6 @@ impl Default for NetworkConfig {
 /// Something watched: a router, a server, the internet.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "json-schema", derive(schemars::JsonSchema))]
-#[serde(deny_unknown_fields)]
 pub struct Target {
     /// A token; the key of its history.
     pub name: String,
@@ -78,7 +75,6 @@ pub struct Target {
 /// One address of a target and how it is asked. The address is up while any of its signals is.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "json-schema", derive(schemars::JsonSchema))]
-#[serde(deny_unknown_fields)]
 pub struct ProbeSpec {
     /// An IPv4 or IPv6 address, or a name.
     pub address: String,
@@ -87,7 +83,7 @@ pub struct ProbeSpec {
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "json-schema", derive(schemars::JsonSchema))]
-#[serde(rename_all = "snake_case", deny_unknown_fields)]
+#[serde(rename_all = "snake_case")]
 pub enum SignalSpec {
     Echo,
     /// Asks `address` itself, as a server, for `query`; any answer with records counts.
@@ -161,7 +157,6 @@ impl Signal {
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "json-schema", derive(schemars::JsonSchema))]
-#[serde(deny_unknown_fields)]
 pub struct OccupancyConfig {
     pub hosts: Vec<PcHost>,
     pub interval_ms: u64,
@@ -196,7 +191,6 @@ impl Default for OccupancyConfig {
 /// A PC. Its history hangs on its key, so renaming it or moving a range keeps the history.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[cfg_attr(feature = "json-schema", derive(schemars::JsonSchema))]
-#[serde(deny_unknown_fields)]
 pub struct PcHost {
     /// The hardware address where one is configured, else the IP address; see [`PcHost::key`].
     pub address: String,
