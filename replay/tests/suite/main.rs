@@ -6,4 +6,5 @@ mod files;
 mod properties;
 mod replays;
 mod sample;
+mod snapshots;
 mod world;

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
-use watchfold_log::{Append, Embedded, MessageLog, Options};
+use watchfold_log::{Append, Embedded, MessageLog, Options, StreamOptions, default_stream_options};
 use watchfold_replay::digest::Digests;
 use watchfold_replay::{
     Engine, Input, Outcomes, RecordOptions, Recorded, RecordedEvents, Selection, Under, record,
@@ -30,9 +30,14 @@ impl World {
     }
 
     pub fn of(story: Story) -> World {
+        World::with_options(story, default_stream_options(Stream::Observations))
+    }
+
+    /// With other limits of the stream of observations.
+    pub fn with_options(story: Story, options: StreamOptions) -> World {
         let observations = observations(&story);
         let directory = tempfile::tempdir().unwrap();
-        let events = write(&directory.path().join("log"), &observations);
+        let events = write_with(&directory.path().join("log"), &observations, options);
         World {
             directory,
             story,
@@ -65,11 +70,15 @@ pub fn record_as(input: &Path, out: &Path, selection: Selection) -> Recorded {
 
 /// Writes observations and the events that live derives of them; returns these.
 pub fn write(log: &Path, observations: &[Observation]) -> Vec<Event> {
+    write_with(log, observations, default_stream_options(Stream::Observations))
+}
+
+fn write_with(log: &Path, observations: &[Observation], limits: StreamOptions) -> Vec<Event> {
     let now = Arc::new(AtomicI64::new(0));
     let clock = now.clone();
     let options = Options {
         clock: Arc::new(move || Time(clock.load(Ordering::SeqCst))),
-        ..Options::default()
+        streams: [(Stream::Observations, limits)].into(),
     };
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
