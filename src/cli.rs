@@ -35,6 +35,8 @@ pub enum Command {
     Record(RecordArgs),
     /// Fold a log or a recording once more: as recorded, under another configuration, or both and compare. Tells nobody.
     Replay(ReplayArgs),
+    /// Show why an incident, a session or an event came about: the records that caused it, derived once more.
+    Explain(ExplainArgs),
     /// Show a café that does not exist, alive on the page: no root, no network, no configuration, nothing kept.
     Demo(DemoArgs),
     /// Print completions for a shell.
@@ -160,6 +162,20 @@ pub struct ReplayArgs {
     pub against: Option<PathBuf>,
     #[arg(long, value_enum, default_value_t)]
     pub format: ReplayFormat,
+}
+
+#[derive(Debug, Args)]
+pub struct ExplainArgs {
+    /// The id of an incident, a session or an event.
+    pub id: String,
+    /// A recording or a data directory. Default: the data directory.
+    pub input: Option<PathBuf>,
+    #[command(flatten)]
+    pub data: DataArgs,
+    #[command(flatten)]
+    pub span: SpanArgs,
+    #[arg(long, value_enum, default_value_t)]
+    pub format: Format,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]

@@ -5,6 +5,7 @@ mod config;
 mod demo;
 mod doctor;
 mod exit;
+mod explain;
 mod init;
 mod logs;
 mod narrate;
@@ -54,6 +55,7 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Log(command) => logs::run(command),
         Command::Record(args) => record::record(&args),
         Command::Replay(args) => replay::replay(&args),
+        Command::Explain(args) => explain::explain(&args),
         Command::Demo(args) => {
             demo::demo(&args)?;
             Ok(ExitCode::SUCCESS)

@@ -105,6 +105,11 @@ impl Engine {
             .collect()
     }
 
+    /// The configuration in force at a site.
+    pub fn config(&self, site: &str) -> Option<&SiteConfig> {
+        self.sites.get(site).map(|site| site.chain.config())
+    }
+
     /// The greatest tick of any site, for a progress line.
     pub fn now(&self) -> Option<Time> {
         self.sites.values().filter_map(|site| site.chain.now()).max()

@@ -36,6 +36,10 @@ pub enum ReplayError {
         "more than {limit} incidents, sessions and jitters to compare: take a shorter span with --from and --to"
     )]
     TooManyOutcomes { limit: usize },
+    #[error(
+        "no incident, session or event {id:?} is derived of it: take an id from the page or `watchfold log cat`, and the span that holds it"
+    )]
+    NotDerived { id: String },
     #[error(transparent)]
     Codec(#[from] CodecError),
 }

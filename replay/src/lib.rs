@@ -7,6 +7,7 @@ pub mod diff;
 pub mod digest;
 mod engine;
 mod error;
+pub mod explain;
 mod input;
 mod intake;
 mod outcomes;

@@ -2,6 +2,7 @@
 
 mod command;
 mod diffs;
+mod explains;
 mod files;
 mod properties;
 mod replays;

@@ -1,0 +1,329 @@
+//! Why an incident, a session or a single event came about: derived once more, with the records that caused it and the settings that
+//! it was measured by.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::path::Path;
+
+use serde::Serialize;
+use serde_json::Value;
+use watchfold_schemas::event::{CAUSES_MAX, IncidentClass};
+use watchfold_schemas::observation::{PC_SUBJECT_PREFIX, PingRow};
+use watchfold_schemas::origin::Cause;
+use watchfold_schemas::{Body, CodecError, Event, EventBody, SiteConfig, Stream, Time, decode_observation};
+
+use crate::ReplayError;
+use crate::engine::{Engine, Under};
+use crate::input::{Input, Selection, Step};
+
+/// The most events of one incident or session that are explained; a reminder each hour for a year is more than most have.
+const EVENTS_MAX: usize = 10_000;
+
+/// The most records shown; an event names at most [`CAUSES_MAX`] of its causes.
+const RECORDS_MAX: usize = 64 * CAUSES_MAX;
+
+/// What there is to say about an id.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Explanation {
+    pub id: String,
+    pub site: String,
+    /// A target's name, `pc:<key>` or `collector:<name>`, where it is about one.
+    pub subject: Option<String>,
+    /// What happened, in order.
+    pub steps: Vec<ExplainedEvent>,
+    /// The records that caused it, in the order of the log.
+    pub records: Vec<ExplainedRecord>,
+    /// Causes that are not shown: beyond a limit, or before the span.
+    pub records_left_out: u64,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct ExplainedEvent {
+    pub at: Time,
+    pub kind: &'static str,
+    /// The record or timer that made it.
+    pub cause: Cause,
+    /// What it was measured by.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub condition: Option<Condition>,
+    pub event: Event,
+}
+
+/// A setting that decided, as it was in force at that moment.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Condition {
+    /// As it is written in the configuration.
+    pub setting: &'static str,
+    pub limit_ms: u64,
+    /// What it was compared with.
+    pub found_ms: u64,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct ExplainedRecord {
+    pub sequence: u64,
+    pub stored_at: Time,
+    pub observed_at: Time,
+    /// The message id: site, collector, incarnation, number.
+    pub id: String,
+    pub kind: &'static str,
+    /// The results of a ping round for this subject.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub rows: Vec<PingRow>,
+    /// What other records say.
+    #[serde(skip_serializing_if = "Value::is_null")]
+    pub body: Value,
+}
+
+/// Explains the incident, session or event with this id. Reads the input twice: for what happened, and for its causes.
+pub fn explain(path: &Path, selection: &Selection, id: &str) -> Result<Explanation, ReplayError> {
+    let steps = derive(path, selection, id)?;
+    let Some(first) = steps.first() else {
+        return Err(ReplayError::NotDerived { id: id.to_owned() });
+    };
+    let mut wanted = BTreeSet::new();
+    let mut causes = 0;
+    for step in &steps {
+        wanted.extend(step.event.causes.messages.iter().map(|message| message.0.clone()));
+        causes += step
+            .event
+            .causes
+            .total
+            .saturating_sub(step.event.causes.messages.len() as u64);
+        if let Cause::Message(message) = &step.cause {
+            wanted.insert(message.0.clone());
+        }
+    }
+    let site = first.event.site.clone();
+    let subject = steps.iter().find_map(|step| subject(&step.event.body));
+    let records = find_records(path, selection, &site, &wanted, subject.as_deref())?;
+    let records_left_out = causes + (wanted.len() - records.len()) as u64;
+    Ok(Explanation {
+        id: id.to_owned(),
+        site,
+        subject,
+        steps,
+        records,
+        records_left_out,
+    })
+}
+
+fn derive(path: &Path, selection: &Selection, id: &str) -> Result<Vec<ExplainedEvent>, ReplayError> {
+    let mut input = Input::open(path, selection)?;
+    let mut engine = Engine::new(Under::Recorded);
+    if let Some(header) = input.header() {
+        engine = engine.with_header(header);
+    }
+    let mut steps = Vec::new();
+    while let Some(step) = input.next_step()? {
+        for event in engine.take(&step) {
+            if steps.len() < EVENTS_MAX && is_about(&event, id) {
+                let config = engine.config(&event.site);
+                steps.push(ExplainedEvent {
+                    at: event.at,
+                    kind: event.body.kind(),
+                    cause: event.cause.clone(),
+                    condition: config.and_then(|config| condition(&event, config)),
+                    event,
+                });
+            }
+        }
+    }
+    Ok(steps)
+}
+
+fn is_about(event: &Event, id: &str) -> bool {
+    event.id.0 == id
+        || match &event.body {
+            EventBody::IncidentOpened(incident)
+            | EventBody::IncidentEscalated(incident)
+            | EventBody::IncidentReminded(incident)
+            | EventBody::IncidentAcknowledged(incident)
+            | EventBody::IncidentClosed(incident) => incident.id == id,
+            EventBody::SessionStarted(session) | EventBody::SessionEnded(session) => session.id == id,
+            EventBody::SubjectChanged(_)
+            | EventBody::SubjectDegraded(_)
+            | EventBody::JitterRecorded(_)
+            | EventBody::OccupancySnapshot(_)
+            | EventBody::TargetRollup(_)
+            | EventBody::NotificationRequested(_)
+            | EventBody::SilenceChanged(_) => false,
+        }
+}
+
+fn subject(body: &EventBody) -> Option<String> {
+    match body {
+        EventBody::IncidentOpened(incident)
+        | EventBody::IncidentEscalated(incident)
+        | EventBody::IncidentReminded(incident)
+        | EventBody::IncidentAcknowledged(incident)
+        | EventBody::IncidentClosed(incident) => Some(incident.subject.clone()),
+        EventBody::SessionStarted(session) | EventBody::SessionEnded(session) => {
+            Some(format!("{PC_SUBJECT_PREFIX}{}", session.pc))
+        }
+        EventBody::SubjectChanged(changed) => Some(changed.subject.clone()),
+        EventBody::SubjectDegraded(degraded) => Some(degraded.subject.clone()),
+        EventBody::JitterRecorded(jitter) => Some(jitter.subject.clone()),
+        EventBody::TargetRollup(rollup) => Some(rollup.subject.clone()),
+        EventBody::OccupancySnapshot(_)
+        | EventBody::NotificationRequested(_)
+        | EventBody::SilenceChanged(_) => None,
+    }
+}
+
+/// The setting that decided, where it is one length of time.
+fn condition(event: &Event, config: &SiteConfig) -> Option<Condition> {
+    let found = |from: Time, to: Time| u64::try_from(to.since(from).as_millis()).unwrap_or(0);
+    let network = &config.network;
+    match &event.body {
+        EventBody::IncidentOpened(incident) => {
+            let (setting, limit_ms) = match incident.class {
+                IncidentClass::Outage => ("network.min_incident", network.min_incident_ms),
+                IncidentClass::CollectorSilent => ("network.silence", network.silence_ms),
+                IncidentClass::MeasurementFault => ("network.fault_incident", network.fault_incident_ms),
+                // A count decided.
+                IncidentClass::Flapping => return None,
+            };
+            Some(Condition {
+                setting,
+                limit_ms,
+                found_ms: found(incident.started_at, incident.opened_at),
+            })
+        }
+        EventBody::JitterRecorded(jitter) => Some(Condition {
+            setting: "network.min_incident",
+            limit_ms: network.min_incident_ms,
+            found_ms: jitter.duration_ms,
+        }),
+        EventBody::IncidentEscalated(incident) => Some(Condition {
+            setting: "network.escalate_after",
+            limit_ms: network.escalate_after_ms,
+            found_ms: found(incident.opened_at, event.at),
+        }),
+        _ => None,
+    }
+}
+
+fn find_records(
+    path: &Path,
+    selection: &Selection,
+    site: &str,
+    wanted: &BTreeSet<String>,
+    subject: Option<&str>,
+) -> Result<Vec<ExplainedRecord>, ReplayError> {
+    // Causes may lie before the span: what was derived in it may have begun earlier.
+    let selection = Selection {
+        site: Some(site.to_owned()),
+        with_events: false,
+        ..selection.clone()
+    };
+    let mut input = Input::open(path, &selection)?;
+    let mut found = BTreeMap::new();
+    while let Some(step) = input.next_step()? {
+        let Step::Record {
+            stream: Stream::Observations,
+            record,
+            ..
+        } = step
+        else {
+            continue;
+        };
+        if found.len() < RECORDS_MAX && wanted.contains(&record.id) && !found.contains_key(&record.sequence) {
+            let Ok(observation) = decode_observation(&record.payload) else {
+                continue;
+            };
+            let kind = observation.body.kind();
+            let (rows, body) = match &observation.body {
+                Body::PingRound(round) => (rows_of(round, subject), Value::Null),
+                body => (Vec::new(), json(body)?),
+            };
+            let (stored_at, observed_at, id) = (record.stored_at, observation.observed_at, record.id);
+            let sequence = record.sequence;
+            found.insert(
+                sequence,
+                ExplainedRecord {
+                    sequence,
+                    stored_at,
+                    observed_at,
+                    id,
+                    kind,
+                    rows,
+                    body,
+                },
+            );
+        }
+    }
+    Ok(found.into_values().collect())
+}
+
+fn rows_of(round: &watchfold_schemas::observation::PingRound, subject: Option<&str>) -> Vec<PingRow> {
+    let rows = round.rows().unwrap_or_default();
+    let rows = rows
+        .into_iter()
+        .filter(|row| subject.is_none_or(|subject| row.subject == subject));
+    rows.map(|row| row.to_row()).collect()
+}
+
+fn json<T: Serialize>(value: &T) -> Result<Value, ReplayError> {
+    serde_json::to_value(value)
+        .map_err(|error| CodecError::Encode(rmp_serde::encode::Error::Syntax(error.to_string())).into())
+}
+
+impl fmt::Display for Explanation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(
+            f,
+            "{}  {}  {}",
+            self.id,
+            self.site,
+            self.subject.as_deref().unwrap_or("")
+        )?;
+        for step in &self.steps {
+            write!(f, "\n{}  {}", step.at, step.kind.replace('_', " "))?;
+            if let Some(Condition {
+                setting,
+                limit_ms,
+                found_ms,
+            }) = &step.condition
+            {
+                write!(f, "  after {found_ms} ms; {setting} is {limit_ms} ms")?;
+            }
+            match &step.cause {
+                Cause::Message(message) => write!(f, "\n    by the record {message}")?,
+                Cause::Timer { timer, .. } => write!(f, "\n    by the timer {timer}")?,
+                Cause::Packet {
+                    collector, packet, ..
+                } => write!(f, "\n    by the packet {packet} of {collector}")?,
+            }
+        }
+        writeln!(f, "\n\ncaused by")?;
+        for record in &self.records {
+            writeln!(
+                f,
+                "{:>8}  {}  {}  {}",
+                record.sequence, record.observed_at, record.id, record.kind
+            )?;
+            for row in &record.rows {
+                write!(
+                    f,
+                    "          {}  {}  {}  {:?}",
+                    row.at,
+                    row.address,
+                    row.signal.name(),
+                    row.outcome
+                )?;
+                if let Some(rtt_us) = row.rtt_us {
+                    write!(f, "  {rtt_us} us")?;
+                }
+                writeln!(f, "  {}", row.detail.as_deref().unwrap_or(""))?;
+            }
+            if !record.body.is_null() {
+                writeln!(f, "          {}", record.body)?;
+            }
+        }
+        if self.records_left_out > 0 {
+            writeln!(f, "{} further records are not shown", self.records_left_out)?;
+        }
+        Ok(())
+    }
+}

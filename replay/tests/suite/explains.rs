@@ -1,0 +1,67 @@
+//! Explanations name the records and the settings that a hand count gives.
+
+use watchfold_replay::ReplayError;
+use watchfold_replay::explain::{Condition, explain};
+use watchfold_schemas::EventBody;
+use watchfold_schemas::observation::Outcome;
+
+use crate::world::{World, everything};
+
+const OUTAGE: &str =
+    "target server\ntarget other\nset interval 2\nrun 0..300\ndown server 100..140\nat 120 ack server\n";
+
+#[test]
+fn an_incident_is_explained_by_its_probes_and_its_threshold() {
+    let world = World::new(OUTAGE);
+    world.record("r.wfrec", everything());
+    let id = world.events.iter().find_map(|event| match &event.body {
+        EventBody::IncidentOpened(incident) => Some(incident.id.clone()),
+        _ => None,
+    });
+    let id = id.unwrap();
+    for path in [world.data().to_owned(), world.file("r.wfrec")] {
+        let explained = explain(&path, &everything(), &id).unwrap();
+        let kinds: Vec<_> = explained.steps.iter().map(|step| step.kind).collect();
+        assert_eq!(
+            kinds,
+            ["incident_opened", "incident_acknowledged", "incident_closed"]
+        );
+        let condition = Condition {
+            setting: "network.min_incident",
+            limit_ms: 10_000,
+            found_ms: 10_000,
+        };
+        assert_eq!(explained.steps[0].condition, Some(condition));
+        assert_eq!(explained.subject.as_deref(), Some("server"));
+        let rows: Vec<_> = explained.records.iter().flat_map(|record| &record.rows).collect();
+        assert!(rows.iter().all(|row| row.subject == "server"), "{rows:?}");
+        let outcomes: Vec<Outcome> = rows.iter().map(|row| row.outcome).collect();
+        assert!(
+            outcomes.starts_with(&[Outcome::TimedOut]) && outcomes.ends_with(&[Outcome::Ok]),
+            "{outcomes:?}"
+        );
+        assert!(explained.records.iter().any(|record| record.kind == "operator"));
+        for cause in &explained.steps[0].event.causes.messages {
+            assert!(
+                explained.records.iter().any(|record| record.id == cause.0),
+                "{cause} is not shown"
+            );
+        }
+        let text = explained.to_string();
+        assert!(
+            text.contains("incident opened  after 10000 ms; network.min_incident is 10000 ms"),
+            "{text}"
+        );
+    }
+}
+
+#[test]
+fn a_single_event_is_explained_and_an_unknown_id_refused() {
+    let world = World::new(OUTAGE);
+    let event = &world.events[world.events.len() / 2];
+    let explained = explain(world.data(), &everything(), &event.id.0).unwrap();
+    assert_eq!(explained.steps.len(), 1);
+    assert_eq!(&explained.steps[0].event, event);
+    let error = explain(world.data(), &everything(), "0123456789abcdef").unwrap_err();
+    assert!(matches!(error, ReplayError::NotDerived { .. }), "{error}");
+}
