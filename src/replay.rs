@@ -100,7 +100,6 @@ fn compare(args: &ReplayArgs) -> anyhow::Result<ExitCode> {
     // What was told while the state was not known whole is not comparable.
     let warm_up = after.engine.warm_ups();
     if with_recorded && !warm_up.is_empty() {
-        before.outcomes = Outcomes::default();
         bail!(
             "the state before the first record is not known ({}): take a recording with a snapshot, or a later --from",
             warm_up

@@ -239,3 +239,42 @@ fn a_refused_or_failed_recording_leaves_no_file_and_harms_none() {
     assert!(matches!(error, ReplayError::Exists { .. }), "{error}");
     assert_eq!(std::fs::read(&out).unwrap(), b"somebody's");
 }
+
+#[test]
+fn what_was_sent_or_published_twice_counts_once() {
+    use watchfold_replay::recording::{FrameContent, Item, Reader, RecordStream, Writer};
+    let world = World::new(DAY);
+    world.record("once.wfrec", everything());
+    let mut reader = Reader::open(std::fs::File::open(world.file("once.wfrec")).unwrap()).unwrap();
+    let out = std::fs::File::create(world.file("twice.wfrec")).unwrap();
+    let mut writer = Writer::new(out, reader.header()).unwrap();
+    let (mut again, mut events, mut last) = (Vec::new(), Vec::new(), 0);
+    while let Some(frame) = reader.next_frame().unwrap() {
+        let FrameContent::Items(items) = frame.content else {
+            continue;
+        };
+        for item in items {
+            writer.push(&item).unwrap();
+            match item {
+                Item::Record(record) if record.stream == RecordStream::Observations => {
+                    last = record.sequence;
+                    again.push(record);
+                }
+                item => events.push(item),
+            }
+        }
+    }
+    for (record, sequence) in again.iter_mut().zip(last + 1..) {
+        record.sequence = sequence;
+        writer.push(&Item::Record(record.clone())).unwrap();
+    }
+    events
+        .iter()
+        .skip(events.len() - 5)
+        .for_each(|event| writer.push(event).unwrap());
+    writer.finish().unwrap();
+    let replayed = replay(&world.file("twice.wfrec"), everything(), Under::Recorded);
+    assert_eq!(replayed.events, world.events);
+    assert_eq!(replayed.recorded, world.events);
+    assert_eq!(replayed.engine_counters.duplicates, again.len() as u64);
+}
