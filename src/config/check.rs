@@ -24,6 +24,9 @@ const INTERVAL_MS_MIN: u64 = 200;
 /// A round must have ended before the one after the next begins.
 const TIMEOUT_MS_MAX: u64 = 30_000;
 
+/// What a round of PCs takes beside its timeout: the answers of neighbours, and pacing.
+const PC_ROUND_SLACK_MS: u64 = 500;
+
 const TARGET_INTERVAL_MS: u64 = 2_000;
 const TARGET_TIMEOUT_MS: u64 = 1_000;
 
@@ -41,6 +44,13 @@ pub fn check(file: file::File, directory: &Path) -> Result<Config, Vec<String>> 
     let occupancy = occupancy(file.occupancy, &network, &mut problems);
     if network.targets.is_empty() && occupancy.hosts.is_empty() {
         warnings.push("nothing is watched: add [[network.targets]] or [occupancy] ranges".to_owned());
+    }
+    let round_ms = occupancy.timeout_ms + PC_ROUND_SLACK_MS;
+    if !occupancy.hosts.is_empty() && occupancy.interval_ms < round_ms {
+        warnings.push(format!(
+            "occupancy.interval is {}ms, and a round may take {round_ms}ms: rounds will be left out",
+            occupancy.interval_ms
+        ));
     }
     let public_url = file.dashboard.public_url.clone();
     let discord = file

@@ -369,7 +369,7 @@ mod tests {
             subjects: Vec::new(),
             from: Time(0),
             until: Time(1),
-            who: "token".into(),
+            who: "owner".into(),
             active: true,
         };
         let event = Event {

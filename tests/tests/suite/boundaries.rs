@@ -19,7 +19,6 @@ fn may_know(folder: &str) -> Option<&'static [&'static str]> {
         // What replays can tell nobody anything: it knows no sink, and nothing that runs or publishes.
         "replay" => &["schemas", "nats/log", "processors/folds"],
         "sinks/kit" => &["schemas", "nats/log", "collectors/kit"],
-        "replay" => &["schemas", "nats/log", "processors/folds"],
         _ if folder.starts_with("collectors/") => &["schemas", "collectors/kit"],
         _ if folder.starts_with("sinks/") => &["schemas", "nats/log", "collectors/kit", "sinks/kit"],
         _ => return None,

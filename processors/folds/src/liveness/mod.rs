@@ -39,6 +39,8 @@ pub struct Subject {
     outage: Option<Outage>,
     degraded: Vec<String>,
     last_ok: Moment,
+    /// Since when it is up, over lost echoes that were not outages.
+    up_since: Time,
     /// The latest result that says something about it.
     last_result: Moment,
     /// Since when nothing of it could be measured.
@@ -225,7 +227,11 @@ impl LivenessState {
                 .filter(|leaf| leaf.failures > 0)
                 .for_each(reach::Leaf::forget);
         }
-        self.change(&target.name, SubjectState::Up, at, None, None, ctx);
+        if subject.up_since == Time::EPOCH {
+            subject.up_since = at;
+        }
+        let since = subject.up_since;
+        self.change(&target.name, SubjectState::Up, since, None, None, ctx);
         ctx.cancel_timer(FoldId::Liveness, outage::DUE, &target.name);
         // A single lost echo was never an outage; what was announced as one ends.
         if let Some(outage) = outage
@@ -470,6 +476,9 @@ impl LivenessState {
             return;
         };
         let from = std::mem::replace(&mut subject.state, to);
+        if !matches!(to, SubjectState::Up | SubjectState::Suspect) {
+            subject.up_since = Time::EPOCH;
+        }
         subject.since = since;
         subject.root.clone_from(&root);
         let body = SubjectChanged {

@@ -29,7 +29,7 @@ const SUBJECTS_MAX: usize = 1_000;
 /// How long the log may take to sync an act.
 const SYNC_TIMEOUT: Duration = Duration::from_secs(5);
 /// The name of the one credential there is.
-const WHO: &str = "token";
+const WHO: &str = "owner";
 
 /// The act is in the log under this message id.
 #[derive(Serialize)]

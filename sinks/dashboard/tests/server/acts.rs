@@ -76,7 +76,7 @@ async fn acts_are_published_with_their_note_and_who() {
         subjects: vec!["router".into()],
         from: at(0),
         until: at(99),
-        who: "token".into(),
+        who: "owner".into(),
         active: true,
     };
     served
@@ -89,7 +89,7 @@ async fn acts_are_published_with_their_note_and_who() {
         })
         .await;
     let acts = acts(&served.ground);
-    assert!(acts.iter().all(|act| act.who == "token"));
+    assert!(acts.iter().all(|act| act.who == "owner"));
     assert_eq!(acts[0].note.as_deref(), Some("on it"));
     assert_eq!(
         acts[0].act,
