@@ -18,7 +18,7 @@ use watchfold_sink_kit::{SinkContext, SinkStats};
 
 use crate::config::Config;
 use crate::narrate;
-use crate::paths::Data;
+use crate::paths::{Data, write_private};
 use crate::reload::{Channels, Reloader, activate};
 use crate::supervise::supervise;
 
@@ -126,6 +126,9 @@ impl Parts {
         let config_publisher = house.publisher("config").await?;
         let (dashboard, progress) = bind_dashboard(&house, config.listen, operator.clone()).await?;
         let (link, address) = (dashboard.link(), dashboard.address());
+        let link_path = data.link();
+        write_private(&link_path, &format!("{link}\n"))
+            .with_context(|| format!("failed to write {}", link_path.display()))?;
         match tokio::time::timeout(ACTIVATE_TIMEOUT, activate(&config_publisher, &config.site)).await {
             Ok(recorded) => recorded?,
             Err(_) => {

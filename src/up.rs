@@ -62,7 +62,7 @@ async fn serve(data: &Data, path: PathBuf, config: Config, found: Option<String>
         parts = Parts::start(data, path, config) => parts?,
         () = stop.cancelled() => return Ok(()),
     };
-    announce(data, &parts, found.as_deref())?;
+    announce(data, &parts, found.as_deref());
     let failed = parts.until_stopped(&stop).await;
     if tokio::time::timeout(DRAIN, parts.drain()).await.is_err() {
         tracing::warn!(
@@ -74,15 +74,11 @@ async fn serve(data: &Data, path: PathBuf, config: Config, found: Option<String>
 }
 
 /// One line with the link; the token is shown to a terminal only.
-fn announce(data: &Data, parts: &Parts, found: Option<&str>) -> anyhow::Result<()> {
-    let link = data.link();
-    write_private(&link, &format!("{}\n", parts.link()))
-        .with_context(|| format!("failed to write {}", link.display()))?;
+fn announce(data: &Data, parts: &Parts, found: Option<&str>) {
     if let Some(found) = found {
         println!("first start: {found}");
     }
-    println!("{}", opening_line(parts, &link, std::io::stdout().is_terminal()));
-    Ok(())
+    println!("{}", opening_line(parts, &data.link(), std::io::stdout().is_terminal()));
 }
 
 fn opening_line(parts: &Parts, link: &Path, terminal: bool) -> String {

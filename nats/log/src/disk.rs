@@ -6,6 +6,7 @@ use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Write};
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::LogError;
 
@@ -208,7 +209,7 @@ impl Disk for RealDisk {
             .truncate(false)
             .open(dir.join(LOCK_NAME))?;
         let owner = dir.join(OWNER_NAME);
-        match file.try_lock() {
+        match lock_patiently(&file) {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
                 let holder = fs::read_to_string(owner).unwrap_or_default();
@@ -223,6 +224,21 @@ impl Disk for RealDisk {
         }
         Ok(Ok(Box::new(file)))
     }
+}
+
+/// How often, and how far apart, a lock that somebody holds is asked for: half a second in all. An owner that is just
+/// ending lets go within it, and so does a child process that has not yet closed what it inherited.
+const LOCK_ATTEMPTS: u32 = 25;
+const LOCK_RETRY: Duration = Duration::from_millis(20);
+
+fn lock_patiently(file: &File) -> Result<(), TryLockError> {
+    for _ in 1..LOCK_ATTEMPTS {
+        match file.try_lock() {
+            Err(TryLockError::WouldBlock) => std::thread::sleep(LOCK_RETRY),
+            settled => return settled,
+        }
+    }
+    file.try_lock()
 }
 
 struct RealFile(File);
