@@ -78,7 +78,10 @@ fn announce(data: &Data, parts: &Parts, found: Option<&str>) {
     if let Some(found) = found {
         println!("first start: {found}");
     }
-    println!("{}", opening_line(parts, &data.link(), std::io::stdout().is_terminal()));
+    println!(
+        "{}",
+        opening_line(parts, &data.link(), std::io::stdout().is_terminal())
+    );
 }
 
 fn opening_line(parts: &Parts, link: &Path, terminal: bool) -> String {
