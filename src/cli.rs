@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use watchfold_schemas::Time;
+use watchfold_schemas::{Span, Time};
 
 /// Watches small sites: who answers, who is here, what went wrong, and tells.
 #[derive(Debug, Parser)]
@@ -37,6 +37,9 @@ pub enum Command {
     Replay(ReplayArgs),
     /// Show why an incident, a session or an event came about: the records that caused it, derived once more.
     Explain(ExplainArgs),
+    /// Make tests of what happened, and run them.
+    #[command(subcommand)]
+    Scenario(ScenarioCommand),
     /// Show a café that does not exist, alive on the page: no root, no network, no configuration, nothing kept.
     Demo(DemoArgs),
     /// Print completions for a shell.
@@ -178,6 +181,43 @@ pub struct ExplainArgs {
     pub format: Format,
 }
 
+#[derive(Debug, Subcommand)]
+pub enum ScenarioCommand {
+    /// Make a test directory of what happened: a recording of it, and the events that follow from it today.
+    Cut(CutArgs),
+    /// Compare what follows from test directories with what they expect, and end with 0 for the same, 1 for different,
+    /// 2 for trouble.
+    Test(TestArgs),
+}
+
+#[derive(Debug, Args)]
+pub struct CutArgs {
+    /// A recording or a data directory.
+    pub input: PathBuf,
+    /// The id of an incident, a session or an event.
+    #[arg(long, value_name = "ID")]
+    pub around: String,
+    /// What comes along from before it.
+    #[arg(long, value_name = "TIME", default_value = "5m", value_parser = span)]
+    pub before: Span,
+    /// What comes along from after it.
+    #[arg(long, value_name = "TIME", default_value = "5m", value_parser = span)]
+    pub after: Span,
+    /// The directory to make. It must not exist.
+    #[arg(long, value_name = "DIR")]
+    pub out: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub struct TestArgs {
+    /// Test directories, or directories that hold them.
+    #[arg(required = true, value_name = "DIR")]
+    pub directories: Vec<PathBuf>,
+    /// Expect from now on what follows today.
+    #[arg(long)]
+    pub bless: bool,
+}
+
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub enum ReplayFormat {
     #[default]
@@ -237,4 +277,16 @@ pub enum CatFormat {
     Human,
     /// One JSON object a line.
     Jsonl,
+}
+
+/// A length of time as configurations write it.
+fn span(text: &str) -> Result<Span, String> {
+    let parsed = text.parse::<jiff::SignedDuration>();
+    let nanos = parsed
+        .ok()
+        .and_then(|duration| i64::try_from(duration.as_nanos()).ok());
+    match nanos {
+        Some(nanos) if nanos >= 0 => Ok(Span::from_nanos(nanos)),
+        _ => Err("not a length of time: write it as 90s, 5m or 1h".to_owned()),
+    }
 }

@@ -14,6 +14,7 @@ mod paths;
 mod record;
 mod reload;
 mod replay;
+mod scenario;
 mod supervise;
 mod up;
 
@@ -56,6 +57,7 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Record(args) => record::record(&args),
         Command::Replay(args) => replay::replay(&args),
         Command::Explain(args) => explain::explain(&args),
+        Command::Scenario(command) => scenario::run(&command),
         Command::Demo(args) => {
             demo::demo(&args)?;
             Ok(ExitCode::SUCCESS)

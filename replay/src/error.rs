@@ -40,6 +40,16 @@ pub enum ReplayError {
         "no incident, session or event {id:?} is derived of it: take an id from the page or `watchfold log cat`, and the span that holds it"
     )]
     NotDerived { id: String },
+    #[error(
+        "no scenario in {path}: looked for `input` or `expected.jsonl` in it and in the directories it holds; make one with `watchfold scenario cut`"
+    )]
+    NoScenario { path: PathBuf },
+    #[error("more than {limit} scenarios in {path}: name fewer at once")]
+    TooManyScenarios { path: PathBuf, limit: usize },
+    #[error("more than {limit} events follow from {path}: cut a shorter piece with --before and --after")]
+    TooManyEvents { path: PathBuf, limit: usize },
+    #[error("{path} cannot be judged whole: {problem}; cut it again from a whole recording")]
+    NotWhole { path: PathBuf, problem: String },
     #[error(transparent)]
     Codec(#[from] CodecError),
 }

@@ -14,6 +14,7 @@ mod outcomes;
 mod record;
 mod recorded;
 pub mod recording;
+pub mod scenario;
 
 pub use engine::{Counters, Engine, Under, WARM_UP, WarmUp};
 pub use error::ReplayError;

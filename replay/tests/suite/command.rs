@@ -127,7 +127,7 @@ fn trouble_ends_with_two_and_says_what_is_there() {
     );
 }
 
-fn run(arguments: &[&str]) -> Output {
+pub fn run(arguments: &[&str]) -> Output {
     Command::new(built_command())
         .args(arguments)
         .env_remove("WATCHFOLD_DATA")

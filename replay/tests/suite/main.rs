@@ -7,5 +7,6 @@ mod files;
 mod properties;
 mod replays;
 mod sample;
+mod scenarios;
 mod snapshots;
 mod world;

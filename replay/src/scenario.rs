@@ -1,0 +1,260 @@
+//! Scenarios: a short recording in a directory, with the events that are to follow from it. Cut from a longer input around something that
+//! happened, and compared with what today's code derives.
+//!
+//! A comparison is of lines of text, in order; it knows nothing of tolerances.
+
+use std::fs;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+use watchfold_schemas::{CodecError, Event, EventBody, Span, Time};
+
+use crate::ReplayError;
+use crate::engine::{Engine, Under};
+use crate::explain::{Explanation, explain};
+use crate::input::{Input, Selection};
+use crate::record::{RecordOptions, Recorded, record};
+
+pub const INPUT: &str = "input";
+pub const EXPECTED: &str = "expected.jsonl";
+const README: &str = "README.md";
+
+/// The most events of one scenario: more than anybody reads, and still held in memory with ease.
+const EVENTS_MAX: usize = 100_000;
+
+/// The most scenarios in one directory.
+const SCENARIOS_MAX: usize = 10_000;
+
+/// What is to be cut.
+#[derive(Clone, Debug)]
+pub struct CutOptions {
+    /// The id of an incident, a session or an event.
+    pub around: String,
+    /// What comes along from before the first and after the last record that it is about.
+    pub before: Span,
+    pub after: Span,
+    /// The directory to make; it must not exist.
+    pub out: PathBuf,
+    /// The version of the program, for the recording's header.
+    pub software: String,
+    /// The command line, for the directory's README.
+    pub command: String,
+}
+
+/// What was cut.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Cut {
+    pub recorded: Recorded,
+    /// Events expected.
+    pub events: usize,
+}
+
+/// How a scenario compares with what is derived of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Compared {
+    /// So many events, all the same.
+    Same(usize),
+    Different(Difference),
+}
+
+/// The first line that differs; `None` where a side has ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Difference {
+    /// Counts from 1.
+    pub line: usize,
+    pub wanted: Option<String>,
+    pub got: Option<String>,
+}
+
+/// Makes a scenario of a recording or a data directory. On an error the directory is removed.
+pub fn cut(path: &Path, options: &CutOptions) -> Result<Cut, ReplayError> {
+    let explained = explain(path, &Selection::default(), &options.around)?;
+    let out = &options.out;
+    fs::create_dir(out).map_err(|source| match source.kind() {
+        ErrorKind::AlreadyExists => ReplayError::Exists { path: out.clone() },
+        _ => failed("make", out, source),
+    })?;
+    let made = fill(path, options, &explained);
+    if made.is_err()
+        && let Err(error) = fs::remove_dir_all(out)
+    {
+        tracing::warn!(path = %out.display(), %error, "an unfinished scenario stays behind");
+    }
+    made
+}
+
+/// The scenarios that a directory is or holds, by name.
+pub fn find(directory: &Path) -> Result<Vec<PathBuf>, ReplayError> {
+    if is_scenario(directory) {
+        return Ok(vec![directory.to_owned()]);
+    }
+    let failed = |source| failed("read", directory, source);
+    let mut found = Vec::new();
+    for entry in fs::read_dir(directory).map_err(failed)? {
+        let path = entry.map_err(failed)?.path();
+        if is_scenario(&path) {
+            if found.len() == SCENARIOS_MAX {
+                return Err(ReplayError::TooManyScenarios {
+                    path: directory.to_owned(),
+                    limit: SCENARIOS_MAX,
+                });
+            }
+            found.push(path);
+        }
+    }
+    if found.is_empty() {
+        return Err(ReplayError::NoScenario {
+            path: directory.to_owned(),
+        });
+    }
+    found.sort();
+    Ok(found)
+}
+
+/// Compares what a scenario expects with what is derived of it now.
+pub fn compare(directory: &Path) -> Result<Compared, ReplayError> {
+    let expected = directory.join(EXPECTED);
+    let wanted = fs::read_to_string(&expected).map_err(|source| failed("read", &expected, source))?;
+    let got = derive(directory)?;
+    let (mut wanted, mut derived) = (wanted.lines(), got.lines());
+    let mut same = 0;
+    loop {
+        match (wanted.next(), derived.next()) {
+            (None, None) => return Ok(Compared::Same(same)),
+            (wanted, got) if wanted == got => same += 1,
+            (wanted, got) => {
+                return Ok(Compared::Different(Difference {
+                    line: same + 1,
+                    wanted: wanted.map(str::to_owned),
+                    got: got.map(str::to_owned),
+                }));
+            }
+        }
+    }
+}
+
+/// From now on a scenario expects what is derived of it now. Returns the number of events.
+pub fn bless(directory: &Path) -> Result<usize, ReplayError> {
+    let derived = derive(directory)?;
+    write(&directory.join(EXPECTED), &derived)?;
+    Ok(derived.lines().count())
+}
+
+/// An expected event: nothing that depends on where its records stand in a log.
+#[derive(Serialize)]
+struct Line<'a> {
+    at: Time,
+    key: &'a str,
+    body: &'a EventBody,
+}
+
+fn is_scenario(path: &Path) -> bool {
+    path.join(INPUT).exists() || path.join(EXPECTED).exists()
+}
+
+fn fill(path: &Path, options: &CutOptions, explained: &Explanation) -> Result<Cut, ReplayError> {
+    let (from, to) = extent(explained);
+    let recorded = record(
+        path,
+        &RecordOptions {
+            selection: Selection {
+                site: Some(explained.site.clone()),
+                from: Some(from - options.before),
+                // The end of a span is not in it.
+                to: Some(to + options.after + Span::from_nanos(1)),
+                with_events: true,
+            },
+            out: options.out.join(INPUT),
+            software: options.software.clone(),
+        },
+    )?;
+    let events = bless(&options.out)?;
+    write(
+        &options.out.join(README),
+        &readme(options, explained, &recorded, events),
+    )?;
+    Ok(Cut { recorded, events })
+}
+
+/// From the first to the last record or event, in the time of the log.
+fn extent(explained: &Explanation) -> (Time, Time) {
+    let of_steps = explained.steps.iter().map(|step| step.at);
+    let of_records = explained.records.iter().map(|record| record.stored_at);
+    let times = of_steps.chain(of_records);
+    // An explanation has a step.
+    let from = times.clone().min().unwrap_or_default();
+    (from, times.max().unwrap_or_default())
+}
+
+/// What today's code derives of a scenario's input, a line for each event.
+fn derive(directory: &Path) -> Result<String, ReplayError> {
+    let path = directory.join(INPUT);
+    let mut input = Input::open(&path, &Selection::default())?;
+    let mut engine = Engine::new(Under::Recorded);
+    if let Some(header) = input.header() {
+        engine = engine.with_header(header);
+    }
+    let (mut lines, mut count) = (String::new(), 0);
+    while let Some(step) = input.next_step()? {
+        for event in engine.take(&step) {
+            if count == EVENTS_MAX {
+                return Err(ReplayError::TooManyEvents {
+                    path,
+                    limit: EVENTS_MAX,
+                });
+            }
+            count += 1;
+            lines += &line(&event)?;
+            lines.push('\n');
+        }
+    }
+    // An answer of a part of the input, or of a state that is a guess, is none.
+    let warm_up = engine.warm_ups().into_iter().map(|warm_up| warm_up.reason);
+    match input.problems().iter().cloned().chain(warm_up).next() {
+        Some(problem) => Err(ReplayError::NotWhole { path, problem }),
+        None => Ok(lines),
+    }
+}
+
+fn line(event: &Event) -> Result<String, ReplayError> {
+    let line = Line {
+        at: event.at,
+        key: &event.key,
+        body: &event.body,
+    };
+    serde_json::to_string(&line)
+        .map_err(|error| CodecError::Encode(rmp_serde::encode::Error::Syntax(error.to_string())).into())
+}
+
+fn readme(options: &CutOptions, explained: &Explanation, recorded: &Recorded, events: usize) -> String {
+    let steps: Vec<String> = explained
+        .steps
+        .iter()
+        .map(|step| format!("- {} {}\n", step.at, step.kind.replace('_', " ")))
+        .collect();
+    format!(
+        "# {id} at {site}\n\nA scenario of Watchfold: `{INPUT}` is a recording of {records} observations, `{EXPECTED}` are the {events} \
+         events that are to follow from it.\n\nIt is about {subject}:\n\n{steps}\nMade by\n\n    {command}\n\n`watchfold scenario test` on \
+         this directory compares; with `--bless`, what follows today is expected from then on. The recording holds addresses, names of \
+         PCs, and who was when at which.\n",
+        id = explained.id,
+        site = explained.site,
+        records = recorded.records,
+        subject = explained.subject.as_deref().unwrap_or("this event"),
+        steps = steps.concat(),
+        command = options.command,
+    )
+}
+
+fn write(path: &Path, text: &str) -> Result<(), ReplayError> {
+    fs::write(path, text).map_err(|source| failed("write", path, source))
+}
+
+fn failed(action: &'static str, path: &Path, source: std::io::Error) -> ReplayError {
+    ReplayError::Io {
+        action,
+        path: path.to_owned(),
+        source,
+    }
+}
