@@ -27,7 +27,8 @@ const SNAPSHOT_EXPIRES: Span = Span::from_seconds(3_600);
 /// The most sessions that one batch keeps in full; more are counted.
 const BATCH_SESSIONS_MAX: usize = 4_096;
 
-/// The most mutes and maintenance windows at a time; further ones are refused by the API and ignored here.
+/// The most mutes and maintenance windows at a time; a further one is told as not active, so that whoever asked for it
+/// sees that it did not take.
 pub const SILENCES_MAX: usize = 256;
 
 /// The fold.
@@ -334,8 +335,15 @@ impl NotifyState {
     }
 
     fn begin_silence(&mut self, silence: Silence, ctx: &mut Ctx<'_>) {
-        let full = self.silences.len() >= SILENCES_MAX && self.silences.get(&silence.id).is_none();
-        if full || silence.until <= silence.from || silence.until <= ctx.now.at {
+        if silence.until <= silence.from || silence.until <= ctx.now.at {
+            return;
+        }
+        if self.silences.len() >= SILENCES_MAX && self.silences.get(&silence.id).is_none() {
+            let refused = Silence {
+                active: false,
+                ..silence
+            };
+            ctx.emit(&refused.id.clone(), EventBody::SilenceChanged(refused));
             return;
         }
         ctx.emit(&silence.id.clone(), EventBody::SilenceChanged(silence.clone()));

@@ -1,6 +1,7 @@
 //! The end-to-end tests that need no privileges: one binary, so that they are linked once.
 
 mod boundaries;
+mod limits;
 mod properties;
 mod scenarios;
 mod tidy;
