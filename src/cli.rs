@@ -42,6 +42,9 @@ pub enum Command {
     Scenario(ScenarioCommand),
     /// Show a café that does not exist, alive on the page: no root, no network, no configuration, nothing kept.
     Demo(DemoArgs),
+    /// Measure how fast this build is on this machine, beside what it is compared with. Takes the disk and every core.
+    #[command(subcommand)]
+    Bench(BenchCommand),
     /// Print completions for a shell.
     Completions { shell: clap_complete::Shell },
 }
@@ -277,6 +280,59 @@ pub enum CatFormat {
     Human,
     /// One JSON object a line.
     Jsonl,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum BenchCommand {
+    /// Fold a generated month of pings, beside bare reading and decoding of it, and go to minutes in a recording of it.
+    Replay(BenchReplayArgs),
+    /// Run a site's chain over a log, from its observations to its store and its published events.
+    Chain(BenchChainArgs),
+}
+
+#[derive(Debug, Args)]
+pub struct BenchReplayArgs {
+    /// How many days are generated and folded.
+    #[arg(long, value_name = "N", default_value_t = 30, value_parser = clap::value_parser!(u32).range(1..=3_650))]
+    pub days: u32,
+    /// How large a recording minutes are looked up in, `10G` for example. Default: the one that was folded.
+    #[arg(long, value_name = "BYTES", value_parser = bytes)]
+    pub size: Option<u64>,
+    #[command(flatten)]
+    pub common: BenchArgs,
+}
+
+#[derive(Debug, Args)]
+pub struct BenchChainArgs {
+    /// How many hours of observations the chain is given.
+    #[arg(long, value_name = "N", default_value_t = 24, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub hours: u32,
+    #[command(flatten)]
+    pub common: BenchArgs,
+}
+
+/// What every measurement is told.
+#[derive(Debug, Args)]
+pub struct BenchArgs {
+    /// Where files are made, and removed again. Default: the directory for temporary files.
+    #[arg(long, value_name = "DIR")]
+    pub dir: Option<PathBuf>,
+    #[arg(long, value_enum, default_value_t)]
+    pub format: Format,
+}
+
+/// A number of bytes: `4096`, `64k`, `10G`, in powers of ten.
+fn bytes(text: &str) -> Result<u64, String> {
+    let (digits, factor) = match text.as_bytes().last() {
+        Some(b'k' | b'K') => (&text[..text.len() - 1], 1_000),
+        Some(b'm' | b'M') => (&text[..text.len() - 1], 1_000_000),
+        Some(b'g' | b'G') => (&text[..text.len() - 1], 1_000_000_000),
+        _ => (text, 1),
+    };
+    let number = digits.parse::<u64>().ok();
+    number
+        .and_then(|number| number.checked_mul(factor))
+        .ok_or_else(|| "not a number of bytes: write it as 4096, 64k or 10G".to_owned())
 }
 
 /// A length of time as configurations write it.

@@ -1,5 +1,6 @@
 //! The all-in-one command: reads the command line, runs what was asked, and ends with a status that says how it went.
 
+mod bench;
 mod cli;
 mod config;
 mod demo;
@@ -62,6 +63,7 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
             demo::demo(&args)?;
             Ok(ExitCode::SUCCESS)
         }
+        Command::Bench(command) => bench::run(&command),
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Cli::command(), "watchfold", &mut std::io::stdout());
             Ok(ExitCode::SUCCESS)

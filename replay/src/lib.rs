@@ -20,5 +20,5 @@ pub use engine::{Counters, Engine, Under, WARM_UP, WarmUp};
 pub use error::ReplayError;
 pub use input::{Input, Selection, Step};
 pub use outcomes::{OUTCOMES_MAX, Outcomes};
-pub use record::{RecordOptions, Recorded, record};
+pub use record::{RecordOptions, Recorded, SNAPSHOT_EVERY_RECORDS, record};
 pub use recorded::RecordedEvents;

@@ -13,7 +13,7 @@ use crate::recorded::RecordedEvents;
 use crate::recording::{FORMAT_VERSION, Finished, Header, Item, RecordStream, RecordingError, Writer};
 
 /// Records between two sets of snapshots: folding as many to reach a moment takes about a second.
-const SNAPSHOT_EVERY_RECORDS: u64 = 100_000;
+pub const SNAPSHOT_EVERY_RECORDS: u64 = 100_000;
 
 /// What is to be recorded.
 #[derive(Clone, Debug)]

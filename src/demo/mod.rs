@@ -4,8 +4,8 @@
 mod cafe;
 mod day;
 mod feed;
-mod plan;
-mod random;
+pub mod plan;
+pub mod random;
 #[cfg(test)]
 mod tests;
 

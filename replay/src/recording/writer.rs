@@ -90,6 +90,11 @@ impl<W: Write> Writer<W> {
         }
     }
 
+    /// Bytes handed to the file so far.
+    pub fn bytes(&self) -> u64 {
+        self.offset
+    }
+
     /// Writes what has come together, for whoever follows the file.
     pub fn flush(&mut self) -> Result<(), RecordingError> {
         let batch = std::mem::take(&mut self.batch);

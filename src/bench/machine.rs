@@ -1,0 +1,37 @@
+//! What the machine says of this process: its cores, its memory, its processor time. Where it says nothing, figures
+//! are left out rather than guessed.
+
+use std::fs;
+use std::time::Duration;
+
+/// How many cores this process may use.
+pub fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
+}
+
+/// The most memory that was resident since the last [`forget_resident_max`], in bytes. Linux only.
+pub fn resident_bytes_max() -> Option<u64> {
+    let status = fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    Some(kib * 1024)
+}
+
+/// Begins to look for the most resident memory anew; tells whether the system could.
+pub fn forget_resident_max() -> bool {
+    // 5 resets the peak; see proc(5).
+    fs::write("/proc/self/clear_refs", "5").is_ok()
+}
+
+/// The processor time of all living threads of this process so far. Linux only.
+pub fn processor_time() -> Option<Duration> {
+    let mut nanos = 0;
+    for task in fs::read_dir("/proc/self/task").ok()? {
+        // A thread may end between the listing and the reading.
+        let Ok(text) = fs::read_to_string(task.ok()?.path().join("schedstat")) else {
+            continue;
+        };
+        nanos += text.split_whitespace().next()?.parse::<u64>().ok()?;
+    }
+    Some(Duration::from_nanos(nanos))
+}

@@ -1,0 +1,34 @@
+//! `watchfold bench`: how fast this build is on this machine, each figure beside a peer of the same run.
+//!
+//! The code measured is the code that works live; nothing here has a faster way of its own. No figure is judged.
+
+mod chain;
+mod machine;
+mod month;
+mod replay;
+mod report;
+
+use std::process::ExitCode;
+
+use anyhow::Context;
+
+use crate::cli::{BenchArgs, BenchCommand};
+
+pub fn run(command: &BenchCommand) -> anyhow::Result<ExitCode> {
+    match command {
+        BenchCommand::Replay(args) => replay::replay(args)?.print(args.common.format),
+        BenchCommand::Chain(args) => chain::chain(args)?.print(args.common.format),
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// A directory of the measurement's own, which goes when it is dropped.
+fn workspace(args: &BenchArgs) -> anyhow::Result<tempfile::TempDir> {
+    let mut builder = tempfile::Builder::new();
+    builder.prefix("watchfold-bench-");
+    let made = match &args.dir {
+        Some(parent) => builder.tempdir_in(parent),
+        None => builder.tempdir(),
+    };
+    made.context("failed to make a directory for the measurement: choose a writable one with --dir")
+}
