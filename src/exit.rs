@@ -26,10 +26,11 @@ pub fn of(error: &anyhow::Error) -> ExitCode {
             return ExitCode::from(CONFIG);
         }
         if let Some(error) = cause.downcast_ref::<LogError>() {
-            return ExitCode::from(if matches!(error, LogError::Locked { .. }) {
-                UNAVAILABLE
-            } else {
-                IO
+            return ExitCode::from(match error {
+                LogError::Locked { .. } | LogError::Unreachable { .. } => UNAVAILABLE,
+                LogError::Refused { .. } => NO_PERMISSION,
+                LogError::Mismatch { .. } => CONFIG,
+                _ => IO,
             });
         }
         if let Some(error) = cause.downcast_ref::<DashboardError>() {

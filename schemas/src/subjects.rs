@@ -125,14 +125,22 @@ pub fn chain_events_filter(site: &str, chain: Chain) -> String {
 
 /// The filter for everything of one site in a stream: `wf.obs.<site>.>`.
 pub fn site_filter(stream: Stream, site: &str) -> String {
-    let family = match stream {
+    format!("wf.{}.{site}.>", family(stream))
+}
+
+/// The filter for everything that belongs into a stream: `wf.obs.>`. No other subject does.
+pub fn stream_filter(stream: Stream) -> String {
+    format!("wf.{}.>", family(stream))
+}
+
+const fn family(stream: Stream) -> &'static str {
+    match stream {
         Stream::Packets => "pkt",
         Stream::Observations => "obs",
         Stream::Events => "evt",
         Stream::Commands => "cmd",
         Stream::Snapshots => "snap",
-    };
-    format!("wf.{family}.{site}.>")
+    }
 }
 
 /// The site that a subject names, if it is one of ours.
@@ -186,6 +194,27 @@ mod tests {
         );
         for foreign in ["", "wf", "wf.obs", "wf.obs.", "other.obs.cafe-1.tick"] {
             assert_eq!(site_of(foreign), None, "{foreign}");
+        }
+    }
+
+    #[test]
+    fn a_stream_takes_its_own_subjects_alone() {
+        let subjects = [
+            (Stream::Observations, observation("cafe-1", "tick", "clock")),
+            (
+                Stream::Events,
+                event("cafe-1", Chain::Site, "incident_opened", "router"),
+            ),
+            (Stream::Snapshots, snapshot("cafe-1", Chain::Site)),
+        ];
+        for stream in Stream::ALL {
+            for (of, subject) in &subjects {
+                assert_eq!(
+                    matches(&stream_filter(stream), subject),
+                    stream == *of,
+                    "{stream} {subject}"
+                );
+            }
         }
     }
 

@@ -3,6 +3,7 @@
 //!
 //! This package knows no observation, no event and no fold: messages are subjects, ids and bytes. It opens no socket.
 
+#[cfg(feature = "contract")]
 pub mod contract;
 pub mod disk;
 mod duplicates;
@@ -10,6 +11,7 @@ mod embedded;
 pub mod frame;
 mod index;
 mod layout;
+mod lease;
 pub mod memory;
 mod message;
 mod meta;
@@ -27,6 +29,7 @@ mod writer;
 pub use duplicates::DuplicateWindow;
 pub use embedded::{Embedded, Submitted};
 pub use layout::Segment;
+pub use lease::{LEASE_NAME_BYTES_MAX, Lease, Leases, LocalLeases};
 pub use message::{MESSAGE_ID_BYTES_MAX, PAYLOAD_BYTES_MAX, SUBJECT_BYTES_MAX, check_message};
 pub use options::{Options, SYNC_DELAY_MAX, StreamOptions, default_stream_options};
 pub use plane::*;

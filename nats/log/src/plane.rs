@@ -119,6 +119,30 @@ pub enum LogError {
     Stopped(String),
     #[error("the log is closed")]
     Closed,
+    /// Nothing answered in time. What was appended may be in the log or not; appending it again settles that.
+    #[error("{place} does not answer ({reason}): {remedy}")]
+    Unreachable {
+        place: String,
+        reason: String,
+        remedy: String,
+    },
+    /// Somebody answered and said no: permissions, credentials, limits of an account.
+    #[error("{place} refused to {action} ({reason}): {remedy}")]
+    Refused {
+        place: String,
+        action: String,
+        reason: String,
+        remedy: String,
+    },
+    /// What is there is not what this program can work with.
+    #[error("{place} has {key} {found} where {wanted} is needed: {remedy}")]
+    Mismatch {
+        place: String,
+        key: &'static str,
+        found: String,
+        wanted: String,
+        remedy: String,
+    },
 }
 
 /// The message plane.

@@ -146,5 +146,9 @@ fn copy(error: &LogError) -> LogError {
             known: *known,
         },
         LogError::Closed => LogError::Closed,
+        // A broker's errors, which no disk has.
+        error @ (LogError::Unreachable { .. } | LogError::Refused { .. } | LogError::Mismatch { .. }) => {
+            LogError::Stopped(error.to_string())
+        }
     }
 }

@@ -488,7 +488,11 @@ fn is_final(error: &LogError) -> bool {
         LogError::Full { .. }
         | LogError::Io { .. }
         | LogError::TooLarge { .. }
-        | LogError::InvalidMessage { .. } => false,
+        | LogError::InvalidMessage { .. }
+        // A broker comes back, and whoever runs it can put right what it refuses, without a restart here.
+        | LogError::Unreachable { .. }
+        | LogError::Refused { .. }
+        | LogError::Mismatch { .. } => false,
     }
 }
 

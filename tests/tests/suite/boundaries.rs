@@ -13,6 +13,8 @@ fn may_know(folder: &str) -> Option<&'static [&'static str]> {
     Some(match folder {
         "schemas" => &[],
         "nats/log" => &["schemas"],
+        "nats/jetstream" => &["schemas", "nats/log"],
+        "nats/connect" => &["schemas", "nats/log", "nats/jetstream"],
         "collectors/kit" => &["schemas", "nats/log"],
         "processors/folds" => &["schemas"],
         "processors/runner" => &["schemas", "nats/log", "collectors/kit", "processors/folds"],

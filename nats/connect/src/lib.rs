@@ -1,0 +1,162 @@
+//! Opens a log by its URL: the embedded log of a directory, or a broker's streams. The one place where options of the
+//! command line, the environment and `nats` contexts become a log. It knows nothing of what is in one.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use watchfold_log::{Embedded, Leases, LocalLeases, LogError, MessageLog, Options};
+
+/// Where the log is, and who we are there.
+#[derive(clap::Args, Clone, Debug, Default)]
+pub struct ConnectArgs {
+    /// The log: `file:PATH`, `nats://host:4222[,…]`, `tls://host:4222`, or `nats:` for the selected `nats` context.
+    #[arg(
+        long = "log",
+        value_name = "URL",
+        env = "WATCHFOLD_LOG_URL",
+        hide_env_values = true
+    )]
+    pub log: Option<String>,
+
+    /// A context of the `nats` command, by name.
+    #[arg(long, value_name = "NAME", env = "WATCHFOLD_NATS_CONTEXT")]
+    pub nats_context: Option<String>,
+
+    /// A credentials file (`.creds`) for the broker.
+    #[arg(long, value_name = "FILE", env = "WATCHFOLD_CREDS")]
+    pub creds: Option<PathBuf>,
+
+    /// A user of the broker.
+    #[arg(long, value_name = "NAME", env = "WATCHFOLD_NATS_USER")]
+    pub nats_user: Option<String>,
+
+    /// A file with the user's password.
+    #[arg(long, value_name = "FILE", env = "WATCHFOLD_NATS_PASSWORD_FILE")]
+    pub nats_password_file: Option<PathBuf>,
+
+    /// Certificates of whom to trust (PEM) instead of those of the system.
+    #[arg(long, value_name = "FILE", env = "WATCHFOLD_TLS_CA")]
+    pub tls_ca: Option<PathBuf>,
+
+    /// Our certificate (PEM).
+    #[arg(long, value_name = "FILE", env = "WATCHFOLD_TLS_CERT", requires = "tls_key")]
+    pub tls_cert: Option<PathBuf>,
+
+    /// The key of our certificate (PEM).
+    #[arg(long, value_name = "FILE", env = "WATCHFOLD_TLS_KEY", requires = "tls_cert")]
+    pub tls_key: Option<PathBuf>,
+}
+
+/// How long opening may take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Patience {
+    /// For processes that stay: returns at once and connects in the background. What is asked of the log before that
+    /// fails with an error that is worth another try.
+    Forever,
+    /// For commands.
+    AtMost(Duration),
+}
+
+/// An open log.
+pub struct Opened {
+    pub log: Arc<dyn MessageLog>,
+    pub leases: Arc<dyn Leases>,
+    /// For people, without secrets.
+    pub place: String,
+    embedded: Option<Arc<Embedded>>,
+}
+
+impl Opened {
+    /// Takes nothing more, and returns once everything taken is synced. A broker's log has nothing to do for it.
+    pub async fn close(&self) {
+        let Some(embedded) = self.embedded.clone() else {
+            return;
+        };
+        if let Err(error) = tokio::task::spawn_blocking(move || embedded.close()).await {
+            tracing::error!(%error, "closing the log panicked; the next open recovers it");
+        }
+    }
+}
+
+/// Why a log was not opened.
+#[derive(Debug, thiserror::Error)]
+pub enum ConnectError {
+    #[error("no log is named: give --log file:PATH or --log nats://host:4222, or set WATCHFOLD_LOG_URL")]
+    NoLog,
+    #[error("{url} is no log: use file:PATH, nats://host:4222 or tls://host:4222")]
+    UnknownUrl { url: String },
+    #[error("the log cannot be opened: {0}")]
+    Log(#[from] LogError),
+    #[error("opening the log stopped half way ({0}): try again, and report this if it stays")]
+    Panicked(String),
+}
+
+/// Opens the log that `args` name.
+pub async fn open(args: &ConnectArgs, patience: Patience) -> Result<Opened, ConnectError> {
+    let url = args.log.as_deref().ok_or(ConnectError::NoLog)?;
+    match url.strip_prefix("file:") {
+        Some(path) => open_file(path).await,
+        None => open_broker(url, patience).await,
+    }
+}
+
+async fn open_file(path: &str) -> Result<Opened, ConnectError> {
+    let directory = PathBuf::from(path.strip_prefix("//").unwrap_or(path));
+    let place = format!("file:{}", directory.display());
+    let opened = tokio::task::spawn_blocking(move || Embedded::open(&directory, Options::default()));
+    let embedded = opened
+        .await
+        .map_err(|error| ConnectError::Panicked(error.to_string()))??;
+    Ok(Opened {
+        log: embedded.clone(),
+        leases: Arc::new(LocalLeases),
+        place,
+        embedded: Some(embedded),
+    })
+}
+
+async fn open_broker(url: &str, _patience: Patience) -> Result<Opened, ConnectError> {
+    Err(ConnectError::UnknownUrl { url: url.to_owned() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn args(log: Option<String>) -> ConnectArgs {
+        ConnectArgs {
+            log,
+            ..ConnectArgs::default()
+        }
+    }
+
+    #[tokio::test]
+    async fn a_file_url_opens_the_embedded_log_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let args = args(Some(format!("file:{}", dir.path().join("log").display())));
+        let opened = open(&args, Patience::Forever).await.unwrap();
+        assert!(opened.leases.acquire("site/cafe-1").await.unwrap().is_some());
+        let second = open(&args, Patience::Forever).await.err().unwrap();
+        assert!(
+            matches!(second, ConnectError::Log(LogError::Locked { .. })),
+            "{second}"
+        );
+        opened.close().await;
+    }
+
+    #[tokio::test]
+    async fn what_is_no_log_is_refused_with_what_is_one() {
+        for (log, want) in [
+            (None, "no log is named"),
+            (Some("http://x".to_owned()), "is no log"),
+        ] {
+            let error = open(&args(log), Patience::Forever)
+                .await
+                .err()
+                .unwrap()
+                .to_string();
+            assert!(error.contains(want), "{error}");
+        }
+    }
+}
