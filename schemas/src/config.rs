@@ -7,6 +7,15 @@ use serde::{Deserialize, Serialize};
 
 use crate::origin::short_hash;
 
+/// The most targets of a site; a site with more is several sites.
+pub const TARGETS_MAX: usize = 1_024;
+
+/// The most (address, signal) pairs of all targets together; with it a round of targets fits one record.
+pub const ADDRESSES_MAX: usize = 4_096;
+
+/// The most PCs of a site: a /20.
+pub const PCS_MAX: usize = 4_096;
+
 /// Everything that the folds of one site are told. Durations are in milliseconds.
 #[derive(Clone, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[cfg_attr(feature = "json-schema", derive(schemars::JsonSchema))]

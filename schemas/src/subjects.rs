@@ -108,6 +108,21 @@ pub fn event(site: &str, chain: Chain, kind: &str, key: &str) -> String {
     format!("wf.evt.{site}.{}.{kind}.{}", chain.token(), tokenize(key))
 }
 
+/// The filter for the configurations of one site: `wf.obs.<site>.activation.*`.
+pub fn activations(site: &str) -> String {
+    observation(site, "activation", "*")
+}
+
+/// The filter for the configurations of every site. A site is known by having one.
+pub fn activations_of_all() -> String {
+    activations("*")
+}
+
+/// The filter for what one collector of a site observed, whatever kind: `wf.obs.<site>.*.<collector>`.
+pub fn collector_filter(site: &str, collector: &str) -> String {
+    observation(site, "*", collector)
+}
+
 /// The filter for one kind of event of one site, whatever chain and key: `wf.evt.<site>.*.<kind>.*`.
 pub fn events_of_kind(site: &str, kind: &str) -> String {
     format!("wf.evt.{site}.*.{kind}.*")

@@ -1,22 +1,17 @@
-//! The configuration file: one TOML, checked whole, turned into what the parts are given.
+//! The configuration file as the all-in-one reads it: every section, for everything that runs in one process.
 //!
-//! Unknown keys, unusable values and dangling references are errors that name the file, the line or key and what to
-//! write instead. Secrets may be inline, in a file or in the environment; the site's part, which goes into the log,
-//! never holds one.
-
-mod check;
-mod duration;
-mod file;
-mod hosts;
-mod secret;
-mod suggest;
+//! How a file is read and checked is `watchfold-config`; here stands which sinks' sections the command takes.
 
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use watchfold_discord::DiscordConfig;
-use watchfold_healthchecks::HealthchecksConfig;
+use watchfold_config::{Around, Naming, SecretRef, Sinks};
+use watchfold_dashboard::DashboardConfig;
+use watchfold_discord::{DiscordConfig, DiscordSection};
+use watchfold_healthchecks::{HealthchecksConfig, HealthchecksSection};
 use watchfold_schemas::SiteConfig;
+
+pub use watchfold_config::{ConfigError, FileText};
 
 /// Everything that a file says.
 #[derive(Clone, Debug, PartialEq)]
@@ -32,62 +27,38 @@ pub struct Config {
     pub warnings: Vec<String>,
 }
 
-/// The text of a file, which may hold secrets: its `Debug` shows nothing of it.
-#[derive(Clone, PartialEq, Eq, Default)]
-pub struct FileText(pub String);
-
-impl std::fmt::Debug for FileText {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{} bytes", self.0.len())
-    }
-}
-
-/// Why a file cannot be used. None of them shows a secret.
-#[derive(Debug, thiserror::Error)]
-pub enum ConfigError {
-    #[error(
-        "failed to read {path}: {source}\n  give another file with --config, or make one with `watchfold init`"
-    )]
-    Read { path: PathBuf, source: std::io::Error },
-    #[error("{path}: {message}")]
-    Syntax { path: PathBuf, message: String },
-    #[error("{path}: {}", list(problems))]
-    Invalid { path: PathBuf, problems: Vec<String> },
-}
-
 /// Reads and checks a file.
 pub fn load(path: &Path) -> Result<Config, ConfigError> {
-    let text = std::fs::read_to_string(path).map_err(|source| ConfigError::Read {
-        path: path.to_owned(),
-        source,
-    })?;
-    let mut config = parse(&text, path)?;
-    config.warnings.extend(secret::readable_by_others(path, &text));
-    config.text = FileText(text);
-    Ok(config)
+    watchfold_config::load(path, Naming::Required, told).map(whole)
 }
 
 /// Checks the text of a file; `path` is for messages, and what relative paths in it start from.
 pub fn parse(text: &str, path: &Path) -> Result<Config, ConfigError> {
-    let syntax = |error: toml::de::Error| ConfigError::Syntax {
-        path: path.to_owned(),
-        message: suggest::explain(&error, text),
-    };
-    let file: file::File = toml::from_str(text).map_err(syntax)?;
-    let directory = path.parent().unwrap_or(Path::new("."));
-    check::check(file, directory).map_err(|problems| ConfigError::Invalid {
-        path: path.to_owned(),
-        problems,
-    })
+    watchfold_config::parse(text, path, Naming::Required, told).map(whole)
 }
 
-fn list(problems: &[String]) -> String {
-    match problems {
-        [one] => one.clone(),
-        many => {
-            let lines: Vec<String> = many.iter().map(|problem| format!("\n  - {problem}")).collect();
-            format!("{} problems{}", many.len(), lines.concat())
-        }
+type Sections = Sinks<DiscordSection<SecretRef>, HealthchecksSection<SecretRef>>;
+type Told = (Option<DiscordConfig>, Option<HealthchecksConfig>);
+
+fn told(sinks: Sections, around: &Around<'_>, problems: &mut Vec<String>) -> Told {
+    let discord = sinks
+        .discord
+        .and_then(|section| section.resolve(around, problems));
+    let healthchecks = sinks
+        .healthchecks
+        .and_then(|section| section.resolve(around, problems));
+    (discord, healthchecks)
+}
+
+fn whole(config: watchfold_config::Config<Told>) -> Config {
+    let (discord, healthchecks) = config.sinks;
+    Config {
+        site: config.site,
+        listen: config.listen.unwrap_or_else(|| DashboardConfig::default().listen),
+        discord,
+        healthchecks,
+        text: config.text,
+        warnings: config.warnings,
     }
 }
 

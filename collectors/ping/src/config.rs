@@ -4,17 +4,8 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use watchfold_schemas::SiteConfig;
-use watchfold_schemas::config::SignalSpec;
+use watchfold_schemas::config::{ADDRESSES_MAX, PCS_MAX, SignalSpec, TARGETS_MAX};
 use watchfold_schemas::observation::PC_SUBJECT_PREFIX;
-
-/// The most targets probed; a site with more is several sites.
-pub const TARGETS_MAX: usize = 1_024;
-
-/// The most (address, signal) pairs of all targets together; with it a round of targets fits one record.
-pub const ADDRESSES_MAX: usize = 4_096;
-
-/// The most PCs probed: a /20.
-pub const PCS_MAX: usize = 4_096;
 
 /// Nothing is probed more often than this; a shorter interval in the configuration counts as this.
 const INTERVAL_MIN: Duration = Duration::from_millis(100);

@@ -12,7 +12,7 @@ mod resolve;
 mod round;
 mod schedule;
 
-pub use config::{ADDRESSES_MAX, PCS_MAX, PingPlan, TARGETS_MAX};
+pub use config::PingPlan;
 pub use platform::{
     EchoAccess, GatewayInfo, NeighbourAccess, PermissionReport, Subnet, check_permissions, default_gateway,
     local_subnets,

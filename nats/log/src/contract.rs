@@ -1,6 +1,7 @@
 //! What every transport must do, as cases over [`MessageLog`]: the embedded log, its in-memory twin and, later, a broker
 //! run the same ones. For tests; each case panics on what it finds wrong.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -163,6 +164,9 @@ async fn filters(log: Arc<dyn MessageLog>) {
             .expect("last")
             .map(|record| record.sequence);
         assert_eq!(last, want.last().copied(), "{filter}");
+        let of_records: BTreeSet<String> = records.into_iter().map(|record| record.subject).collect();
+        let subjects = log.subjects(STREAM, filter).await.expect("lists subjects");
+        assert_eq!(subjects, of_records, "{filter}");
     }
 }
 

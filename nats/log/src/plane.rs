@@ -3,7 +3,10 @@
 //! A transport keeps each [`Stream`] in one order, acknowledges an append only once it is synced, shows readers
 //! synced records only, and drops an append whose message id it has seen within its duplicate window.
 
+use std::collections::BTreeSet;
+
 use bytes::Bytes;
+use futures::FutureExt;
 use futures::future::BoxFuture;
 use watchfold_schemas::{MessageId, Stream, Time};
 
@@ -145,6 +148,9 @@ pub enum LogError {
     },
 }
 
+/// Records read at a time by [`MessageLog::subjects`] where a transport has no list of its own.
+const SUBJECTS_BATCH: usize = 1_024;
+
 /// The message plane.
 pub trait MessageLog: Send + Sync + 'static {
     /// Appends in the given order and resolves once all of it is synced, one [`Ack`] for each message. On an error
@@ -166,6 +172,23 @@ pub trait MessageLog: Send + Sync + 'static {
 
     /// The last record whose subject matches, if one is kept.
     fn last(&self, stream: Stream, filter: &str) -> BoxFuture<'_, Result<Option<Record>, LogError>>;
+
+    /// The matching subjects of which something is kept. It may read the whole stream: for a start, not for a loop.
+    fn subjects(&self, stream: Stream, filter: &str) -> BoxFuture<'_, Result<BTreeSet<String>, LogError>> {
+        let filter = filter.to_owned();
+        async move {
+            let mut reader = self.reader(stream, &filter, Start::First).await?;
+            let mut subjects = BTreeSet::new();
+            loop {
+                let batch = reader.try_next(SUBJECTS_BATCH).await?;
+                if batch.records.is_empty() && batch.lost.is_none() {
+                    return Ok(subjects);
+                }
+                subjects.extend(batch.records.into_iter().map(|record| record.subject));
+            }
+        }
+        .boxed()
+    }
 
     /// A durable position by name, `None` when it was never saved.
     fn load_position(&self, name: &str) -> BoxFuture<'_, Result<Option<Position>, LogError>>;

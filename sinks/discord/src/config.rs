@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
+use watchfold_config::{Around, SecretRef};
 use watchfold_schemas::event::NoticeClass;
 use watchfold_sink_kit::Secret;
 
@@ -64,6 +65,26 @@ impl<S> DiscordSection<S> {
         all.into_iter()
             .filter_map(|(class, secret)| Some((class, secret?)))
             .collect()
+    }
+}
+
+impl DiscordSection<SecretRef> {
+    /// The section with its secrets; what is wrong with it is added to the problems.
+    pub fn resolve(self, around: &Around<'_>, problems: &mut Vec<String>) -> Option<DiscordConfig> {
+        let mut webhooks = BTreeMap::new();
+        for (class, reference) in self.classes() {
+            match reference.resolve(&format!("sinks.discord.{}", key(class)), around.directory) {
+                Ok(secret) => drop(webhooks.insert(class, secret)),
+                Err(why) => problems.push(why),
+            }
+        }
+        DiscordConfig::new(
+            webhooks,
+            around.site.to_owned(),
+            around.page_url.map(str::to_owned),
+        )
+        .map_err(|error| problems.push(error.to_string()))
+        .ok()
     }
 }
 

@@ -5,6 +5,7 @@
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+use watchfold_config::{Around, SecretRef};
 use watchfold_sink_kit::Secret;
 
 /// The least distance of pings, in seconds: of more than five a minute some may be dropped unrecorded.
@@ -60,6 +61,20 @@ pub enum ConfigError {
         "sinks.healthchecks.period_s is {0}: use {PERIOD_S_MIN} to {PERIOD_S_MAX}; the server drops pings closer together"
     )]
     Period(u64),
+}
+
+impl HealthchecksSection<SecretRef> {
+    /// The section with its secret; what is wrong with it is added to the problems.
+    pub fn resolve(self, around: &Around<'_>, problems: &mut Vec<String>) -> Option<HealthchecksConfig> {
+        let url: Secret = self
+            .url
+            .resolve("sinks.healthchecks.url", around.directory)
+            .map_err(|why| problems.push(why))
+            .ok()?;
+        HealthchecksConfig::new(url, self.period_s, around.site.to_owned())
+            .map_err(|error| problems.push(error.to_string()))
+            .ok()
+    }
 }
 
 impl HealthchecksConfig {

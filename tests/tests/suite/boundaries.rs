@@ -12,6 +12,8 @@ use crate::tree::{files, read, root};
 fn may_know(folder: &str) -> Option<&'static [&'static str]> {
     Some(match folder {
         "schemas" => &[],
+        // What is written in the file, for every program: it knows no collector and no sink.
+        "config" => &["schemas"],
         "nats/log" => &["schemas"],
         "nats/jetstream" => &["schemas", "nats/log"],
         "nats/connect" => &["schemas", "nats/log", "nats/jetstream"],
@@ -22,7 +24,9 @@ fn may_know(folder: &str) -> Option<&'static [&'static str]> {
         "replay" => &["schemas", "nats/log", "processors/folds"],
         "sinks/kit" => &["schemas", "nats/log", "collectors/kit"],
         _ if folder.starts_with("collectors/") => &["schemas", "collectors/kit"],
-        _ if folder.starts_with("sinks/") => &["schemas", "nats/log", "collectors/kit", "sinks/kit"],
+        _ if folder.starts_with("sinks/") => {
+            &["schemas", "config", "nats/log", "collectors/kit", "sinks/kit"]
+        }
         _ => return None,
     })
 }

@@ -4,17 +4,14 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::path::Path;
 
-use watchfold_dashboard::DashboardConfig;
-use watchfold_discord::{DiscordConfig, DiscordSection};
-use watchfold_healthchecks::{HealthchecksConfig, HealthchecksSection};
-use watchfold_ping::{ADDRESSES_MAX, TARGETS_MAX};
 use watchfold_schemas::SiteConfig;
-use watchfold_schemas::config::{NetworkConfig, OccupancyConfig, ProbeSpec, SignalSpec, Target};
+use watchfold_schemas::config::{
+    ADDRESSES_MAX, NetworkConfig, OccupancyConfig, ProbeSpec, SignalSpec, TARGETS_MAX, Target,
+};
 use watchfold_schemas::subjects::{TOKEN_BYTES_MAX, is_token};
 
 use super::duration::Millis;
-use super::secret::SecretRef;
-use super::{Config, file, hosts};
+use super::{Around, Config, Naming, Take, file, hosts};
 
 /// The most signals of one address; more say nothing that these do not.
 pub const PROBES_MAX: usize = 8;
@@ -30,19 +27,19 @@ const PC_ROUND_SLACK_MS: u64 = 500;
 const TARGET_INTERVAL_MS: u64 = 2_000;
 const TARGET_TIMEOUT_MS: u64 = 1_000;
 
-pub fn check(file: file::File, directory: &Path) -> Result<Config, Vec<String>> {
+pub fn check<S, T>(
+    file: file::File<S>,
+    directory: &Path,
+    naming: Naming,
+    take: Take<S, T>,
+) -> Result<Config<T>, Vec<String>> {
     let mut problems = Vec::new();
     let mut warnings = Vec::new();
-    if !is_token(&file.site) {
-        problems.push(format!(
-            "site {:?} must be 1 to {TOKEN_BYTES_MAX} of the letters a-z, A-Z, digits, '-' and '_'",
-            file.site
-        ));
-    }
+    let site = site(file.site.as_deref(), naming, &mut problems);
     let time_zone = time_zone(file.time_zone.as_deref(), &mut problems);
     let network = network(file.network, &mut problems);
     let occupancy = occupancy(file.occupancy, &network, &mut problems);
-    if network.targets.is_empty() && occupancy.hosts.is_empty() {
+    if network.targets.is_empty() && occupancy.hosts.is_empty() && naming == Naming::Required {
         warnings.push("nothing is watched: add [[network.targets]] or [occupancy] ranges".to_owned());
     }
     let round_ms = occupancy.timeout_ms + PC_ROUND_SLACK_MS;
@@ -52,34 +49,40 @@ pub fn check(file: file::File, directory: &Path) -> Result<Config, Vec<String>> 
             occupancy.interval_ms
         ));
     }
-    let public_url = file.dashboard.public_url.clone();
-    let discord = file
-        .sinks
-        .discord
-        .and_then(|section| discord(section, &file.site, public_url, directory, &mut problems));
-    let healthchecks = file
-        .sinks
-        .healthchecks
-        .and_then(|section| healthchecks(section, &file.site, directory, &mut problems));
+    let around = Around {
+        site: &site,
+        page_url: file.dashboard.public_url.as_deref(),
+        directory,
+    };
+    let sinks = take(file.sinks, &around, &mut problems);
     if !problems.is_empty() {
         return Err(problems);
     }
     Ok(Config {
         site: SiteConfig {
-            site: file.site,
+            site,
             time_zone,
             network,
             occupancy,
         },
-        listen: file
-            .dashboard
-            .listen
-            .unwrap_or_else(|| DashboardConfig::default().listen),
-        discord,
-        healthchecks,
+        listen: file.dashboard.listen,
+        sinks,
         text: super::FileText::default(),
         warnings,
     })
+}
+
+fn site(given: Option<&str>, naming: Naming, problems: &mut Vec<String>) -> String {
+    match given {
+        Some(name) if !is_token(name) => problems.push(format!(
+            "site {name:?} must be 1 to {TOKEN_BYTES_MAX} of the letters a-z, A-Z, digits, '-' and '_'"
+        )),
+        None if naming == Naming::Required => {
+            problems.push("the name of the site is missing: begin with site = \"cafe-1\"".to_owned());
+        }
+        _ => {}
+    }
+    given.unwrap_or_default().to_owned()
 }
 
 fn time_zone(given: Option<&str>, problems: &mut Vec<String>) -> String {
@@ -314,42 +317,6 @@ fn occupancy(
     };
     times("occupancy", occupancy.interval_ms, occupancy.timeout_ms, problems);
     occupancy
-}
-
-fn discord(
-    section: DiscordSection<SecretRef>,
-    site: &str,
-    page_url: Option<String>,
-    directory: &Path,
-    problems: &mut Vec<String>,
-) -> Option<DiscordConfig> {
-    let mut webhooks = BTreeMap::new();
-    for (class, reference) in section.classes() {
-        let key = format!("sinks.discord.{}", watchfold_discord::config::key(class));
-        match reference.resolve(&key, directory) {
-            Ok(secret) => drop(webhooks.insert(class, secret)),
-            Err(why) => problems.push(why),
-        }
-    }
-    DiscordConfig::new(webhooks, site.to_owned(), page_url)
-        .map_err(|error| problems.push(error.to_string()))
-        .ok()
-}
-
-fn healthchecks(
-    section: HealthchecksSection<SecretRef>,
-    site: &str,
-    directory: &Path,
-    problems: &mut Vec<String>,
-) -> Option<HealthchecksConfig> {
-    let url = section
-        .url
-        .resolve("sinks.healthchecks.url", directory)
-        .map_err(|why| problems.push(why))
-        .ok()?;
-    HealthchecksConfig::new(url, section.period_s, site.to_owned())
-        .map_err(|error| problems.push(error.to_string()))
-        .ok()
 }
 
 /// RFC 1123: labels of letters, digits and hyphens, 253 characters in all.

@@ -3,7 +3,6 @@
 use std::path::Path;
 
 use serde::{Deserialize, Deserializer};
-use watchfold_sink_kit::Secret;
 
 /// Where a secret is. Its `Debug` shows a reference, never an inline value.
 #[derive(Clone, PartialEq, Eq)]
@@ -40,10 +39,10 @@ impl std::fmt::Debug for SecretRef {
 }
 
 impl SecretRef {
-    /// The secret itself; `key` is for the message when it is not there.
-    pub fn resolve(&self, key: &str, directory: &Path) -> Result<Secret, String> {
+    /// The secret itself, in the caller's type for secrets; `key` is for the message when it is not there.
+    pub fn resolve<S: From<String>>(&self, key: &str, directory: &Path) -> Result<S, String> {
         match self {
-            SecretRef::Inline(text) => Ok(Secret::new(text.trim())),
+            SecretRef::Inline(text) => Ok(S::from(text.trim().to_owned())),
             SecretRef::File(at) => {
                 let path = directory.join(at);
                 let text = std::fs::read_to_string(&path).map_err(|error| {
@@ -52,10 +51,10 @@ impl SecretRef {
                         path.display()
                     )
                 })?;
-                Ok(Secret::new(text.trim()))
+                Ok(S::from(text.trim().to_owned()))
             }
             SecretRef::Env(at) => match std::env::var(at) {
-                Ok(text) => Ok(Secret::new(text.trim())),
+                Ok(text) => Ok(S::from(text.trim().to_owned())),
                 Err(_) => Err(format!(
                     "{key}: the environment variable {at} is not set: set it, or give {{ file = … }}"
                 )),

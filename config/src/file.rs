@@ -3,16 +3,13 @@
 use std::net::SocketAddr;
 
 use serde::Deserialize;
-use watchfold_discord::DiscordSection;
-use watchfold_healthchecks::HealthchecksSection;
 
 use super::duration::Millis;
-use super::secret::SecretRef;
 
 #[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct File {
-    pub site: String,
+#[serde(deny_unknown_fields, bound(deserialize = "S: Deserialize<'de> + Default"))]
+pub struct File<S> {
+    pub site: Option<String>,
     pub time_zone: Option<String>,
     #[serde(default)]
     pub network: Network,
@@ -20,7 +17,7 @@ pub struct File {
     #[serde(default)]
     pub dashboard: Dashboard,
     #[serde(default)]
-    pub sinks: Sinks,
+    pub sinks: S,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -150,9 +147,31 @@ pub struct Dashboard {
     pub public_url: Option<String>,
 }
 
-#[derive(Debug, Default, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Sinks {
-    pub discord: Option<DiscordSection<SecretRef>>,
-    pub healthchecks: Option<HealthchecksSection<SecretRef>>,
+/// The sections of all sinks: a program names the types of those it runs, and passes over the rest.
+#[derive(Debug, Deserialize)]
+#[serde(
+    deny_unknown_fields,
+    bound(deserialize = "Discord: Deserialize<'de>, Healthchecks: Deserialize<'de>")
+)]
+pub struct Sinks<Discord = Ignored, Healthchecks = Ignored> {
+    #[serde(default = "none")]
+    pub discord: Option<Discord>,
+    #[serde(default = "none")]
+    pub healthchecks: Option<Healthchecks>,
+}
+
+/// A section that another program reads.
+pub type Ignored = serde::de::IgnoredAny;
+
+impl<D, H> Default for Sinks<D, H> {
+    fn default() -> Sinks<D, H> {
+        Sinks {
+            discord: None,
+            healthchecks: None,
+        }
+    }
+}
+
+fn none<S>() -> Option<S> {
+    None
 }

@@ -3,8 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use watchfold_ping::PCS_MAX;
-use watchfold_schemas::config::PcHost;
+use watchfold_schemas::config::{PCS_MAX, PcHost};
 
 use super::file::{Host, Range};
 

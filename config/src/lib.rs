@@ -1,0 +1,139 @@
+//! The configuration file: one TOML for every program, checked whole, turned into what the parts are given.
+//!
+//! Unknown keys, unusable values and dangling references are errors that name the file, the line or key and what to
+//! write instead. Secrets may be inline, in a file or in the environment; the site's part, which goes into the log,
+//! never holds one. This package knows no collector and no sink: a program brings the sections of the sinks that it
+//! runs, and those of others are passed over.
+
+mod check;
+mod duration;
+mod file;
+mod hosts;
+mod secret;
+mod suggest;
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use serde::de::DeserializeOwned;
+use watchfold_schemas::SiteConfig;
+
+pub use check::PROBES_MAX;
+pub use file::{Ignored, Sinks};
+pub use secret::SecretRef;
+
+/// Everything that a file says to one program; `S` is what its sinks are told.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Config<S> {
+    /// What the folds are told; recorded in the log.
+    pub site: SiteConfig,
+    /// Where the page listens, if the file says.
+    pub listen: Option<SocketAddr>,
+    pub sinks: S,
+    /// The file as it was read, to tell a change by.
+    pub text: FileText,
+    /// What is odd but not wrong, one sentence each.
+    pub warnings: Vec<String>,
+}
+
+/// What sections of sinks may be checked against.
+#[derive(Clone, Copy, Debug)]
+pub struct Around<'f> {
+    /// Empty where the program serves many sites and the file names none.
+    pub site: &'f str,
+    /// Where those who read messages can reach the page.
+    pub page_url: Option<&'f str>,
+    /// What relative paths start from.
+    pub directory: &'f Path,
+}
+
+/// Whether a file must name a site.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Naming {
+    /// The program serves the one that is named.
+    Required,
+    /// The program serves those it is told or finds; then nothing about one site is checked.
+    Optional,
+}
+
+/// The text of a file, which may hold secrets: its `Debug` shows nothing of it.
+#[derive(Clone, PartialEq, Eq, Default)]
+pub struct FileText(pub String);
+
+impl std::fmt::Debug for FileText {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} bytes", self.0.len())
+    }
+}
+
+/// Why a file cannot be used. None of them shows a secret.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    #[error(
+        "failed to read {path}: {source}\n  give another file with --config, or make one with `watchfold init`"
+    )]
+    Read { path: PathBuf, source: std::io::Error },
+    #[error("{path}: {message}")]
+    Syntax { path: PathBuf, message: String },
+    #[error("{path}: {}", list(problems))]
+    Invalid { path: PathBuf, problems: Vec<String> },
+}
+
+/// Reads and checks a file. `take` makes of the sinks' sections what the program runs on, and adds what is wrong with
+/// them to the problems.
+pub fn load<S, T>(path: &Path, naming: Naming, take: Take<S, T>) -> Result<Config<T>, ConfigError>
+where
+    S: DeserializeOwned + Default,
+{
+    let text = std::fs::read_to_string(path).map_err(|source| ConfigError::Read {
+        path: path.to_owned(),
+        source,
+    })?;
+    let mut config = parse(&text, path, naming, take)?;
+    config.warnings.extend(secret::readable_by_others(path, &text));
+    config.text = FileText(text);
+    Ok(config)
+}
+
+/// How a program turns sections into what it runs on.
+pub type Take<S, T> = fn(S, &Around<'_>, &mut Vec<String>) -> T;
+
+/// Checks the text of a file; `path` is for messages, and what relative paths in it start from.
+pub fn parse<S, T>(
+    text: &str,
+    path: &Path,
+    naming: Naming,
+    take: Take<S, T>,
+) -> Result<Config<T>, ConfigError>
+where
+    S: DeserializeOwned + Default,
+{
+    let syntax = |error: toml::de::Error| ConfigError::Syntax {
+        path: path.to_owned(),
+        message: suggest::explain(&error, text),
+    };
+    let file: file::File<S> = toml::from_str(text).map_err(syntax)?;
+    let directory = path.parent().unwrap_or(Path::new("."));
+    check::check(file, directory, naming, take).map_err(|problems| ConfigError::Invalid {
+        path: path.to_owned(),
+        problems,
+    })
+}
+
+/// [`load`] for a program that runs no sink.
+pub fn load_site(path: &Path) -> Result<Config<()>, ConfigError> {
+    load(path, Naming::Required, |_: Sinks, _, _| ())
+}
+
+fn list(problems: &[String]) -> String {
+    match problems {
+        [one] => one.clone(),
+        many => {
+            let lines: Vec<String> = many.iter().map(|problem| format!("\n  - {problem}")).collect();
+            format!("{} problems{}", many.len(), lines.concat())
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
