@@ -1,16 +1,20 @@
 //! The message ids a stream has seen lately, and where. Keeps hashes, not ids; does not survive a restart by itself.
 
-use std::collections::{HashMap, VecDeque};
+mod slots;
+
+use std::collections::VecDeque;
 use std::hash::{BuildHasher, RandomState};
 
 use watchfold_schemas::{Span, Time};
+
+use slots::Slots;
 
 /// How long message ids are remembered: at least the last `count`, and those of the last `span` up to `count_max`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DuplicateWindow {
     pub count: usize,
     pub span: Span,
-    /// The cap on ids, whatever `span` asks for; each takes some 100 bytes of memory.
+    /// The cap on ids, whatever `span` asks for; each takes some 50 bytes of memory.
     pub count_max: usize,
 }
 
@@ -29,41 +33,91 @@ impl Default for DuplicateWindow {
     }
 }
 
-/// The ids within the window. Two independently seeded 64-bit hashes stand for an id, so nobody can aim a collision.
+/// Two independently seeded 64-bit hashes stand for an id: nobody who does not know the seeds can aim a collision, and
+/// by chance a full window meets one in some 10^33 messages. So a hit is believed without reading the stored id.
+#[derive(Clone, Default)]
+pub(crate) struct IdHasher {
+    seeds: [RandomState; 2],
+}
+
+impl IdHasher {
+    pub(crate) fn hash(&self, id: &str) -> u128 {
+        let [low, high] = &self.seeds;
+        u128::from(low.hash_one(id)) | u128::from(high.hash_one(id)) << 64
+    }
+}
+
+/// The ids within the window.
 pub(crate) struct SeenIds {
     window: DuplicateWindow,
-    seeds: [RandomState; 2],
-    places: HashMap<u128, u64, PassThrough>,
-    order: VecDeque<(u128, u64, Time)>,
+    hasher: IdHasher,
+    /// Oldest first. One that was seen again after it had been forgotten may stand here twice; the last one counts.
+    order: VecDeque<Seen>,
+    /// Counts on with each id, and wraps: an id's number less this one is its place in `order`.
+    first_number: u32,
+    slots: Slots,
     capped: bool,
+}
+
+#[derive(Clone, Copy)]
+struct Seen {
+    /// Halves, because whole they would be padded to 16 bytes.
+    hash: [u64; 2],
+    sequence: u64,
+    stored_at: Time,
+}
+
+impl Seen {
+    fn new(hash: u128, sequence: u64, stored_at: Time) -> Seen {
+        let hash = [hash as u64, (hash >> 64) as u64];
+        Seen {
+            hash,
+            sequence,
+            stored_at,
+        }
+    }
+
+    fn hash(&self) -> u128 {
+        u128::from(self.hash[0]) | u128::from(self.hash[1]) << 64
+    }
 }
 
 impl SeenIds {
     pub(crate) fn new(window: DuplicateWindow) -> SeenIds {
         SeenIds {
             window,
-            seeds: [RandomState::new(), RandomState::new()],
-            places: HashMap::default(),
+            hasher: IdHasher::default(),
             order: VecDeque::new(),
+            first_number: 0,
+            slots: Slots::new(),
             capped: false,
         }
     }
 
+    /// The hashes that this window understands; another one's mean nothing to it.
+    pub(crate) fn hasher(&self) -> IdHasher {
+        self.hasher.clone()
+    }
+
     pub(crate) fn hash(&self, id: &str) -> u128 {
-        let [low, high] = &self.seeds;
-        u128::from(low.hash_one(id)) | u128::from(high.hash_one(id)) << 64
+        self.hasher.hash(id)
     }
 
     /// Where the message with this hash stands, if it is within the window.
     pub(crate) fn place(&self, hash: u128) -> Option<u64> {
-        self.places.get(&hash).copied()
+        let number = self.find(hash)?;
+        Some(self.order[self.index(number)].sequence)
     }
 
     pub(crate) fn insert(&mut self, hash: u128, sequence: u64, stored_at: Time) {
-        self.places.insert(hash, sequence);
-        self.order.push_back((hash, sequence, stored_at));
+        let number = self.number(self.order.len());
+        self.order.push_back(Seen::new(hash, sequence, stored_at));
+        match self.find(hash) {
+            Some(older) => self.slots.replace(hash, older, number),
+            None => self.fill_slot(hash, number),
+        }
         while self.order.len() > self.window.count {
-            let Some(&(oldest, place, at)) = self.order.front() else {
+            let Some(&Seen { stored_at: at, .. }) = self.order.front() else {
                 break;
             };
             if self.order.len() <= self.window.count_max && stored_at.since(at) < self.window.span {
@@ -76,107 +130,68 @@ impl SeenIds {
                     "duplicate window is full: ids of less than its time span are forgotten from now on"
                 );
             }
-            self.order.pop_front();
-            if self.places.get(&oldest) == Some(&place) {
-                self.places.remove(&oldest);
-            }
+            self.forget_oldest();
         }
     }
 
     /// Whether a message that stands before all others, stored at this time, is still within the window.
     pub(crate) fn wants_older(&self, stored_at: Time) -> bool {
-        let newest = self.order.back().map_or(stored_at, |(_, _, at)| *at);
+        let newest = self.order.back().map_or(stored_at, |seen| seen.stored_at);
         let is_recent =
             newest.since(stored_at) < self.window.span && self.order.len() < self.window.count_max;
         self.order.len() < self.window.count || is_recent
     }
 
+    /// How many more it would take at most.
+    pub(crate) fn room(&self) -> usize {
+        let count_max = self.window.count.max(self.window.count_max);
+        count_max.saturating_sub(self.order.len())
+    }
+
     /// Remembers a message that stands before all others.
     pub(crate) fn prepend(&mut self, hash: u128, sequence: u64, stored_at: Time) {
-        self.places.entry(hash).or_insert(sequence);
-        self.order.push_front((hash, sequence, stored_at));
+        self.first_number = self.first_number.wrapping_sub(1);
+        self.order.push_front(Seen::new(hash, sequence, stored_at));
+        if self.find(hash).is_none() {
+            self.fill_slot(hash, self.first_number);
+        }
     }
 
     /// Forgets everything from `sequence` on: those messages are not in the log after all.
     pub(crate) fn forget_from(&mut self, sequence: u64) {
-        while let Some((hash, place, _)) = self.order.pop_back_if(|(_, place, _)| *place >= sequence) {
-            if self.places.get(&hash) == Some(&place) {
-                self.places.remove(&hash);
-            }
+        while let Some(seen) = self.order.pop_back_if(|seen| seen.sequence >= sequence) {
+            self.slots.remove(seen.hash(), self.number(self.order.len()));
         }
     }
-}
 
-/// The keys are hashes already.
-#[derive(Clone, Copy, Default)]
-struct PassThrough;
-
-impl BuildHasher for PassThrough {
-    type Hasher = LowBits;
-    fn build_hasher(&self) -> LowBits {
-        LowBits(0)
-    }
-}
-
-struct LowBits(u64);
-
-impl std::hash::Hasher for LowBits {
-    fn finish(&self) -> u64 {
-        self.0
-    }
-    fn write(&mut self, bytes: &[u8]) {
-        for &byte in bytes {
-            self.0 = self.0.rotate_left(8) ^ u64::from(byte);
+    fn forget_oldest(&mut self) {
+        if let Some(seen) = self.order.pop_front() {
+            self.slots.remove(seen.hash(), self.first_number);
+            self.first_number = self.first_number.wrapping_add(1);
         }
     }
-    fn write_u128(&mut self, hash: u128) {
-        self.0 = hash as u64;
+
+    fn find(&self, hash: u128) -> Option<u32> {
+        self.slots
+            .find(hash, |number| self.order[self.index(number)].hash() == hash)
+    }
+
+    fn fill_slot(&mut self, hash: u128, number: u32) {
+        if self.slots.is_crowded() {
+            self.slots.double();
+        }
+        self.slots.insert(hash, number);
+    }
+
+    fn index(&self, number: u32) -> usize {
+        number.wrapping_sub(self.first_number) as usize
+    }
+
+    /// Places are far below 2^32: the window's cap keeps them there, and so does memory.
+    fn number(&self, index: usize) -> u32 {
+        self.first_number.wrapping_add(index as u32)
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn window(count: usize, seconds: i64, count_max: usize) -> SeenIds {
-        SeenIds::new(DuplicateWindow {
-            count,
-            span: Span::from_seconds(seconds),
-            count_max,
-        })
-    }
-
-    fn check(mut seen: SeenIds, inserts: &[(&str, i64)], known: &[&str], forgotten: &[&str]) {
-        for (index, (id, seconds)) in inserts.iter().enumerate() {
-            seen.insert(seen.hash(id), index as u64 + 1, Time::from_seconds(*seconds));
-        }
-        for id in known {
-            assert!(seen.place(seen.hash(id)).is_some(), "{id} should be known");
-        }
-        for id in forgotten {
-            assert!(seen.place(seen.hash(id)).is_none(), "{id} should be forgotten");
-        }
-        assert!(seen.order.len() == seen.places.len());
-    }
-
-    #[test]
-    fn keeps_the_count_and_the_span_and_no_more_than_the_cap() {
-        let at = [("a", 0), ("b", 10), ("c", 20), ("d", 30)];
-        check(window(2, 0, 9), &at, &["c", "d"], &["a", "b"]);
-        check(window(2, 15, 9), &at, &["c", "d"], &["a", "b"]);
-        check(window(2, 25, 9), &at, &["b", "c", "d"], &["a"]);
-        check(window(2, 25, 2), &at, &["c", "d"], &["a", "b"]);
-        check(window(4, 0, 9), &at, &["a", "b", "c", "d"], &[]);
-    }
-
-    #[test]
-    fn forgets_the_tail_that_was_cut() {
-        let mut seen = window(9, 0, 9);
-        for (index, id) in ["a", "b", "c"].iter().enumerate() {
-            seen.insert(seen.hash(id), index as u64 + 1, Time::EPOCH);
-        }
-        seen.forget_from(2);
-        let place = |id: &str| seen.place(seen.hash(id));
-        assert_eq!((place("a"), place("b"), place("c")), (Some(1), None, None));
-    }
-}
+mod tests;

@@ -8,21 +8,21 @@ use std::thread::JoinHandle;
 
 use futures::FutureExt;
 use futures::future::BoxFuture;
-use tokio::sync::{oneshot, watch};
+use tokio::sync::watch;
 use watchfold_schemas::Stream;
 
 use crate::disk::{DirectoryLock, Disk, RealDisk, io_error};
+use crate::duplicates::IdHasher;
 use crate::frame::LogId;
 use crate::options::{Options, SYNC_DELAY_MAX};
 use crate::positions::Positions;
-use crate::queue::Queue;
+use crate::prepared::Prepared;
+use crate::queue::{Answer, Queue};
 use crate::read::StreamReader;
 use crate::stream::StreamStore;
 use crate::view::{Damage, View};
 use crate::writer::Writer;
-use crate::{
-    Ack, Append, Batch, LogError, LogReader, MessageLog, Position, Record, Start, StreamInfo, check_message,
-};
+use crate::{Ack, Append, Batch, LogError, LogReader, MessageLog, Position, Record, Start, StreamInfo};
 
 /// The directory of named positions, beside the streams'.
 pub(crate) const POSITIONS_DIR: &str = "positions";
@@ -38,6 +38,7 @@ pub struct Embedded {
 struct StreamHandle {
     disk: Arc<dyn Disk>,
     dir: PathBuf,
+    hasher: IdHasher,
     queue: Arc<Queue>,
     views: watch::Receiver<View>,
     damage: Damage,
@@ -47,15 +48,21 @@ struct StreamHandle {
 /// An append that is on its way.
 pub struct Submitted {
     queue: Arc<Queue>,
-    answer: oneshot::Receiver<Result<Vec<Ack>, LogError>>,
+    answer: Answer,
 }
 
 impl Submitted {
     /// Has it synced at once, and waits for that.
     pub async fn wait(self) -> Result<Vec<Ack>, LogError> {
         self.queue.hurry();
-        self.answer.await.unwrap_or(Err(LogError::Closed))
+        placed(self.answer).await
     }
+}
+
+/// Waits for the sync, and for what the writer says of it.
+async fn placed(answer: Answer) -> Result<Vec<Ack>, LogError> {
+    let placed = answer.await.unwrap_or(Err(LogError::Closed))?;
+    Ok(placed.acks())
 }
 
 impl Embedded {
@@ -93,16 +100,14 @@ impl Embedded {
     /// Queues messages of one stream without waiting for their sync, which comes within the stream's `sync_delay`.
     pub async fn submit(&self, stream: Stream, messages: Vec<Append>) -> Result<Submitted, LogError> {
         let handle = self.stream(stream)?;
-        for message in &messages {
-            check_message(message)?;
-            if message.stream != stream {
-                return Err(LogError::InvalidMessage {
-                    bytes: message.id.0.len(),
-                    subject: message.subject.clone(),
-                });
-            }
+        if let Some(stray) = messages.iter().find(|message| message.stream != stream) {
+            return Err(LogError::InvalidMessage {
+                bytes: stray.id.0.len(),
+                subject: stray.subject.clone(),
+            });
         }
-        let answer = handle.queue.push(messages, false).await?;
+        let part = handle.prepare(messages)?;
+        let answer = handle.queue.push(part, false).await?;
         Ok(Submitted {
             queue: handle.queue.clone(),
             answer,
@@ -132,19 +137,32 @@ impl Embedded {
 
     /// Queues each stream's messages, then waits for all; acks come back in the order of `messages`.
     async fn append_all(&self, messages: Vec<Append>) -> Result<Vec<Ack>, LogError> {
-        messages.iter().try_for_each(check_message)?;
+        let Some(first) = messages.first().map(|message| message.stream) else {
+            return Ok(Vec::new());
+        };
+        if messages.iter().all(|message| message.stream == first) {
+            let handle = self.stream(first)?;
+            let part = handle.prepare(messages)?;
+            return placed(handle.queue.push(part, true).await?).await;
+        }
         let order: Vec<Stream> = messages.iter().map(|message| message.stream).collect();
-        let mut parts: BTreeMap<Stream, Vec<Append>> = BTreeMap::new();
+        let mut by_stream: BTreeMap<Stream, Vec<Append>> = BTreeMap::new();
         for message in messages {
-            parts.entry(message.stream).or_default().push(message);
+            by_stream.entry(message.stream).or_default().push(message);
+        }
+        // All are checked before any is queued.
+        let mut parts = Vec::with_capacity(by_stream.len());
+        for (stream, messages) in by_stream {
+            let handle = self.stream(stream)?;
+            parts.push((stream, handle, handle.prepare(messages)?));
         }
         let mut answers = Vec::with_capacity(parts.len());
-        for (stream, part) in parts {
-            answers.push((stream, self.stream(stream)?.queue.push(part, true).await?));
+        for (stream, handle, part) in parts {
+            answers.push((stream, handle.queue.push(part, true).await?));
         }
         let mut acks = BTreeMap::new();
         for (stream, answer) in answers {
-            acks.insert(stream, answer.await.unwrap_or(Err(LogError::Closed))?.into_iter());
+            acks.insert(stream, placed(answer).await?.into_iter());
         }
         let in_order = order
             .iter()
@@ -170,6 +188,7 @@ impl StreamHandle {
         let stream_options = options.stream(stream);
         let store = StreamStore::open(disk.clone(), &dir, stream_options, fresh_log_id())?;
         let (queue, views, damage) = (Queue::new(), store.views(), store.damage());
+        let hasher = store.hasher();
         let sync_delay = stream_options.sync_delay.min(SYNC_DELAY_MAX);
         let writer = Writer {
             store,
@@ -184,11 +203,17 @@ impl StreamHandle {
         Ok(StreamHandle {
             disk,
             dir,
+            hasher,
             queue,
             views,
             damage,
             thread: Mutex::new(Some(thread)),
         })
+    }
+
+    /// The messages are dropped here, by the thread that most likely made them.
+    fn prepare(&self, messages: Vec<Append>) -> Result<Prepared, LogError> {
+        Prepared::new(&self.hasher, &messages)
     }
 
     fn view(&self) -> View {

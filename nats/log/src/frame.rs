@@ -102,23 +102,47 @@ pub fn encode_frame(
     first_of_commit: bool,
     message: &Append,
 ) {
-    let (id, subject) = (message.id.0.as_bytes(), message.subject.as_bytes());
     let start = buffer.len();
-    let body = FRAME_HEADER_BYTES - PREFIX_BYTES + id.len() + subject.len() + message.payload.len();
+    lay_out_frame(buffer, message);
+    complete_frame(&mut buffer[start..], seed, sequence, stored_at, first_of_commit);
+}
+
+/// Bytes of the message's frame.
+pub(crate) fn frame_bytes_of(message: &Append) -> usize {
+    FRAME_HEADER_BYTES + message.id.0.len() + message.subject.len() + message.payload.len()
+}
+
+/// Appends what a message alone says of its frame; [`complete_frame`] adds the rest.
+pub(crate) fn lay_out_frame(buffer: &mut Vec<u8>, message: &Append) {
+    let (id, subject) = (message.id.0.as_bytes(), message.subject.as_bytes());
+    let total = frame_bytes_of(message);
     let mut header = [0; FRAME_HEADER_BYTES];
-    header[..4].copy_from_slice(&(body as u32).to_le_bytes());
-    header[8..16].copy_from_slice(&sequence.to_le_bytes());
-    header[16..24].copy_from_slice(&stored_at.0.to_le_bytes());
-    header[24] = if first_of_commit { FLAG_FIRST_OF_COMMIT } else { 0 };
+    header[..4].copy_from_slice(&((total - PREFIX_BYTES) as u32).to_le_bytes());
     header[25] = id.len() as u8;
     header[26] = subject.len() as u8;
-    buffer.reserve(PREFIX_BYTES + body);
+    buffer.reserve(total);
     buffer.extend_from_slice(&header);
     buffer.extend_from_slice(id);
     buffer.extend_from_slice(subject);
     buffer.extend_from_slice(&message.payload);
-    let checksum = frame_checksum(seed, &buffer[start..]);
-    buffer[start + 4..start + 8].copy_from_slice(&checksum.to_le_bytes());
+}
+
+/// Adds to one laid out frame what is known when it gets its place, and seals it.
+pub(crate) fn complete_frame(
+    frame: &mut [u8],
+    seed: u32,
+    sequence: u64,
+    stored_at: Time,
+    first_of_commit: bool,
+) {
+    let Some((header, _)) = frame.split_first_chunk_mut::<FRAME_HEADER_BYTES>() else {
+        return;
+    };
+    header[8..16].copy_from_slice(&sequence.to_le_bytes());
+    header[16..24].copy_from_slice(&stored_at.0.to_le_bytes());
+    header[24] = if first_of_commit { FLAG_FIRST_OF_COMMIT } else { 0 };
+    let checksum = frame_checksum(seed, frame).to_le_bytes();
+    frame[4..8].copy_from_slice(&checksum);
 }
 
 /// A frame whose checksum held, as offsets into the bytes it was decoded from.
@@ -215,15 +239,17 @@ impl Frame {
         )
     }
 
-    /// The record; its payload is a slice of `frame`, the bytes this was decoded from.
-    pub fn record(&self, frame: &Bytes) -> Record {
-        let payload = FRAME_HEADER_BYTES + usize::from(self.id_bytes) + usize::from(self.subject_bytes);
+    /// The record; its payload is a slice of `block`, in which the bytes this was decoded from begin at `start`.
+    pub fn record(&self, block: &Bytes, start: usize) -> Record {
+        let frame = block.get(start..).unwrap_or_default();
+        let payload =
+            start + FRAME_HEADER_BYTES + usize::from(self.id_bytes) + usize::from(self.subject_bytes);
         Record {
             sequence: self.sequence,
             stored_at: self.stored_at,
             id: MessageId(self.id(frame).to_owned()),
             subject: self.subject(frame).to_owned(),
-            payload: frame.slice(payload..self.bytes),
+            payload: block.slice(payload..start + self.bytes),
         }
     }
 }

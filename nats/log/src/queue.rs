@@ -7,20 +7,20 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
-use crate::{Ack, Append, LogError};
+use crate::LogError;
+use crate::prepared::{Placed, Prepared};
 
 /// Bytes of messages that wait for one stream; more appenders wait for room.
 const QUEUE_BYTES_MAX: usize = 16 * 1024 * 1024;
-/// What a message costs beyond its payload and texts.
-const MESSAGE_OVERHEAD_BYTES: usize = 128;
 /// Bytes that the writer takes at once, so that the first waiting appender does not wait for all later ones.
 const COMMIT_BYTES_MAX: usize = 4 * 1024 * 1024;
 
-pub(crate) type Reply = oneshot::Sender<Result<Vec<Ack>, LogError>>;
+pub(crate) type Reply = oneshot::Sender<Result<Placed, LogError>>;
+pub(crate) type Answer = oneshot::Receiver<Result<Placed, LogError>>;
 
 /// An append on its way to the writer.
 pub(crate) struct Request {
-    messages: Vec<Append>,
+    part: Prepared,
     reply: Reply,
     bytes: usize,
     /// Its share of the queue, given back when the writer is done with it.
@@ -29,8 +29,8 @@ pub(crate) struct Request {
 
 impl Request {
     /// The messages, whom to answer, and the room to keep until they are written.
-    pub(crate) fn split(self) -> (Vec<Append>, Reply, OwnedSemaphorePermit) {
-        (self.messages, self.reply, self.room)
+    pub(crate) fn split(self) -> (Prepared, Reply, OwnedSemaphorePermit) {
+        (self.part, self.reply, self.room)
     }
 }
 
@@ -70,12 +70,8 @@ impl Queue {
     }
 
     /// Waits for room. With `hurry` the writer syncs at once, otherwise within its delay.
-    pub(crate) async fn push(
-        &self,
-        messages: Vec<Append>,
-        hurry: bool,
-    ) -> Result<oneshot::Receiver<Result<Vec<Ack>, LogError>>, LogError> {
-        let bytes = messages.iter().map(message_bytes).sum::<usize>();
+    pub(crate) async fn push(&self, part: Prepared, hurry: bool) -> Result<Answer, LogError> {
+        let bytes = part.bytes();
         let share = bytes.min(QUEUE_BYTES_MAX) as u32;
         if self.room.available_permits() < share as usize {
             let waits = self.waits.fetch_add(1, Ordering::Relaxed) + 1;
@@ -101,7 +97,7 @@ impl Queue {
         }
         state.hurry |= hurry;
         state.requests.push_back(Request {
-            messages,
+            part,
             reply,
             bytes,
             room,
@@ -175,10 +171,6 @@ impl Queue {
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-fn message_bytes(message: &Append) -> usize {
-    message.payload.len() + message.subject.len() + message.id.0.len() + MESSAGE_OVERHEAD_BYTES
 }
 
 pub(crate) struct ReaderWaits(Arc<Queue>);

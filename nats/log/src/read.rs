@@ -4,15 +4,16 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use watchfold_schemas::Time;
-use watchfold_schemas::subjects::matches;
 
 use crate::disk::{Disk, io_error};
-use crate::frame::frame_seed;
+use crate::filter::Filter;
+use crate::frame::{Frame, frame_seed};
 use crate::index::Index;
 use crate::layout::Segment;
 use crate::view::{Damage, View};
-use crate::walk::{Found, Walk};
+use crate::walk::Walk;
 use crate::{Batch, LogError, LostRange, Record, Start};
 
 /// Bytes that one call reads before it returns, found or not, so that a filter that matches little can be stopped.
@@ -24,8 +25,7 @@ pub struct StreamReader {
     disk: Arc<dyn Disk>,
     dir: PathBuf,
     damage: Damage,
-    /// `None` for everything.
-    filter: Option<Arc<str>>,
+    filter: Filter,
     next_sequence: u64,
     open: Option<OpenSegment>,
 }
@@ -44,12 +44,11 @@ impl StreamReader {
         filter: &str,
         next_sequence: u64,
     ) -> StreamReader {
-        let filter = (filter != ">").then(|| Arc::from(filter));
         StreamReader {
             disk,
             dir,
             damage,
-            filter,
+            filter: Filter::new(filter),
             next_sequence: next_sequence.max(1),
             open: None,
         }
@@ -81,7 +80,7 @@ impl StreamReader {
             last_sequence: view.next_sequence - 1,
         };
         let mut bytes_left = CALL_BYTES_MAX;
-        while self.next_sequence < view.next_sequence && batch.records.len() < max {
+        while self.next_sequence < view.next_sequence && batch.records.len() < max && bytes_left > 0 {
             let Some((segment, end, limit)) = view.segment_of(self.next_sequence) else {
                 // Older than the first segment.
                 if !self.lose(&mut batch, view.first_sequence(), false) {
@@ -96,11 +95,16 @@ impl StreamReader {
                 }
                 continue;
             };
+            let failed = |error| io_error("read", &segment.path, error);
+            let is_due_here = self
+                .read_due(&mut open.walk, limit, &mut batch, max, &mut bytes_left)
+                .map_err(failed)?;
+            if is_due_here {
+                self.open = Some(open);
+                continue;
+            }
             let before = open.clone();
-            let found = open
-                .walk
-                .next()
-                .map_err(|error| io_error("read", &segment.path, error))?;
+            let found = open.walk.next().map_err(failed)?;
             let gap_end = found
                 .as_ref()
                 .map_or(limit, |found| found.frame.sequence.min(limit));
@@ -111,20 +115,44 @@ impl StreamReader {
             self.open = found.is_some().then_some(open);
             if let Some(found) = found.filter(|found| found.frame.sequence == self.next_sequence) {
                 self.next_sequence += 1;
-                self.take(&mut batch, &found);
+                self.take(&mut batch, &found.frame, &found.bytes, 0);
                 bytes_left = bytes_left.saturating_sub(found.frame.bytes as u64 + found.skipped);
-                if bytes_left == 0 {
-                    break;
-                }
             }
         }
         Ok(batch)
     }
 
-    fn take(&self, batch: &mut Batch, found: &Found) {
-        let subject = found.frame.subject(&found.bytes);
-        if self.filter.as_ref().is_none_or(|filter| matches(filter, subject)) {
-            batch.records.push(found.frame.record(&found.bytes));
+    /// Reads on while what is due stands where it should: up to `limit`, or what one call may read. False if something
+    /// else stands there.
+    fn read_due(
+        &mut self,
+        walk: &mut Walk,
+        limit: u64,
+        batch: &mut Batch,
+        max: usize,
+        bytes_left: &mut u64,
+    ) -> io::Result<bool> {
+        while self.next_sequence < limit && batch.records.len() < max && *bytes_left > 0 {
+            if walk.expected() != self.next_sequence {
+                return Ok(false);
+            }
+            let Some((frame, block, start)) = walk.next_due()? else {
+                return Ok(false);
+            };
+            self.next_sequence += 1;
+            *bytes_left = bytes_left.saturating_sub(frame.bytes as u64);
+            self.take(batch, &frame, block, start);
+        }
+        Ok(true)
+    }
+
+    fn take(&self, batch: &mut Batch, frame: &Frame, block: &Bytes, start: usize) {
+        let lets_through = match &self.filter {
+            Filter::Everything => true,
+            filter => filter.lets_through(frame.subject(&block[start..])),
+        };
+        if lets_through {
+            batch.records.push(frame.record(block, start));
         }
     }
 
@@ -202,7 +230,7 @@ impl StreamReader {
             return Ok(view.next_sequence);
         };
         let mut probe = StreamReader {
-            filter: None,
+            filter: Filter::Everything,
             open: None,
             ..self.clone()
         };

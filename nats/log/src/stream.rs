@@ -5,6 +5,7 @@
 //! [`StreamStore::sync`], which is the only thing that moves what readers see; the stream's file before a segment is
 //! made or unlinked.
 
+mod append;
 mod recover;
 
 use std::path::{Path, PathBuf};
@@ -13,18 +14,15 @@ use std::sync::Arc;
 use tokio::sync::watch;
 use watchfold_schemas::Time;
 
+use crate::LogError;
 use crate::disk::{Disk, DiskFile, io_error, write_all_at};
-use crate::duplicates::SeenIds;
-use crate::frame::{LogId, SEGMENT_HEADER_BYTES, SegmentHeader, encode_frame, frame_seed};
+use crate::duplicates::{IdHasher, SeenIds};
+use crate::frame::{LogId, SEGMENT_HEADER_BYTES, SegmentHeader, frame_seed};
 use crate::index::Index;
 use crate::layout::{Layout, Segment};
 use crate::meta::Meta;
 use crate::options::StreamOptions;
 use crate::view::{Damage, View};
-use crate::{Ack, Append, LogError, check_message};
-
-/// Bytes of the encoding buffer that stay allocated between commits.
-const BUFFER_BYTES_KEPT: usize = 1024 * 1024;
 
 /// The writing side of a stream. Dropping it without [`StreamStore::close`] is a crash, which it survives.
 pub struct StreamStore {
@@ -42,7 +40,7 @@ pub struct StreamStore {
     damage: Damage,
     stopped: Option<Arc<str>>,
     views: watch::Sender<View>,
-    /// Kept between commits for its capacity.
+    /// Kept between appends for its capacity, until the stream rests.
     buffer: Vec<u8>,
 }
 
@@ -141,6 +139,11 @@ impl StreamStore {
         self.damage.clone()
     }
 
+    /// For those who prepare what this stream appends.
+    pub(crate) fn hasher(&self) -> IdHasher {
+        self.seen.hasher()
+    }
+
     pub fn log_id(&self) -> LogId {
         self.meta.log_id
     }
@@ -148,64 +151,6 @@ impl StreamStore {
     /// Whether something is written that no sync has covered.
     pub fn is_dirty(&self) -> bool {
         self.active.as_ref().is_some_and(Active::is_dirty)
-    }
-
-    /// Writes the messages in order. They are durable, and their acks true, only after the next [`StreamStore::sync`].
-    /// On an error none of them is in the log; what was written before them still is.
-    pub fn append(&mut self, messages: &[Append], now: Time) -> Result<Vec<Ack>, LogError> {
-        self.refuse_if_stopped()?;
-        messages.iter().try_for_each(check_message)?;
-        if self.active_is_full(now) {
-            self.seal()?;
-        }
-        if self.active.is_none() && !messages.is_empty() {
-            self.start_segment(now)?;
-        }
-        let Some(active) = &self.active else {
-            return Ok(Vec::new());
-        };
-        let (seed, offset, mut first_of_commit) = (active.seed, active.written, !active.is_dirty());
-        let mut next_sequence = self.next_sequence;
-        let mut buffer = std::mem::take(&mut self.buffer);
-        let mut acks = Vec::with_capacity(messages.len());
-        let mut indexed = Index::default();
-        for message in messages {
-            let hash = self.seen.hash(&message.id.0);
-            if let Some(sequence) = self.seen.place(hash) {
-                acks.push(Ack {
-                    sequence,
-                    duplicate: true,
-                });
-                continue;
-            }
-            indexed.note(next_sequence, offset + buffer.len() as u64, now);
-            encode_frame(&mut buffer, seed, next_sequence, now, first_of_commit, message);
-            self.seen.insert(hash, next_sequence, now);
-            acks.push(Ack {
-                sequence: next_sequence,
-                duplicate: false,
-            });
-            next_sequence += 1;
-            first_of_commit = false;
-        }
-        let written = self.write(&buffer);
-        buffer.clear();
-        buffer.shrink_to(BUFFER_BYTES_KEPT);
-        self.buffer = buffer;
-        if let Err(error) = written {
-            self.seen.forget_from(self.next_sequence);
-            return Err(error);
-        }
-        if next_sequence > self.next_sequence {
-            self.next_sequence = next_sequence;
-            self.last_stored_at = Some(now);
-        }
-        if let Some(active) = &mut self.active {
-            for entry in indexed.entries {
-                active.index.note(entry.sequence, entry.offset, entry.stored_at);
-            }
-        }
-        Ok(acks)
     }
 
     /// Makes everything written durable and visible. After a failure nobody knows what the disk holds, so the stream
@@ -226,6 +171,7 @@ impl StreamStore {
     /// Seals a segment that is old, and drops those that are past the stream's age. For streams that get no appends.
     pub fn retain(&mut self, now: Time) -> Result<(), LogError> {
         self.refuse_if_stopped()?;
+        self.buffer = Vec::new();
         let Some(age_max) = self.options.age_max else {
             return Ok(());
         };
@@ -249,35 +195,6 @@ impl StreamStore {
     pub fn close(mut self) -> Result<(), LogError> {
         self.sync()?;
         self.save_meta(self.meta.next_segment, self.meta.first_segment)
-    }
-
-    fn write(&mut self, buffer: &[u8]) -> Result<(), LogError> {
-        if buffer.is_empty() {
-            return Ok(());
-        }
-        self.make_room(buffer.len() as u64)?;
-        let path = self.active_path();
-        let Some(active) = &mut self.active else {
-            return Err(LogError::Closed);
-        };
-        let Err(error) = write_all_at(active.file.as_ref(), active.written, buffer) else {
-            active.written += buffer.len() as u64;
-            return Ok(());
-        };
-        // Whole frames of a refused append may have been written. They must be gone for certain before others take
-        // their place, else a crash could bring back a mixture; this also syncs what was written before them.
-        let cut = active
-            .file
-            .set_len(active.written)
-            .and_then(|()| active.file.sync());
-        match cut {
-            Ok(()) => {
-                active.synced = active.written;
-                self.publish();
-                Err(io_error("write", &path, error))
-            }
-            Err(cut) => Err(self.stop("cut back", cut)),
-        }
     }
 
     /// Drops the oldest segments until `bytes` more are within the limit.

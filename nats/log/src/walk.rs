@@ -54,32 +54,57 @@ impl Walk {
         self.end = end;
     }
 
+    /// The sequence of the frame right here, unless it is damaged.
+    pub(crate) fn expected(&self) -> u64 {
+        self.expected
+    }
+
+    /// The frame right here if it is whole and due, with the block that holds it and where it begins there. Otherwise
+    /// nothing moves, and [`Walk::next`] says what is here.
+    pub(crate) fn next_due(&mut self) -> io::Result<Option<(Frame, &Bytes, usize)>> {
+        let at = self.offset;
+        let Some(frame) = self.frame_at(at, self.expected, self.expected)? else {
+            return Ok(None);
+        };
+        self.pass(&frame, at);
+        Ok(Some((frame, &self.block, (at - self.block_offset) as usize)))
+    }
+
     /// The next valid frame, `None` when there is none before the end.
     pub(crate) fn next(&mut self) -> io::Result<Option<Found>> {
-        if let Some(found) = self.frame_at(self.offset, self.expected, self.expected)? {
-            return Ok(Some(self.take(found, 0)));
-        }
         let damaged_from = self.offset;
+        if let Some(frame) = self.frame_at(damaged_from, self.expected, self.expected)? {
+            return Ok(Some(self.found(frame, damaged_from, 0)));
+        }
         let mut at = damaged_from + 1;
         while at + FRAME_BYTES_MIN as u64 <= self.end {
             // A lost frame took at least the smallest frame's bytes, so the sequence cannot have run further ahead.
             let sequence_max = self.expected + (at - damaged_from) / FRAME_BYTES_MIN as u64 + 1;
-            if let Some(found) = self.frame_at(at, self.expected, sequence_max)? {
-                return Ok(Some(self.take(found, at - damaged_from)));
+            if let Some(frame) = self.frame_at(at, self.expected, sequence_max)? {
+                return Ok(Some(self.found(frame, at, at - damaged_from)));
             }
             at += 1;
         }
         Ok(None)
     }
 
-    fn take(&mut self, mut found: Found, skipped: u64) -> Found {
-        found.skipped = skipped;
-        self.offset = found.offset + found.frame.bytes as u64;
-        self.expected = found.frame.sequence + 1;
-        found
+    fn found(&mut self, frame: Frame, offset: u64, skipped: u64) -> Found {
+        self.pass(&frame, offset);
+        let start = (offset - self.block_offset) as usize;
+        Found {
+            frame,
+            bytes: self.block.slice(start..start + frame.bytes),
+            offset,
+            skipped,
+        }
     }
 
-    fn frame_at(&mut self, at: u64, sequence_min: u64, sequence_max: u64) -> io::Result<Option<Found>> {
+    fn pass(&mut self, frame: &Frame, offset: u64) {
+        self.offset = offset + frame.bytes as u64;
+        self.expected = frame.sequence + 1;
+    }
+
+    fn frame_at(&mut self, at: u64, sequence_min: u64, sequence_max: u64) -> io::Result<Option<Frame>> {
         let header = self.bytes_at(at, FRAME_HEADER_BYTES as u64)?;
         // Checked before the checksum: what is skipped byte by byte must be cheap to refuse.
         let plausible =
@@ -92,17 +117,10 @@ impl Walk {
         if let Decoded::Short(wanted) = decoded {
             decoded = decode_frame(self.bytes_at(at, wanted as u64)?, seed);
         }
-        let Decoded::Frame(frame) = decoded else {
-            return Ok(None);
-        };
-        let start = (at - self.block_offset) as usize;
-        let bytes = self.block.slice(start..start + frame.bytes);
-        Ok(Some(Found {
-            frame,
-            bytes,
-            offset: at,
-            skipped: 0,
-        }))
+        match decoded {
+            Decoded::Frame(frame) => Ok(Some(frame)),
+            Decoded::Short(_) | Decoded::Invalid => Ok(None),
+        }
     }
 
     /// What of the segment is at hand from `at`: at least `wanted` bytes, unless the segment ends before.

@@ -3,9 +3,10 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use crate::prepared::Placed;
 use crate::queue::{Queue, Reply, Request};
 use crate::stream::StreamStore;
-use crate::{Ack, LogError, StoredAtClock};
+use crate::{LogError, StoredAtClock};
 
 /// How often a stream without appends looks for segments past their age.
 const RETAIN_EVERY: Duration = Duration::from_secs(30);
@@ -18,7 +19,7 @@ pub(crate) struct Writer {
 }
 
 /// Written, and answered after the next sync.
-type Pending = (Reply, Vec<Ack>);
+type Pending = (Reply, Placed);
 
 impl Writer {
     /// Runs until the queue is closed and empty.
@@ -62,33 +63,26 @@ impl Writer {
         }
         let now = (self.clock)();
         let mut replies = Vec::with_capacity(requests.len());
-        let mut messages = Vec::new();
+        let mut parts = Vec::with_capacity(requests.len());
         let mut rooms = Vec::with_capacity(requests.len());
         for request in requests {
-            let (request_messages, reply, room) = request.split();
-            replies.push((reply, request_messages.len()));
-            messages.extend(request_messages);
+            let (part, reply, room) = request.split();
+            parts.push(part);
+            replies.push(reply);
             rooms.push(room);
         }
-        match self.store.append(&messages, now) {
-            Ok(acks) => {
-                let mut acks = acks.into_iter();
-                pending.extend(
-                    replies
-                        .into_iter()
-                        .map(|(reply, n)| (reply, acks.by_ref().take(n).collect())),
-                );
-            }
+        match self.store.append_parts(parts, now) {
+            Ok(placed) => pending.extend(replies.into_iter().zip(placed)),
             Err(error) => replies
                 .into_iter()
-                .for_each(|(reply, _)| answer(reply, Err(copy(&error)))),
+                .for_each(|reply| answer(reply, Err(copy(&error)))),
         }
     }
 
     fn sync(&mut self, pending: &mut Vec<Pending>) {
         let synced = self.store.sync();
-        for (reply, acks) in pending.drain(..) {
-            answer(reply, synced.as_ref().map(|()| acks).map_err(copy));
+        for (reply, placed) in pending.drain(..) {
+            answer(reply, synced.as_ref().map(|()| placed).map_err(copy));
         }
     }
 
@@ -109,7 +103,7 @@ impl Drop for QueueEnd {
     }
 }
 
-fn answer(reply: Reply, result: Result<Vec<Ack>, LogError>) {
+fn answer(reply: Reply, result: Result<Placed, LogError>) {
     if reply.send(result).is_err() {
         tracing::trace!("an appender did not wait for its answer");
     }

@@ -8,7 +8,7 @@ use watchfold_schemas::Time;
 use super::{Active, StreamStore};
 use crate::LogError;
 use crate::disk::{DiskFile, io_error, read_full_at, write_all_at};
-use crate::frame::frame_seed;
+use crate::frame::{Frame, frame_seed};
 use crate::layout::{Segment, Tail, find_tail};
 
 impl StreamStore {
@@ -18,8 +18,9 @@ impl StreamStore {
             return Ok(());
         };
         let seen = &mut self.seen;
+        let hasher = seen.hasher();
         let tail = find_tail(self.disk.as_ref(), &last, &self.meta, |found| {
-            let hash = seen.hash(found.frame.id(&found.bytes));
+            let hash = hasher.hash(found.frame.id(&found.bytes));
             seen.insert(hash, found.frame.sequence, found.frame.stored_at);
         })?;
         for &(from, to) in &tail.damaged {
@@ -98,18 +99,21 @@ impl StreamStore {
             let failed = |error| io_error("read", &segment.path, error);
             let file = self.disk.open_read(&segment.path).map_err(failed)?;
             let mut walk = segment.walk(file, self.meta.log_id);
-            let mut ids = VecDeque::new();
+            let (mut ids, room, hasher) = (VecDeque::new(), self.seen.room(), self.seen.hasher());
             while let Some(found) = walk.next().map_err(failed)? {
-                ids.push_back((self.seen.hash(found.frame.id(&found.bytes)), found.frame));
-                if ids.len() > self.options.duplicates.count_max {
+                let Frame {
+                    sequence, stored_at, ..
+                } = found.frame;
+                ids.push_back((hasher.hash(found.frame.id(&found.bytes)), sequence, stored_at));
+                if ids.len() > room {
                     ids.pop_front();
                 }
             }
-            for (hash, frame) in ids.into_iter().rev() {
-                if !self.seen.wants_older(frame.stored_at) {
+            for (hash, sequence, stored_at) in ids.into_iter().rev() {
+                if !self.seen.wants_older(stored_at) {
                     break;
                 }
-                self.seen.prepend(hash, frame.sequence, frame.stored_at);
+                self.seen.prepend(hash, sequence, stored_at);
             }
         }
         Ok(())

@@ -276,3 +276,60 @@ async fn waiting_appenders_share_a_sync_and_a_failed_one_stops_the_stream() {
         [102, 103]
     );
 }
+
+/// Everybody appends the same messages, cut differently, at once: they share writes, and within one write as between them
+/// a message is kept once and everyone is told the same place.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn appenders_that_share_a_write_share_its_duplicates() {
+    const MESSAGES: u64 = 400;
+    let root = tempfile::tempdir().unwrap();
+    let log = Embedded::open(root.path(), plain()).unwrap();
+    let appenders: Vec<_> = (1..=12_u64)
+        .map(|cut| {
+            let log = log.clone();
+            tokio::spawn(async move {
+                let mut acks = Vec::new();
+                let mut first = 1;
+                while first <= MESSAGES {
+                    let end = (first + cut * 5).min(MESSAGES + 1);
+                    // Each message twice in a row, so that an append holds duplicates of its own too.
+                    let numbers = (first..end).flat_map(|number| [number, number]);
+                    acks.extend(log.append(numbers.map(tick).collect()).await.unwrap());
+                    first = end;
+                }
+                acks
+            })
+        })
+        .collect();
+    let mut firsts = vec![0; MESSAGES as usize];
+    let mut places: Vec<Option<u64>> = vec![None; MESSAGES as usize];
+    for appender in appenders {
+        let acks = appender.await.unwrap();
+        assert_eq!(acks.len() as u64, MESSAGES * 2);
+        for (position, ack) in acks.iter().enumerate() {
+            let message = position / 2;
+            firsts[message] += u64::from(!ack.duplicate);
+            let place = *places[message].get_or_insert(ack.sequence);
+            assert_eq!(place, ack.sequence, "message {} has two places", message + 1);
+        }
+    }
+    assert_eq!(
+        firsts,
+        vec![1; MESSAGES as usize],
+        "each is new to exactly one appender"
+    );
+    let mut reader = log.reader(OBS, ">", Start::First).await.unwrap();
+    let mut sequence = 0;
+    while sequence < MESSAGES {
+        for record in reader.next(64).await.unwrap().records {
+            sequence += 1;
+            let message = places.iter().position(|place| *place == Some(sequence)).unwrap();
+            let want = tick(message as u64 + 1);
+            assert_eq!(
+                (record.sequence, record.id, record.payload),
+                (sequence, want.id, want.payload)
+            );
+        }
+    }
+    assert_eq!(log.info(OBS).await.unwrap().last_sequence, MESSAGES);
+}

@@ -33,7 +33,7 @@ proptest! {
         let mut rest = Bytes::from(buffer).slice(6..);
         for message in &messages {
             let Decoded::Frame(frame) = decode_frame(&rest, seed) else { panic!("not a frame") };
-            let record = frame.record(&rest);
+            let record = frame.record(&rest, 0);
             prop_assert_eq!((record.sequence, record.stored_at, frame.first_of_commit), (sequence, Time(at), first));
             prop_assert_eq!((&record.id, &record.subject, &record.payload), (&message.id, &message.subject, &message.payload));
             prop_assert_eq!(decode_frame(&rest, frame_seed(log_id, 4)), Decoded::Invalid, "another segment's");
