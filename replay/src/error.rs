@@ -40,6 +40,8 @@ pub enum ReplayError {
         "no incident, session or event {id:?} is derived of it: take an id from the page or `watchfold log cat`, and the span that holds it"
     )]
     NotDerived { id: String },
+    #[error("cancelled before it was done: ask again")]
+    Cancelled,
     #[error(
         "no scenario in {path}: looked for `input` or `expected.jsonl` in it and in the directories it holds; make one with `watchfold scenario cut`"
     )]

@@ -49,14 +49,23 @@ pub struct ExplainedEvent {
     pub event: Event,
 }
 
-/// A setting that decided, as it was in force at that moment.
+/// A setting that decided, as it was in force at that moment, and what was compared with it. Settings are named as they are written
+/// in the configuration.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Condition {
-    /// As it is written in the configuration.
-    pub setting: &'static str,
-    pub limit_ms: u64,
-    /// What it was compared with.
-    pub found_ms: u64,
+#[serde(untagged)]
+pub enum Condition {
+    Length {
+        setting: &'static str,
+        limit_ms: u64,
+        found_ms: u64,
+    },
+    /// More than so many within a time.
+    Count {
+        setting: &'static str,
+        limit: u32,
+        found: u32,
+        within_ms: u64,
+    },
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -75,9 +84,20 @@ pub struct ExplainedRecord {
     pub body: Value,
 }
 
-/// Explains the incident, session or event with this id. Reads the input twice: for what happened, and for its causes.
+/// Explains the incident, session or event with this id. Reads the input twice: for what happened, and for its causes; each time only
+/// up to the end of it.
 pub fn explain(path: &Path, selection: &Selection, id: &str) -> Result<Explanation, ReplayError> {
-    let steps = derive(path, selection, id)?;
+    explain_unless(path, selection, id, &|| false)
+}
+
+/// As [`explain`], but gives up soon after `is_cancelled` says so.
+pub fn explain_unless(
+    path: &Path,
+    selection: &Selection,
+    id: &str,
+    is_cancelled: &dyn Fn() -> bool,
+) -> Result<Explanation, ReplayError> {
+    let steps = derive(path, selection, id, is_cancelled)?;
     let Some(first) = steps.first() else {
         return Err(ReplayError::NotDerived { id: id.to_owned() });
     };
@@ -96,7 +116,7 @@ pub fn explain(path: &Path, selection: &Selection, id: &str) -> Result<Explanati
     }
     let site = first.event.site.clone();
     let subject = steps.iter().find_map(|step| subject(&step.event.body));
-    let records = find_records(path, selection, &site, &wanted, subject.as_deref())?;
+    let records = find_records(path, selection, &site, &wanted, subject.as_deref(), is_cancelled)?;
     let records_left_out = causes + (wanted.len() - records.len()) as u64;
     Ok(Explanation {
         id: id.to_owned(),
@@ -108,16 +128,26 @@ pub fn explain(path: &Path, selection: &Selection, id: &str) -> Result<Explanati
     })
 }
 
-fn derive(path: &Path, selection: &Selection, id: &str) -> Result<Vec<ExplainedEvent>, ReplayError> {
+fn derive(
+    path: &Path,
+    selection: &Selection,
+    id: &str,
+    is_cancelled: &dyn Fn() -> bool,
+) -> Result<Vec<ExplainedEvent>, ReplayError> {
     let mut input = Input::open(path, selection)?;
     let mut engine = Engine::new(Under::Recorded);
     if let Some(header) = input.header() {
         engine = engine.with_header(header);
     }
     let mut steps = Vec::new();
-    while let Some(step) = input.next_step()? {
+    let mut is_over = false;
+    while !is_over && let Some(step) = input.next_step()? {
+        if is_cancelled() {
+            return Err(ReplayError::Cancelled);
+        }
         for event in engine.take(&step) {
             if steps.len() < EVENTS_MAX && is_about(&event, id) {
+                is_over |= is_last(&event, id);
                 let config = engine.config(&event.site);
                 steps.push(ExplainedEvent {
                     at: event.at,
@@ -151,6 +181,15 @@ fn is_about(event: &Event, id: &str) -> bool {
         }
 }
 
+/// Nothing follows about this id.
+fn is_last(event: &Event, id: &str) -> bool {
+    event.id.0 == id
+        || matches!(
+            event.body,
+            EventBody::IncidentClosed(_) | EventBody::SessionEnded(_)
+        )
+}
+
 fn subject(body: &EventBody) -> Option<String> {
     match body {
         EventBody::IncidentOpened(incident)
@@ -171,9 +210,13 @@ fn subject(body: &EventBody) -> Option<String> {
     }
 }
 
-/// The setting that decided, where it is one length of time.
+/// The setting that decided, where it is one.
 fn condition(event: &Event, config: &SiteConfig) -> Option<Condition> {
-    let found = |from: Time, to: Time| u64::try_from(to.since(from).as_millis()).unwrap_or(0);
+    let passed = |setting, limit_ms, from: Time, to: Time| Condition::Length {
+        setting,
+        limit_ms,
+        found_ms: u64::try_from(to.since(from).as_millis()).unwrap_or(0),
+    };
     let network = &config.network;
     match &event.body {
         EventBody::IncidentOpened(incident) => {
@@ -181,25 +224,43 @@ fn condition(event: &Event, config: &SiteConfig) -> Option<Condition> {
                 IncidentClass::Outage => ("network.min_incident", network.min_incident_ms),
                 IncidentClass::CollectorSilent => ("network.silence", network.silence_ms),
                 IncidentClass::MeasurementFault => ("network.fault_incident", network.fault_incident_ms),
-                // A count decided.
-                IncidentClass::Flapping => return None,
+                IncidentClass::Flapping => {
+                    return Some(Condition::Count {
+                        setting: "network.flapping_count",
+                        limit: network.flapping_count,
+                        // It opens with the first one beyond the limit.
+                        found: network.flapping_count.saturating_add(1),
+                        within_ms: network.flapping_window_ms,
+                    });
+                }
             };
-            Some(Condition {
-                setting,
-                limit_ms,
-                found_ms: found(incident.started_at, incident.opened_at),
-            })
+            Some(passed(setting, limit_ms, incident.started_at, incident.opened_at))
         }
-        EventBody::JitterRecorded(jitter) => Some(Condition {
+        EventBody::JitterRecorded(jitter) => Some(Condition::Length {
             setting: "network.min_incident",
             limit_ms: network.min_incident_ms,
             found_ms: jitter.duration_ms,
         }),
-        EventBody::IncidentEscalated(incident) => Some(Condition {
-            setting: "network.escalate_after",
-            limit_ms: network.escalate_after_ms,
-            found_ms: found(incident.opened_at, event.at),
-        }),
+        EventBody::IncidentEscalated(incident) => Some(passed(
+            "network.escalate_after",
+            network.escalate_after_ms,
+            incident.opened_at,
+            event.at,
+        )),
+        EventBody::SessionStarted(session) => Some(passed(
+            "occupancy.min_session",
+            config.occupancy.min_session_ms,
+            session.started_at,
+            event.at,
+        )),
+        EventBody::SessionEnded(session) => {
+            let limit_ms = config.occupancy.min_session_ms;
+            let condition = passed("occupancy.min_session", limit_ms, session.ended_at?, event.at);
+            // One of a PC that is no longer configured ends at once.
+            let held =
+                matches!(condition, Condition::Length { found_ms, limit_ms, .. } if found_ms >= limit_ms);
+            held.then_some(condition)
+        }
         _ => None,
     }
 }
@@ -210,6 +271,7 @@ fn find_records(
     site: &str,
     wanted: &BTreeSet<String>,
     subject: Option<&str>,
+    is_cancelled: &dyn Fn() -> bool,
 ) -> Result<Vec<ExplainedRecord>, ReplayError> {
     // Causes may lie before the span: what was derived in it may have begun earlier.
     let selection = Selection {
@@ -219,7 +281,12 @@ fn find_records(
     };
     let mut input = Input::open(path, &selection)?;
     let mut found = BTreeMap::new();
-    while let Some(step) = input.next_step()? {
+    while found.len() < wanted.len().min(RECORDS_MAX)
+        && let Some(step) = input.next_step()?
+    {
+        if is_cancelled() {
+            return Err(ReplayError::Cancelled);
+        }
         let Step::Record {
             stream: Stream::Observations,
             record,
@@ -228,7 +295,7 @@ fn find_records(
         else {
             continue;
         };
-        if found.len() < RECORDS_MAX && wanted.contains(&record.id) && !found.contains_key(&record.sequence) {
+        if wanted.contains(&record.id) {
             let Ok(observation) = decode_observation(&record.payload) else {
                 continue;
             };
@@ -280,13 +347,19 @@ impl fmt::Display for Explanation {
         )?;
         for step in &self.steps {
             write!(f, "\n{}  {}", step.at, step.kind.replace('_', " "))?;
-            if let Some(Condition {
-                setting,
-                limit_ms,
-                found_ms,
-            }) = &step.condition
-            {
-                write!(f, "  after {found_ms} ms; {setting} is {limit_ms} ms")?;
+            match &step.condition {
+                None => {}
+                Some(Condition::Length {
+                    setting,
+                    limit_ms,
+                    found_ms,
+                }) => write!(f, "  after {found_ms} ms; {setting} is {limit_ms} ms")?,
+                Some(Condition::Count {
+                    setting,
+                    limit,
+                    found,
+                    within_ms,
+                }) => write!(f, "  {found} within {within_ms} ms; {setting} is {limit}")?,
             }
             match &step.cause {
                 Cause::Message(message) => write!(f, "\n    by the record {message}")?,

@@ -1,7 +1,7 @@
 //! Explanations name the records and the settings that a hand count gives.
 
 use watchfold_replay::ReplayError;
-use watchfold_replay::explain::{Condition, explain};
+use watchfold_replay::explain::{Condition, explain, explain_unless};
 use watchfold_schemas::EventBody;
 use watchfold_schemas::observation::Outcome;
 
@@ -26,7 +26,7 @@ fn an_incident_is_explained_by_its_probes_and_its_threshold() {
             kinds,
             ["incident_opened", "incident_acknowledged", "incident_closed"]
         );
-        let condition = Condition {
+        let condition = Condition::Length {
             setting: "network.min_incident",
             limit_ms: 10_000,
             found_ms: 10_000,
@@ -64,4 +64,54 @@ fn a_single_event_is_explained_and_an_unknown_id_refused() {
     assert_eq!(&explained.steps[0].event, event);
     let error = explain(world.data(), &everything(), "0123456789abcdef").unwrap_err();
     assert!(matches!(error, ReplayError::NotDerived { .. }), "{error}");
+}
+
+#[test]
+fn a_session_is_explained_by_how_long_it_held() {
+    let world = World::new("pc 1\nset interval 2\nrun 0..1200\nup pc1 100..700\n");
+    let id = world.events.iter().find_map(|event| match &event.body {
+        EventBody::SessionEnded(session) => Some(session.id.clone()),
+        _ => None,
+    });
+    let explained = explain(world.data(), &everything(), &id.unwrap()).unwrap();
+    let held = |found_ms| {
+        Some(Condition::Length {
+            setting: "occupancy.min_session",
+            limit_ms: 180_000,
+            found_ms,
+        })
+    };
+    let conditions: Vec<_> = explained
+        .steps
+        .iter()
+        .map(|step| step.condition.clone())
+        .collect();
+    assert_eq!(conditions, [held(180_000), held(180_000)], "{explained}");
+}
+
+#[test]
+fn a_flapping_target_is_explained_by_a_count() {
+    let drops: String = (0..5)
+        .map(|n| format!("down server {}..{}\n", 100 + n * 60, 105 + n * 60))
+        .collect();
+    let world = World::new(&format!("target server\nset interval 2\nrun 0..600\n{drops}"));
+    let id = world.events.iter().find_map(|event| match &event.body {
+        EventBody::IncidentOpened(incident) => Some(incident.id.clone()),
+        _ => None,
+    });
+    let explained = explain(world.data(), &everything(), &id.unwrap()).unwrap();
+    let condition = Condition::Count {
+        setting: "network.flapping_count",
+        limit: 3,
+        found: 4,
+        within_ms: 600_000,
+    };
+    assert_eq!(explained.steps[0].condition, Some(condition), "{explained}");
+}
+
+#[test]
+fn an_explanation_that_nobody_waits_for_ends() {
+    let world = World::new(OUTAGE);
+    let error = explain_unless(world.data(), &everything(), "0123456789abcdef", &|| true).unwrap_err();
+    assert!(matches!(error, ReplayError::Cancelled), "{error}");
 }

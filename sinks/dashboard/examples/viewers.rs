@@ -41,6 +41,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
         listen: "127.0.0.1:0".parse()?,
         data_dir: folder.path().to_owned(),
         operator: None,
+        explain: None,
         stages: Arc::new(Vec::new),
         progress: Progress::new("dashboard"),
         software: "bench".into(),

@@ -17,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use watchfold_log::LogError;
 
+use crate::api::explain::Explaining;
 use crate::api::{App, router};
 use crate::auth::{Auth, Token};
 use crate::feed::{Feed, FeedCounters};
@@ -66,6 +67,7 @@ impl Dashboard {
             site: options.site.clone(),
             software: options.software,
             read_only: options.operator.is_none(),
+            explains: options.explain.is_some(),
         }));
         let counters = Arc::new(FeedCounters::default());
         let app = Arc::new(App {
@@ -77,6 +79,7 @@ impl Dashboard {
             feed: Arc::clone(&counters),
             auth,
             http: HttpCounters::default(),
+            explaining: Explaining::new(options.explain),
             viewer_places: Arc::new(Semaphore::new(VIEWERS_MAX)),
             cancel: CancellationToken::new(),
         });

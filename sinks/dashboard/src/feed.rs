@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
@@ -15,6 +15,7 @@ use watchfold_schemas::{Stream, decode_event, decode_observation};
 use crate::api::health::stage_of;
 use crate::live::Live;
 use crate::projection::Projection;
+use crate::projection::shapes::Position as ProjectionPosition;
 use crate::snapshot::{self, Snapshot};
 
 /// Records folded at once; the projection is locked meanwhile, for a few milliseconds at most.
@@ -25,6 +26,8 @@ const COALESCE: Duration = Duration::from_millis(8);
 const COALESCE_VIEWERS: u32 = 250;
 /// How often viewers are told about stages. With it every viewer hears of us more often than every 5 s.
 const STAGES_EVERY: Duration = Duration::from_secs(2);
+/// How often those who wait are told how far catching up is.
+const CATCHING_UP_EVERY: Duration = Duration::from_secs(1);
 /// How often viewers get a beat.
 const BEAT_EVERY: Duration = Duration::from_secs(4);
 /// What is folded again after a crash: at most this much of the log, far less than a second of work.
@@ -44,8 +47,6 @@ pub struct Feed {
 
 #[derive(Debug, Default)]
 pub struct FeedCounters {
-    /// The projection has caught up with the log once.
-    pub ready: AtomicBool,
     /// Records that retention or damage took before they were read.
     pub lost: AtomicU64,
     /// Records that could not be decoded.
@@ -80,14 +81,18 @@ impl Feed {
 
     async fn follow(&self, cancel: &CancellationToken) -> Result<(), LogError> {
         let (mut events, mut observations) = self.open().await?;
+        let mut told = Instant::now();
         while !self.catch_up(&mut events, &mut observations).await? {
             if cancel.is_cancelled() {
                 return Ok(());
             }
+            if told.elapsed() >= CATCHING_UP_EVERY {
+                self.live.tell_catching_up();
+                told = Instant::now();
+            }
         }
         self.live.begin();
         self.progress.ok();
-        self.counters.ready.store(true, Ordering::Release);
         let outcome = self.follow_live(&mut events, &mut observations, cancel).await;
         if self.live.read(Projection::position).observations > 0 {
             self.save(self.snapshot(&events, &observations)).await;
@@ -176,7 +181,7 @@ impl Feed {
         );
     }
 
-    fn progress_head(&self, position: crate::projection::shapes::Position, source: &Source) -> u64 {
+    fn progress_head(&self, position: ProjectionPosition, source: &Source) -> u64 {
         let behind = source.head.saturating_sub(source.position.sequence);
         position.events + position.observations + behind
     }
@@ -221,7 +226,11 @@ impl Feed {
             Some(kept) => (Some(kept.events), Some(kept.observations), kept.projection),
             None => (None, None, Projection::default()),
         };
-        self.live.reset(projection);
+        let head = ProjectionPosition {
+            events: self.log.info(Stream::Events).await?.last_sequence,
+            observations: self.log.info(Stream::Observations).await?.last_sequence,
+        };
+        self.live.reset(projection, head);
         Ok((
             self.source(Stream::Events, events).await?,
             self.source(Stream::Observations, observations).await?,

@@ -23,6 +23,7 @@ use std::sync::Arc;
 use watchfold_kit::{Progress, ProgressSnapshot, Publisher};
 use watchfold_log::{LogError, MessageLog};
 
+pub use api::explain::{Explain, ExplainFailure, ExplainRequest};
 pub use config::DashboardConfig;
 pub use deliver::Dashboard;
 
@@ -35,6 +36,8 @@ pub struct DashboardOptions {
     pub data_dir: PathBuf,
     /// Publishes what operators do, as collector `operator`. `None` shows a recording: nothing can be done.
     pub operator: Option<Arc<Publisher>>,
+    /// Explains an incident or a session; `None` where the log cannot be folded again from here.
+    pub explain: Option<Explain>,
     /// The progress of every stage, the dashboard's own included.
     pub stages: Arc<dyn Fn() -> Vec<ProgressSnapshot> + Send + Sync>,
     /// The dashboard's own progress.

@@ -28,6 +28,8 @@ pub struct Identity {
     pub site: String,
     pub software: String,
     pub read_only: bool,
+    /// Whether incidents and sessions can be explained.
+    pub explains: bool,
 }
 
 pub struct Live {
@@ -43,6 +45,8 @@ pub struct Live {
 
 struct Inner {
     projection: Projection,
+    /// What the log held when catching up with it began, until that is done: nothing else is told before.
+    catching_up: Option<Position>,
     stages: Vec<Stage>,
     /// Where viewers stand who got everything sent so far.
     told: Position,
@@ -78,6 +82,7 @@ pub struct State<'a> {
     site: &'a str,
     software: &'a str,
     read_only: bool,
+    explains: bool,
     #[serde(flatten)]
     folded: Folded,
     stages: &'a [Stage],
@@ -86,6 +91,10 @@ pub struct State<'a> {
 #[derive(Serialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
 enum Message<'a> {
+    CatchingUp {
+        position: Position,
+        head: Position,
+    },
     Snapshot {
         position: Position,
         state: Box<State<'a>>,
@@ -111,6 +120,7 @@ impl Live {
             identity,
             inner: Mutex::new(Inner {
                 projection: Projection::default(),
+                catching_up: Some(Position::default()),
                 stages: Vec::new(),
                 told: Position::default(),
                 recent: VecDeque::new(),
@@ -145,19 +155,34 @@ impl Live {
         fold(&mut self.inner().projection)
     }
 
-    /// Starts anew from `projection`: nobody can resume from before, and who is there gets a whole state.
-    pub fn reset(&self, projection: Projection) {
+    /// Starts anew from `projection`, which is older than the log, whose end is `head`: until [`Live::begin`] it is shown to nobody.
+    pub fn reset(&self, projection: Projection, head: Position) {
         let mut inner = self.inner();
         inner.projection = projection;
+        inner.projection.forget_changes();
+        inner.told = inner.projection.position();
+        inner.forget_recent();
+        inner.catching_up = Some(head);
+        self.send_catching_up(&inner);
+    }
+
+    /// Tells those who wait how far it is.
+    pub fn tell_catching_up(&self) {
+        self.send_catching_up(&self.inner());
+    }
+
+    /// Ends catching up: what was folded so far is told to nobody as a change, and who is there gets a whole state.
+    pub fn begin(&self) {
+        let mut inner = self.inner();
+        inner.catching_up = None;
         inner.projection.forget_changes();
         self.restart(&mut inner);
     }
 
-    /// Ends catching up: what was folded so far is told to nobody as a change.
-    pub fn begin(&self) {
-        let mut inner = self.inner();
-        inner.projection.forget_changes();
-        self.restart(&mut inner);
+    /// How far catching up with the log is, and where that ends; `None` once it is done.
+    pub fn catching_up(&self) -> Option<(Position, Position)> {
+        let inner = self.inner();
+        Some((inner.projection.position(), inner.catching_up?))
     }
 
     /// The whole state as JSON.
@@ -201,6 +226,11 @@ impl Live {
     /// Joins a viewer, after `after` if the deltas since then are still there.
     pub fn join(&self, after: Option<Position>) -> Joined {
         let mut inner = self.inner();
+        if inner.catching_up.is_some() {
+            let first = self.catching_up_message(&inner).into_iter().collect();
+            let next = self.sender.subscribe();
+            return Joined { first, next };
+        }
         // What the snapshot holds must not be told again as a delta: samples would come twice.
         self.flush_inner(&mut inner);
         let next = self.sender.subscribe();
@@ -215,6 +245,20 @@ impl Live {
             }
         };
         Joined { first, next }
+    }
+
+    fn send_catching_up(&self, inner: &Inner) {
+        if self.viewers() > 0
+            && let Some(text) = self.catching_up_message(inner)
+        {
+            let _ = self.sender.send(text);
+        }
+    }
+
+    fn catching_up_message(&self, inner: &Inner) -> Option<Utf8Bytes> {
+        let position = inner.projection.position();
+        let head = inner.catching_up?;
+        self.encode(&Message::CatchingUp { position, head })
     }
 
     fn flush_inner(&self, inner: &mut Inner) {
@@ -318,6 +362,7 @@ impl Live {
             site: &self.identity.site,
             software: &self.identity.software,
             read_only: self.identity.read_only,
+            explains: self.identity.explains,
             folded: inner.projection.folded(),
             stages: &inner.stages,
         }
@@ -355,11 +400,14 @@ mod tests {
     use super::*;
 
     fn live() -> Live {
-        Live::new(Identity {
+        let live = Live::new(Identity {
             site: "cafe".into(),
             software: "test".into(),
             read_only: false,
-        })
+            explains: false,
+        });
+        live.begin();
+        live
     }
 
     /// Folds one event at `sequence` and tells it.
@@ -434,6 +482,33 @@ mod tests {
         assert_eq!(live.inner().recent.len(), 0, "nobody came back in time");
         assert_eq!(back_from(&live, last), ["snapshot"]);
         assert_eq!(back_from(&live, 3 * last), ["resumed"]);
+    }
+
+    #[test]
+    fn nothing_old_is_told_while_catching_up() {
+        let live = live();
+        let head = Position {
+            events: 9,
+            observations: 0,
+        };
+        live.reset(Projection::default(), head);
+        assert_eq!(live.catching_up(), Some((Position::default(), head)));
+        let mut early = live.join(None);
+        assert_eq!(early.first[0].as_str(), catching_up(0));
+        live.fold(|projection| projection.skip_event(4));
+        live.tell_catching_up();
+        assert_eq!(early.next.try_recv().unwrap().as_str(), catching_up(4));
+        live.begin();
+        assert_eq!(live.catching_up(), None);
+        let whole = early.next.try_recv().unwrap();
+        assert!(whole.starts_with("{\"type\":\"snapshot\""), "{whole}");
+        assert!(early.next.try_recv().is_err(), "once");
+    }
+
+    fn catching_up(events: u64) -> String {
+        format!(
+            "{{\"type\":\"catching_up\",\"position\":{{\"events\":{events},\"observations\":0}},\"head\":{{\"events\":9,\"observations\":0}}}}"
+        )
     }
 
     #[tokio::test]

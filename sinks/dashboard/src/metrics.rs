@@ -34,49 +34,13 @@ pub fn render(app: &App, stages: &[Stage], streams: &[(&'static str, StreamInfo)
         1,
     );
     stage_families(&mut page, stages);
-    let (targets, outcomes, occupancy, open, evicted, malformed) = app.live.read(|projection| {
-        let mut open: BTreeMap<&'static str, u64> = BTreeMap::new();
-        for entry in projection
-            .incidents(None)
-            .filter(|entry| entry.incident.ended_at.is_none())
-        {
-            *open.entry(entry.incident.class.name()).or_default() += 1;
-        }
-        (
-            projection.targets().collect::<Vec<_>>(),
-            projection.latest_outcomes(),
-            projection.occupancy().count,
-            open,
-            projection.evicted(),
-            projection.malformed(),
-        )
-    });
-    probe_families(&mut page, &targets, &outcomes);
-    page.family("watchfold_incidents_open", "gauge", "Open incidents by class.");
-    for class in [
-        IncidentClass::Outage,
-        IncidentClass::Flapping,
-        IncidentClass::CollectorSilent,
-        IncidentClass::MeasurementFault,
-    ] {
-        let count = open.get(class.name()).copied().unwrap_or(0);
-        page.sample("watchfold_incidents_open", &[("class", class.name())], count);
+    if app.live.catching_up().is_none() {
+        site_families(&mut page, app);
     }
     let live = &app.live;
+    let (evicted, malformed) = live.read(|projection| (projection.evicted(), projection.malformed()));
     let load = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed);
     for (name, kind, help, value) in [
-        (
-            "watchfold_pcs",
-            "gauge",
-            "PCs configured.",
-            u64::from(occupancy.total),
-        ),
-        (
-            "watchfold_pcs_present",
-            "gauge",
-            "PCs present.",
-            u64::from(occupancy.current),
-        ),
         (
             "watchfold_viewers",
             "gauge",
@@ -164,6 +128,43 @@ pub fn render(app: &App, stages: &[Stage], streams: &[(&'static str, StreamInfo)
         );
     }
     page.0
+}
+
+/// What is known of the site; left out of a scrape until all that the log held is folded, rather than told from before.
+fn site_families(page: &mut Page, app: &App) {
+    let (targets, outcomes, occupancy, open) = app.live.read(|projection| {
+        let mut open: BTreeMap<&'static str, u64> = BTreeMap::new();
+        for entry in projection
+            .incidents(None)
+            .filter(|entry| entry.incident.ended_at.is_none())
+        {
+            *open.entry(entry.incident.class.name()).or_default() += 1;
+        }
+        (
+            projection.targets().collect::<Vec<_>>(),
+            projection.latest_outcomes(),
+            projection.occupancy().count,
+            open,
+        )
+    });
+    probe_families(page, &targets, &outcomes);
+    page.family("watchfold_incidents_open", "gauge", "Open incidents by class.");
+    for class in [
+        IncidentClass::Outage,
+        IncidentClass::Flapping,
+        IncidentClass::CollectorSilent,
+        IncidentClass::MeasurementFault,
+    ] {
+        let count = open.get(class.name()).copied().unwrap_or(0);
+        page.sample("watchfold_incidents_open", &[("class", class.name())], count);
+    }
+    for (name, help, value) in [
+        ("watchfold_pcs", "PCs configured.", occupancy.total),
+        ("watchfold_pcs_present", "PCs present.", occupancy.current),
+    ] {
+        page.family(name, "gauge", help);
+        page.sample(name, &[], value);
+    }
 }
 
 fn stage_families(page: &mut Page, stages: &[Stage]) {

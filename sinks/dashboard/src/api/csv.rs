@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use crate::projection::shapes::Incident;
+use watchfold_schemas::event::Incident;
 
 /// One line for each incident, times in UTC, durations as `h:mm:ss`.
 pub fn incidents(incidents: &[Incident]) -> String {

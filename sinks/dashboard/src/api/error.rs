@@ -10,6 +10,8 @@ pub struct ApiError {
     pub status: StatusCode,
     pub code: &'static str,
     pub message: String,
+    /// Where the code alone does not say it; see [`IntoResponse`].
+    retry_after_s: Option<u32>,
 }
 
 #[derive(Serialize)]
@@ -29,7 +31,14 @@ impl ApiError {
             status,
             code,
             message: message.into(),
+            retry_after_s: None,
         }
+    }
+
+    /// When it is worth another try.
+    pub fn retry_after(mut self, seconds: u32) -> ApiError {
+        self.retry_after_s = Some(seconds);
+        self
     }
 
     pub fn bad_request(code: &'static str, message: &str) -> ApiError {
@@ -80,6 +89,9 @@ impl IntoResponse for ApiError {
             }
             _ => None,
         };
+        if let Some(seconds) = self.retry_after_s {
+            headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+        }
         response
     }
 }

@@ -18,6 +18,16 @@ const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 const CONTENT_SECURITY_POLICY: &str = "default-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; \
      object-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
+/// Catching up takes a moment, unless there was no snapshot.
+const CATCHING_UP_RETRY_AFTER_S: u32 = 1;
+/// What does not come from the projection, or says itself how far that is.
+const TOLD_AT_ONCE: [&str; 4] = [
+    "/api/v1/health",
+    "/api/v1/stream",
+    "/api/v1/events",
+    "/api/v1/openapi.json",
+];
+
 pub async fn guard(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
     let matched = request
         .extensions()
@@ -64,10 +74,28 @@ fn admit(app: &App, request: &Request) -> Result<(), Box<Response>> {
     }
     let changes = !matches!(*request.method(), Method::GET | Method::HEAD);
     let guarded = changes || path == "/api/v1/stream";
-    match app.auth.check(request.headers(), guarded) {
-        Ok(_) => Ok(()),
-        Err(refusal) => Err(Box::new(refuse(path, refusal))),
+    if let Err(refusal) = app.auth.check(request.headers(), guarded) {
+        return Err(Box::new(refuse(path, refusal)));
     }
+    if path.starts_with("/api/") && !TOLD_AT_ONCE.contains(&path) {
+        caught_up(app)?;
+    }
+    Ok(())
+}
+
+/// What is known of the site is older than the log until all of that is folded again, and is not told before.
+fn caught_up(app: &App) -> Result<(), Box<Response>> {
+    let Some((position, head)) = app.live.catching_up() else {
+        return Ok(());
+    };
+    let (done, all) = (
+        position.events + position.observations,
+        head.events + head.observations,
+    );
+    let percent = (done.min(all) * 100).checked_div(all).unwrap_or(0);
+    let message = format!("Watchfold reads what its log holds, {percent} % so far: ask again in a moment");
+    let error = ApiError::unavailable("catching_up", message).retry_after(CATCHING_UP_RETRY_AFTER_S);
+    Err(Box::new(error.into_response()))
 }
 
 /// Sets the cookie and leads to the page without the token in the address.

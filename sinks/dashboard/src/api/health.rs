@@ -1,7 +1,6 @@
 //! `/api/v1/health`, `/livez`, `/readyz` and `/metrics`: whether everything advances.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use axum::Json;
@@ -68,7 +67,7 @@ pub async fn livez() -> &'static str {
 /// destination that cannot be reached is no reason to send nobody to the page.
 pub async fn readyz(State(app): State<Arc<App>>) -> Response {
     let runs = |stage: &Stage| stage.age_ms.is_some() || stage.name.starts_with("sink:");
-    if app.feed.ready.load(Ordering::Acquire) && app.stages().iter().all(runs) {
+    if app.live.catching_up().is_none() && app.stages().iter().all(runs) {
         "ok".into_response()
     } else {
         (StatusCode::SERVICE_UNAVAILABLE, "starting").into_response()

@@ -3,6 +3,7 @@
 mod acts;
 mod csv;
 pub mod error;
+pub mod explain;
 mod guard;
 pub mod health;
 pub mod params;
@@ -30,6 +31,7 @@ use crate::metrics::HttpCounters;
 use crate::projection::shapes::Stage;
 use crate::stream::{VIEWERS_MAX, stream};
 use error::ApiError;
+use explain::Explaining;
 
 /// The largest request body: a maintenance window that names a thousand targets.
 const BODY_BYTES_MAX: usize = 64 * 1024;
@@ -46,6 +48,7 @@ pub struct App {
     pub feed: Arc<FeedCounters>,
     pub auth: Auth,
     pub http: HttpCounters,
+    pub explaining: Explaining,
     /// One permit for each viewer that may still come.
     pub viewer_places: Arc<Semaphore>,
     pub started_at: Option<Time>,
@@ -105,7 +108,12 @@ fn routes() -> Vec<Route> {
         ("/api/v1/incidents", &["get"], get(read::incidents)),
         ("/api/v1/incidents.csv", &["get"], get(read::incidents_csv)),
         ("/api/v1/incidents/{id}/ack", &["post"], post(acts::acknowledge)),
-        ("/api/v1/maintenance", &["post"], post(acts::plan_maintenance)),
+        ("/api/v1/incidents/{id}/explain", &["get"], get(explain::incident)),
+        (
+            "/api/v1/maintenance",
+            &["get", "post"],
+            get(read::maintenance).post(acts::plan_maintenance),
+        ),
         (
             "/api/v1/maintenance/{id}",
             &["delete"],
@@ -113,6 +121,7 @@ fn routes() -> Vec<Route> {
         ),
         ("/api/v1/occupancy", &["get"], get(read::occupancy)),
         ("/api/v1/sessions", &["get"], get(read::sessions)),
+        ("/api/v1/sessions/{id}/explain", &["get"], get(explain::session)),
         ("/api/v1/events", &["get"], get(read::events)),
         ("/api/v1/openapi.json", &["get"], get(openapi)),
     ]

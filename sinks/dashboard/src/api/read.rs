@@ -8,13 +8,14 @@ use axum::http::header;
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use watchfold_log::Start;
+use watchfold_schemas::event::{self, Session};
 use watchfold_schemas::{Event, Span, Stream, Time, decode_event, subjects};
 
 use super::error::ApiError;
 use super::params::{LIMIT_DEFAULT, LIMIT_MAX, Page, Params, cursor};
 use super::{App, csv};
 use crate::projection::Resolution;
-use crate::projection::shapes::{HistoryPoint, Incident, Occupancy, Session, Target};
+use crate::projection::shapes::{HistoryPoint, Incident, Maintenance, Occupancy, Target};
 
 /// Points of a history at most: two days of minutes.
 const POINTS_MAX: usize = 2_880;
@@ -101,8 +102,8 @@ pub async fn incidents(
                     .get("subject")
                     .is_none_or(|subject| subject == entry.incident.subject)
             });
-        Page::of(wanted.map(Incident::from), limit, |incident| {
-            cursor(incident.opened_at, &incident.id)
+        Page::of(wanted.map(Incident::from), limit, |shown| {
+            cursor(shown.incident.opened_at, &shown.incident.id)
         })
     })))
 }
@@ -110,9 +111,10 @@ pub async fn incidents(
 /// Oldest first, as a running log.
 pub async fn incidents_csv(State(app): State<Arc<App>>, params: Params) -> Result<Response, ApiError> {
     params.allow(&[])?;
-    let mut incidents: Vec<Incident> = app
-        .live
-        .read(|projection| projection.incidents(None).map(Incident::from).collect());
+    let mut incidents: Vec<event::Incident> = app.live.read(|projection| {
+        let entries = projection.incidents(None);
+        entries.map(|entry| entry.incident.clone()).collect()
+    });
     incidents.reverse();
     let headers = [
         (header::CONTENT_TYPE, "text/csv; charset=utf-8; header=present"),
@@ -145,10 +147,31 @@ pub async fn sessions(State(app): State<Arc<App>>, params: Params) -> Result<Jso
             .filter(|session| {
                 from.is_none_or(|from| session.ended_at.is_none_or(|ended_at| ended_at > from))
             });
-        Page::of(wanted.map(Session::from), limit, |session| {
+        Page::of(wanted.cloned(), limit, |session| {
             cursor(session.started_at, &session.id)
         })
     })))
+}
+
+/// Those that run or are to come, by when they begin.
+pub async fn maintenance(
+    State(app): State<Arc<App>>,
+    params: Params,
+) -> Result<Json<Page<Maintenance>>, ApiError> {
+    params.allow(&["limit", "after"])?;
+    let limit = params.limit(LIMIT_DEFAULT, LIMIT_MAX)?;
+    let after = params.cursor()?;
+    let windows = app.live.read(|projection| projection.maintenance());
+    let is_after = |window: &Maintenance| {
+        after
+            .as_ref()
+            .is_none_or(|(from, id)| (window.from, &window.id) > (*from, id))
+    };
+    Ok(Json(Page::of(
+        windows.into_iter().filter(is_after),
+        limit,
+        |window| cursor(window.from, &window.id),
+    )))
 }
 
 /// An event as recorded, with its place in the stream.

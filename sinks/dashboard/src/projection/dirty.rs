@@ -20,6 +20,7 @@ pub struct Dirty {
     pub all_pcs: bool,
     pub pcs_removed: BTreeSet<String>,
     pub sessions: BTreeSet<String>,
+    pub maintenance: bool,
     pub occupancy: bool,
     pub heatmap: bool,
     pub samples: Vec<Sample>,
@@ -52,6 +53,7 @@ impl Dirty {
             && !self.all_pcs
             && self.pcs_removed.is_empty()
             && self.sessions.is_empty()
+            && !self.maintenance
             && !self.occupancy
             && !self.heatmap
             && self.samples.is_empty()

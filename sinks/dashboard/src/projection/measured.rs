@@ -1,5 +1,5 @@
 //! The half of the projection that folds observations: the configuration in force, the time, what every address
-//! answered last, live samples and minutes.
+//! answered last, live samples and minutes, and why somebody planned maintenance.
 //!
 //! It never looks at an event, so the two streams may arrive in any interleaving.
 
@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use serde::{Deserialize, Serialize};
 use watchfold_schemas::config::{self, Signal, SiteConfig};
-use watchfold_schemas::observation::{Outcome, PC_SUBJECT_PREFIX, PingRound, PingRowRef};
+use watchfold_schemas::observation::{Act, OperatorAct, Outcome, PC_SUBJECT_PREFIX, PingRound, PingRowRef};
 use watchfold_schemas::{Body, Observation, Span, Time};
 
 use super::dirty::Dirty;
@@ -25,6 +25,8 @@ pub const ADDRESSES_MAX: usize = 64;
 pub const SAMPLES_SPAN: Span = Span::from_seconds(30 * 60);
 /// … and no more than this many, however short the interval.
 pub const SAMPLES_MAX: usize = 1_800;
+/// Notes of maintenance windows kept, the ones of windows that end last.
+pub const MAINTENANCE_NOTES_MAX: usize = 1_000;
 /// A PC that is seen all the time is told to viewers again after this; a change of its signals at once.
 const PC_TOLD_EVERY: Span = Span::from_seconds(30);
 
@@ -41,6 +43,8 @@ pub struct Measured {
     pub pcs: BTreeMap<String, PcSeen>,
     /// By hour, the first and last moment at which PCs were measured, in milliseconds of the hour.
     pub pc_hours: BTreeMap<i64, (i64, i64)>,
+    /// By the window's id, when it ends and what was said about it: its event does not hold that.
+    maintenance_notes: BTreeMap<String, (Time, String)>,
     /// Rounds whose columns disagreed.
     pub malformed: u64,
 }
@@ -85,8 +89,9 @@ impl Measured {
                 dirty.heatmap |= before != self.now().map(hour_of);
             }
             Body::Activation(activation) => self.activate(activation.at, &activation.config, dirty),
+            Body::Operator(act) => self.operator(act, dirty),
             // Their consequences arrive as events.
-            Body::Quiet | Body::Fault(_) | Body::Gap(_) | Body::Operator(_) | Body::Receipt(_) => {}
+            Body::Quiet | Body::Fault(_) | Body::Gap(_) | Body::Receipt(_) => {}
         }
     }
 
@@ -109,6 +114,27 @@ impl Measured {
             .as_ref()
             .map_or(&[][..], |config| &config.occupancy.hosts);
         &hosts[..hosts.len().min(PCS_MAX)]
+    }
+
+    pub fn maintenance_note(&self, id: &str) -> Option<&str> {
+        self.maintenance_notes.get(id).map(|(_, note)| note.as_str())
+    }
+
+    /// Keeps what a window was planned for; what an act leads to arrives as events.
+    fn operator(&mut self, act: &OperatorAct, dirty: &mut Dirty) {
+        if let Act::Maintenance { id, until, .. } = &act.act
+            && let Some(note) = &act.note
+        {
+            self.maintenance_notes.insert(id.clone(), (*until, note.clone()));
+            dirty.maintenance = true;
+            if self.maintenance_notes.len() > MAINTENANCE_NOTES_MAX {
+                let notes = self.maintenance_notes.iter();
+                let first_over = notes.min_by_key(|(id, (until, _))| (*until, *id));
+                if let Some(id) = first_over.map(|(id, _)| id.clone()) {
+                    self.maintenance_notes.remove(&id);
+                }
+            }
+        }
     }
 
     fn activate(&mut self, at: Time, config: &SiteConfig, dirty: &mut Dirty) {

@@ -23,7 +23,7 @@ use watchfold_schemas::{Event, Observation, Time};
 use dirty::Dirty;
 use measured::Measured;
 use shapes::{Change, HistoryPoint, Position};
-use told::{IncidentEntry, Told};
+use told::{IncidentEntry, MAINTENANCE_PREFIX, Told};
 
 pub use history::{HOURS_MAX, MINUTES_MAX};
 
@@ -118,7 +118,7 @@ impl Projection {
     pub fn has_maintenance(&self, id: &str) -> bool {
         self.told
             .silences
-            .get(&format!("maintenance:{id}"))
+            .get(&format!("{MAINTENANCE_PREFIX}{id}"))
             .is_some_and(|known| known.silence.active)
     }
 
@@ -129,6 +129,10 @@ impl Projection {
     /// Newest first, after `cursor` (when opened, id).
     pub fn incidents(&self, cursor: Option<(Time, String)>) -> impl Iterator<Item = &IncidentEntry> {
         self.told.incidents.newest(cursor)
+    }
+
+    pub fn session(&self, id: &str) -> Option<&Session> {
+        self.told.sessions.get(id)
     }
 
     /// Newest first, after `cursor` (start, id).

@@ -1,11 +1,12 @@
 //! The shapes that the API and the live stream send, as `page/src/lib/api.ts` and `openapi.json` describe them.
 //!
-//! They are answers, not stored types: nothing here is ever read back.
+//! They are answers, not stored types: nothing here is ever read back. An incident and a session are told as their events
+//! hold them.
 
 use serde::Serialize;
 use watchfold_schemas::Time;
 use watchfold_schemas::config::Signal;
-use watchfold_schemas::event::{CloseReason, IncidentClass, Severity, SubjectState};
+use watchfold_schemas::event::{self, SubjectState};
 use watchfold_schemas::observation::Outcome;
 
 /// Where a projection stands: the last sequence of each stream that went into it.
@@ -56,22 +57,8 @@ pub struct Target {
 
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Incident {
-    pub id: String,
-    pub class: IncidentClass,
-    pub subject: String,
-    pub severity: Severity,
-    pub started_at: Time,
-    pub opened_at: Time,
-    pub ended_at: Option<Time>,
-    pub duration_ms: Option<u64>,
-    pub unmeasured_ms: u64,
-    pub late: bool,
-    pub acknowledged_by: Option<String>,
-    pub acknowledged_at: Option<Time>,
-    pub reminders: u32,
-    pub suppressed: Vec<String>,
-    pub close_reason: Option<CloseReason>,
-    pub detail: Option<String>,
+    #[serde(flatten)]
+    pub incident: event::Incident,
     /// The event that told of its latest change.
     pub event: String,
 }
@@ -106,15 +93,17 @@ pub struct Occupancy {
     pub pcs: Vec<Pc>,
 }
 
+/// A maintenance window that runs or is to come.
 #[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Session {
+pub struct Maintenance {
     pub id: String,
-    pub pc: String,
-    pub name: String,
-    pub started_at: Time,
-    pub ended_at: Option<Time>,
-    pub duration_ms: Option<u64>,
-    pub unmeasured_ms: u64,
+    /// Empty means the whole site.
+    pub subjects: Vec<String>,
+    pub from: Time,
+    pub until: Time,
+    pub who: String,
+    /// Why, in the words of whoever planned it.
+    pub note: Option<String>,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -169,7 +158,8 @@ pub struct Folded {
     pub targets: Vec<Target>,
     pub incidents: Vec<Incident>,
     pub occupancy: Occupancy,
-    pub sessions: Vec<Session>,
+    pub sessions: Vec<event::Session>,
+    pub maintenance: Vec<Maintenance>,
     pub heatmap: Heatmap,
     pub samples: Vec<Sample>,
 }
@@ -184,7 +174,9 @@ pub enum Change {
     Occupancy(OccupancyCount),
     Pc(Pc),
     PcRemoved(String),
-    Session(Session),
+    Session(event::Session),
+    /// All that run or are to come.
+    Maintenance(Vec<Maintenance>),
     Heatmap(Heatmap),
     Samples(Vec<Sample>),
     Stages(Vec<Stage>),

@@ -21,6 +21,8 @@ pub const INCIDENTS_OPEN_MAX: usize = 2_000;
 pub const INCIDENTS_CLOSED_MAX: usize = 500;
 /// Mutes and maintenance windows kept, those that are over included.
 pub const SILENCES_MAX: usize = 1_000;
+/// What the id of a silence begins with that is a maintenance window; a mute's does not.
+pub const MAINTENANCE_PREFIX: &str = "maintenance:";
 /// Changes of state kept of one subject, for the uptime of the running hour.
 pub const TRANSITIONS_MAX: usize = 256;
 
@@ -116,6 +118,7 @@ impl Told {
             EventBody::SilenceChanged(silence) => {
                 self.silenced(event, silence);
                 dirty.all_targets = true;
+                dirty.maintenance |= silence.id.starts_with(MAINTENANCE_PREFIX);
             }
             // Read from the log itself, by `/api/v1/events`.
             EventBody::JitterRecorded(_)

@@ -2,16 +2,17 @@
 
 use watchfold_schemas::Span;
 use watchfold_schemas::config::{self, PcHost};
-use watchfold_schemas::event::{self, SubjectState};
+use watchfold_schemas::event::{Session, SubjectState};
 use watchfold_schemas::observation::PC_SUBJECT_PREFIX;
 
 use super::Projection;
 use super::dirty::Dirty;
 use super::heatmap::heatmap;
 use super::shapes::{
-    AddressStatus, Change, Folded, Heatmap, Incident, Occupancy, OccupancyCount, Pc, Sample, Session, Target,
+    AddressStatus, Change, Folded, Heatmap, Incident, Maintenance, Occupancy, OccupancyCount, Pc, Sample,
+    Target,
 };
-use super::told::{IncidentEntry, Subject};
+use super::told::{IncidentEntry, MAINTENANCE_PREFIX, Subject};
 use super::uptime::{UPTIME_DAY, UPTIME_MONTH, uptime_ppm};
 
 /// Closed incidents in a whole state; the list has the rest. The page counts on this number and the next.
@@ -20,6 +21,8 @@ const STATE_INCIDENTS_CLOSED: usize = 100;
 const STATE_SESSIONS_ENDED: usize = 200;
 /// Samples in a whole state, of all targets together, the newest; about 90 bytes of JSON each.
 const STATE_SAMPLES_MAX: usize = 6_000;
+/// Maintenance windows shown; of more, the ones that begin first.
+pub const MAINTENANCE_SHOWN_MAX: usize = 200;
 /// An address is shown until it was not probed for this many of its target's intervals, and at least a minute.
 const ADDRESS_SHOWN_INTERVALS: i64 = 10;
 
@@ -33,6 +36,7 @@ impl Projection {
             incidents: self.state_incidents(),
             occupancy: self.occupancy(),
             sessions: self.state_sessions(),
+            maintenance: self.maintenance(),
             heatmap: self.heatmap(),
             samples: self.state_samples(),
         }
@@ -53,6 +57,29 @@ impl Projection {
             count: self.occupancy_count(),
             pcs: hosts.iter().map(|host| self.pc(host, held.is_some())).collect(),
         }
+    }
+
+    /// The windows that run or are to come, by when they begin.
+    pub fn maintenance(&self) -> Vec<Maintenance> {
+        let now = self.now();
+        let windows = self.told.silences.values().map(|silenced| &silenced.silence);
+        let mut windows: Vec<Maintenance> = windows
+            .filter(|silence| silence.active && now < silence.until)
+            .filter_map(|silence| {
+                let id = silence.id.strip_prefix(MAINTENANCE_PREFIX)?;
+                Some(Maintenance {
+                    id: id.to_owned(),
+                    subjects: silence.subjects.clone(),
+                    from: silence.from,
+                    until: silence.until,
+                    who: silence.who.clone(),
+                    note: self.measured.maintenance_note(id).map(str::to_owned),
+                })
+            })
+            .collect();
+        windows.sort_by(|a, b| (a.from, &a.id).cmp(&(b.from, &b.id)));
+        windows.truncate(MAINTENANCE_SHOWN_MAX);
+        windows
     }
 
     pub(super) fn changes_of(&self, dirty: Dirty) -> Vec<Change> {
@@ -81,7 +108,10 @@ impl Projection {
             changes.push(Change::Occupancy(self.occupancy_count()));
         }
         let sessions = dirty.sessions.iter().filter_map(|id| self.told.sessions.get(id));
-        changes.extend(sessions.map(|session| Change::Session(Session::from(session))));
+        changes.extend(sessions.map(|session| Change::Session(session.clone())));
+        if dirty.maintenance {
+            changes.push(Change::Maintenance(self.maintenance()));
+        }
         if dirty.heatmap {
             changes.push(Change::Heatmap(self.heatmap()));
         }
@@ -254,7 +284,7 @@ impl Projection {
             ended += usize::from(session.ended_at.is_some());
             session.ended_at.is_none() || ended <= STATE_SESSIONS_ENDED
         });
-        sessions.map(Session::from).collect()
+        sessions.cloned().collect()
     }
 
     fn state_samples(&self) -> Vec<Sample> {
@@ -282,39 +312,9 @@ fn is_held(state: SubjectState) -> bool {
 
 impl From<&IncidentEntry> for Incident {
     fn from(entry: &IncidentEntry) -> Incident {
-        let incident: &event::Incident = &entry.incident;
         Incident {
-            id: incident.id.clone(),
-            class: incident.class,
-            subject: incident.subject.clone(),
-            severity: incident.severity,
-            started_at: incident.started_at,
-            opened_at: incident.opened_at,
-            ended_at: incident.ended_at,
-            duration_ms: incident.duration_ms,
-            unmeasured_ms: incident.unmeasured_ms,
-            late: incident.late,
-            acknowledged_by: incident.acknowledged_by.clone(),
-            acknowledged_at: incident.acknowledged_at,
-            reminders: incident.reminders,
-            suppressed: incident.suppressed.clone(),
-            close_reason: incident.close_reason,
-            detail: incident.detail.clone(),
+            incident: entry.incident.clone(),
             event: entry.told_by.clone(),
-        }
-    }
-}
-
-impl From<&event::Session> for Session {
-    fn from(session: &event::Session) -> Session {
-        Session {
-            id: session.id.clone(),
-            pc: session.pc.clone(),
-            name: session.name.clone(),
-            started_at: session.started_at,
-            ended_at: session.ended_at,
-            duration_ms: session.duration_ms,
-            unmeasured_ms: session.unmeasured_ms,
         }
     }
 }

@@ -179,6 +179,7 @@ async fn an_address_in_use_names_the_remedy() {
             listen,
             data_dir: ground.folder.path().to_owned(),
             operator: None,
+            explain: None,
             stages: Arc::new(Vec::new),
             progress: Progress::new("dashboard"),
             software: "test".into(),

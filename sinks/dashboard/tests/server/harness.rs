@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use futures::StreamExt;
-use serde_json::Value;
+use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
@@ -16,7 +16,7 @@ use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async};
 use tokio_util::sync::CancellationToken;
-use watchfold_dashboard::{Dashboard, DashboardError, DashboardOptions};
+use watchfold_dashboard::{Dashboard, DashboardError, DashboardOptions, Explain, ExplainFailure};
 use watchfold_kit::{Progress, Publisher};
 use watchfold_log::memory::MemoryLog;
 use watchfold_log::{Append, MessageLog};
@@ -284,7 +284,23 @@ impl Served {
     }
 
     pub async fn start(ground: Arc<Ground>, writable: bool) -> Served {
-        let log: Arc<dyn MessageLog> = ground.log.clone();
+        let log = ground.log.clone();
+        let served = Served::begin(ground, log, writable, explaining(Ok(explanation()))).await;
+        served
+            .until("readyz answers", async || {
+                served.open_get("/readyz").await.0 == 200
+            })
+            .await;
+        served
+    }
+
+    /// Does not wait until it is ready.
+    pub async fn begin(
+        ground: Arc<Ground>,
+        log: Arc<dyn MessageLog>,
+        writable: bool,
+        explain: Option<Explain>,
+    ) -> Served {
         let folder: &Path = ground.folder.path();
         let operator = match writable {
             true => Some(
@@ -302,6 +318,7 @@ impl Served {
             listen: "127.0.0.1:0".parse().unwrap(),
             data_dir: folder.to_owned(),
             operator,
+            explain,
             stages: Arc::new(move || vec![shown.snapshot()]),
             progress: Arc::clone(&progress),
             software: "watchfold test".into(),
@@ -320,7 +337,7 @@ impl Served {
             .redirect(reqwest::redirect::Policy::none())
             .build()
             .unwrap();
-        let served = Served {
+        Served {
             ground,
             addr,
             token,
@@ -328,13 +345,7 @@ impl Served {
             progress,
             cancel,
             task,
-        };
-        served
-            .until("readyz answers", async || {
-                served.open_get("/readyz").await.0 == 200
-            })
-            .await;
-        served
+        }
     }
 
     /// Stops it and gives what is left for the next one.
@@ -366,11 +377,11 @@ impl Served {
     }
 
     pub async fn get(&self, path: &str) -> (u16, Value) {
-        json(self.request("get", path, None).await).await
+        json_of(self.request("get", path, None).await).await
     }
 
     pub async fn post(&self, path: &str, body: &str) -> (u16, Value) {
-        json(self.request("post", path, Some(body)).await).await
+        json_of(self.request("post", path, Some(body)).await).await
     }
 
     pub async fn watch(&self, after: Option<&str>) -> Viewer {
@@ -401,7 +412,40 @@ impl Served {
     }
 }
 
-async fn json(response: reqwest::Response) -> (u16, Value) {
+/// A function that explains everything in the same way.
+pub fn explaining(answer: Result<Value, fn() -> ExplainFailure>) -> Option<Explain> {
+    Some(Arc::new(move |_| {
+        let answer = answer.clone().map_err(|failure| failure());
+        Box::pin(async move { answer })
+    }))
+}
+
+/// As the description says that one looks; `src/explain.rs` holds that real ones do.
+pub fn explanation() -> Value {
+    let row = json!({
+        "subject": "router", "address": "192.0.2.1", "signal": "echo", "at": at(1), "outcome": "timed_out",
+        "rtt_us": null, "mac": null, "detail": null,
+    });
+    json!({
+        "id": "router-open",
+        "site": SITE,
+        "subject": "router",
+        "steps": [{
+            "at": at(10),
+            "kind": "incident_opened",
+            "cause": { "timer": { "timer": "incidents/open", "deadline": at(10) } },
+            "condition": { "setting": "network.min_incident", "limit_ms": 10_000, "found_ms": 10_000 },
+            "event": {},
+        }],
+        "records": [
+            { "sequence": 3, "stored_at": at(1), "observed_at": at(1), "id": "cafe/ping/1/3", "kind": "ping_round", "rows": [row] },
+            { "sequence": 4, "stored_at": at(2), "observed_at": at(2), "id": "cafe/operator/1/1", "kind": "operator", "body": { "operator": {} } },
+        ],
+        "records_left_out": 0,
+    })
+}
+
+async fn json_of(response: reqwest::Response) -> (u16, Value) {
     let status = response.status().as_u16();
     let text = response.text().await.unwrap();
     let value = serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error} in {status}: {text}"));

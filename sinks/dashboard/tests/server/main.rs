@@ -2,7 +2,9 @@
 
 mod acts;
 mod auth;
+mod catching_up;
 mod described;
+mod explain;
 mod harness;
 mod hostile;
 mod live;

@@ -29,6 +29,11 @@ fn arbitrary_event() -> impl Strategy<Value = Event> {
                 incident_event(second, subject, started * 100, ended.then_some(second + 1_000))
             }
         ),
+        (second, 0_u8..3, prop::bool::ANY).prop_map(|(second, window, active)| silence(
+            second,
+            &format!("maintenance:{window}"),
+            active
+        )),
         (0_i64..5, subject, 0_u64..100).prop_map(|(hour, subject, up_ms)| rollup(hour, subject, up_ms, 7)),
     ]
 }
@@ -41,6 +46,8 @@ fn arbitrary_observation() -> impl Strategy<Value = Observation> {
             activation(second, config(if both { &["router", "server"] } else { &["router"] }, pcs))
         }),
         3 => second.clone().prop_map(tick),
+        1 => (second.clone(), 0_u8..3, prop::option::of("[a-z]{1,3}"))
+            .prop_map(|(second, window, note)| planned(second, &window.to_string(), note)),
         8 => (second, outcome, 0_u32..5_000).prop_map(|(second, outcome, rtt_us)| {
             let rtt_us = (outcome == Outcome::Ok).then_some(rtt_us);
             round(second, &[("router", outcome, rtt_us), ("server", Outcome::Ok, Some(5)), ("pc:192.0.2.101", outcome, rtt_us)])
@@ -70,7 +77,9 @@ impl Viewer {
                 }
                 Change::TargetRemoved(name) => state.targets.retain(|target| target.name != name),
                 Change::Incident(incident) => {
-                    state.incidents.retain(|known| known.id != incident.id);
+                    state
+                        .incidents
+                        .retain(|known| known.incident.id != incident.incident.id);
                     state.incidents.push(incident);
                 }
                 Change::Occupancy(count) => state.occupancy.count = count,
@@ -83,6 +92,7 @@ impl Viewer {
                     state.sessions.retain(|known| known.id != session.id);
                     state.sessions.push(session);
                 }
+                Change::Maintenance(windows) => state.maintenance = windows,
                 Change::Heatmap(heatmap) => state.heatmap = heatmap,
                 Change::Samples(samples) => state.samples.extend(samples),
                 Change::Stages(_) => {}
@@ -104,7 +114,10 @@ impl Viewer {
             all.insert(format!("target {}", target.name), format!("{shown:?}"));
         }
         for incident in &state.incidents {
-            all.insert(format!("incident {}", incident.id), format!("{incident:?}"));
+            all.insert(
+                format!("incident {}", incident.incident.id),
+                format!("{incident:?}"),
+            );
         }
         for session in state.sessions.iter() {
             all.insert(format!("session {}", session.id), format!("{session:?}"));
@@ -113,6 +126,7 @@ impl Viewer {
             let shown = (pc.present, pc.frozen, pc.since, &pc.seen_by, &pc.session);
             all.insert(format!("pc {}", pc.key), format!("{shown:?}"));
         }
+        all.insert("maintenance".into(), format!("{:?}", state.maintenance));
         all.insert("count".into(), format!("{:?}", state.occupancy.count));
         all
     }

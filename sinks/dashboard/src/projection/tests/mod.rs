@@ -9,7 +9,9 @@ use watchfold_schemas::event::{
     CloseReason, EVENT_VERSION, Incident, IncidentClass, Place, RttHistogram, Session, Severity, Silence,
     SubjectChanged, SubjectState, TargetRollup,
 };
-use watchfold_schemas::observation::{Activation, OBSERVATION_VERSION, PingRound, PingRow, Tick};
+use watchfold_schemas::observation::{
+    Act, Activation, OBSERVATION_VERSION, OperatorAct, PingRound, PingRow, Tick,
+};
 use watchfold_schemas::origin::{Cause, EventId, MessageId};
 use watchfold_schemas::{Body, Chain, Event, EventBody, Observation, Origin};
 
@@ -206,6 +208,34 @@ fn rollup(hour: i64, subject: &str, up_ms: u64, down_ms: u64) -> Event {
         unmeasured_ms: 0,
     };
     event(hour * 3_600 + 3_600, 3, EventBody::TargetRollup(body))
+}
+
+/// Longer than anything here lasts.
+fn until() -> Time {
+    at(90_000)
+}
+
+fn silence(second: i64, id: &str, active: bool) -> Event {
+    let body = Silence {
+        id: id.into(),
+        subjects: vec!["router".into()],
+        from: at(50),
+        until: until(),
+        who: "owner".into(),
+        active,
+    };
+    event(second, 4, EventBody::SilenceChanged(body))
+}
+
+fn planned(second: i64, id: &str, note: Option<String>) -> Observation {
+    let act = Act::Maintenance {
+        id: id.into(),
+        subjects: vec!["router".into()],
+        from: at(50),
+        until: until(),
+    };
+    let (at, who) = (at(second), "owner".into());
+    observation(second, Body::Operator(OperatorAct { at, who, act, note }))
 }
 
 /// Folds the two lists one after the other.

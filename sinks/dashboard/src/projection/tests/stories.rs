@@ -199,3 +199,52 @@ fn closed_incidents_and_ended_sessions_are_bounded() {
     assert_eq!(projection.sessions(None).count(), sessions::SESSIONS_ENDED_MAX);
     assert_eq!(projection.evicted(), 0);
 }
+
+#[test]
+fn windows_that_run_or_are_to_come_are_shown_with_their_reason() {
+    let mut projection = fold(
+        &[
+            silence(1, "maintenance:a", true),
+            silence(2, "maintenance:b", true),
+            silence(3, "mute:router", true),
+            silence(4, "maintenance:b", false),
+        ],
+        &[
+            planned(1, "a", Some("new switch".into())),
+            planned(2, "b", None),
+            tick(10),
+        ],
+    );
+    let shown: Vec<_> = projection
+        .maintenance()
+        .into_iter()
+        .map(|window| (window.id, window.note))
+        .collect();
+    assert_eq!(shown, [("a".to_owned(), Some("new switch".to_owned()))]);
+    let changes = projection.take_changes();
+    assert!(
+        changes
+            .list
+            .iter()
+            .any(|change| matches!(change, Change::Maintenance(windows) if windows.len() == 1)),
+        "{changes:?}"
+    );
+    // Nobody took it back yet, but it is over.
+    projection.apply_observation(4, &tick(90_000));
+    assert!(projection.maintenance().is_empty());
+}
+
+#[test]
+fn notes_of_windows_are_kept_up_to_a_limit() {
+    let mut projection = Projection::default();
+    let most = super::super::measured::MAINTENANCE_NOTES_MAX;
+    for n in 0..=most {
+        let plan = planned(1, &format!("{n:05}"), Some("why".into()));
+        projection.apply_observation(n as u64 + 1, &plan);
+    }
+    assert_eq!(projection.measured.maintenance_note("00000"), None);
+    assert_eq!(
+        projection.measured.maintenance_note(&format!("{most:05}")),
+        Some("why")
+    );
+}

@@ -1,0 +1,135 @@
+//! Why an incident or a session came about. How that is found out is not known here: the dashboard is given a function for
+//! it, asks it one thing at a time, and passes on what it says.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Json;
+use axum::extract::{Path, State};
+use serde_json::Value;
+use tokio::sync::Semaphore;
+use tokio::time::timeout;
+use watchfold_schemas::Time;
+
+use super::App;
+use super::error::ApiError;
+use super::params::Params;
+
+/// Explanations made at once: each reads the log anew and takes a core while it does.
+const EXPLAINED_AT_ONCE: usize = 1;
+/// Explanations that are made or wait for their turn; a further one gets 503.
+const EXPLANATIONS_WAITING_MAX: usize = 8;
+/// How long one may take, waiting included: below the limit of every request, so that it gets an answer of its own.
+const EXPLAIN_TIMEOUT: Duration = Duration::from_secs(25);
+
+/// What is to be explained, and from where in the log on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ExplainRequest {
+    /// Of an incident or a session.
+    pub id: String,
+    /// When it began: what caused it was observed then or later.
+    pub started_at: Time,
+}
+
+/// Explains something, as `openapi.json` describes an `Explanation`. The future ends its work when it is dropped.
+pub type Explain = Arc<
+    dyn Fn(ExplainRequest) -> Pin<Box<dyn Future<Output = Result<Value, ExplainFailure>> + Send>>
+        + Send
+        + Sync,
+>;
+
+/// Why something could not be explained, in words for an operator.
+#[derive(Debug, thiserror::Error)]
+pub enum ExplainFailure {
+    #[error("{0}")]
+    NotDerived(String),
+    #[error("{0}")]
+    Unreadable(String),
+}
+
+/// Who may explain now, and who may wait.
+pub struct Explaining {
+    explain: Option<Explain>,
+    places: Semaphore,
+    turn: Semaphore,
+}
+
+impl Explaining {
+    pub fn new(explain: Option<Explain>) -> Explaining {
+        Explaining {
+            explain,
+            places: Semaphore::new(EXPLANATIONS_WAITING_MAX),
+            turn: Semaphore::new(EXPLAINED_AT_ONCE),
+        }
+    }
+
+    async fn answer(&self, request: ExplainRequest) -> Result<Json<Value>, ApiError> {
+        let Some(explain) = &self.explain else {
+            return Err(ApiError::conflict(
+                "not_explained_here",
+                "the log is not where this page is served: run `watchfold explain` with the id where it is",
+            ));
+        };
+        let Ok(_place) = self.places.try_acquire() else {
+            tracing::warn!(
+                limit = EXPLANATIONS_WAITING_MAX,
+                "an explanation was refused: too many are asked for"
+            );
+            return Err(ApiError::unavailable(
+                "busy",
+                "too many explanations are asked for at once: try again in a moment",
+            ));
+        };
+        let made = async {
+            // It is never closed; if it were, one more at once would do no harm.
+            let _turn = self.turn.acquire().await.ok();
+            explain(request).await
+        };
+        match timeout(EXPLAIN_TIMEOUT, made).await {
+            Ok(Ok(explanation)) => Ok(Json(explanation)),
+            Ok(Err(ExplainFailure::NotDerived(why))) => Err(ApiError::new(
+                axum::http::StatusCode::NOT_FOUND,
+                "not_derived",
+                why,
+            )),
+            Ok(Err(ExplainFailure::Unreadable(why))) => {
+                tracing::warn!(why, "the log could not be read for an explanation");
+                Err(ApiError::unavailable("log_unavailable", why))
+            }
+            Err(_) => Err(ApiError::unavailable(
+                "timeout",
+                format!(
+                    "not explained within {} s: run `watchfold explain` with the id, which has all the time it needs",
+                    EXPLAIN_TIMEOUT.as_secs()
+                ),
+            )),
+        }
+    }
+}
+
+pub async fn incident(
+    State(app): State<Arc<App>>,
+    Path(id): Path<String>,
+    params: Params,
+) -> Result<Json<Value>, ApiError> {
+    params.allow(&[])?;
+    let started_at = app
+        .live
+        .read(|projection| Some(projection.incident(&id)?.incident.started_at));
+    let started_at = started_at.ok_or_else(|| ApiError::not_found("no incident has this id"))?;
+    app.explaining.answer(ExplainRequest { id, started_at }).await
+}
+
+pub async fn session(
+    State(app): State<Arc<App>>,
+    Path(id): Path<String>,
+    params: Params,
+) -> Result<Json<Value>, ApiError> {
+    params.allow(&[])?;
+    let started_at = app
+        .live
+        .read(|projection| Some(projection.session(&id)?.started_at));
+    let started_at = started_at.ok_or_else(|| ApiError::not_found("no session has this id"))?;
+    app.explaining.answer(ExplainRequest { id, started_at }).await
+}
