@@ -1,13 +1,23 @@
-//! `watchfold explain`: why an incident, a session or an event came about.
+//! `watchfold explain`: why an incident, a session or an event came about. The page asks the same over the log that this process
+//! writes.
 
 use std::io::{ErrorKind, Write};
+use std::path::Path;
 use std::process::ExitCode;
+use std::sync::Arc;
 
-use watchfold_replay::Selection;
-use watchfold_replay::explain::explain as derive;
+use tokio_util::sync::CancellationToken;
+use watchfold_dashboard::{Explain, ExplainFailure, ExplainRequest};
+use watchfold_replay::explain::{Explanation, explain as derive, explain_unless};
+use watchfold_replay::{ReplayError, Selection};
+use watchfold_schemas::Span;
 
 use crate::cli::{ExplainArgs, Format};
 use crate::paths::Data;
+
+/// How far before its beginning the log is read for something: `stored_at` is a little later than what was observed, unless a clock was
+/// set in between.
+const LOOK_BACK: Span = Span::from_seconds(60);
 
 pub fn explain(args: &ExplainArgs) -> anyhow::Result<ExitCode> {
     let input = match &args.input {
@@ -29,5 +39,56 @@ pub fn explain(args: &ExplainArgs) -> anyhow::Result<ExitCode> {
         // `| head` closes the pipe when it has seen enough.
         Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(error.into()),
         _ => Ok(ExitCode::SUCCESS),
+    }
+}
+
+/// For the page: explains from the log in `data`, on a thread of its own, until it is done or nobody waits any more.
+pub fn explainer(data: &Data, site: &str) -> Explain {
+    let (directory, site) = (data.path().to_owned(), site.to_owned());
+    Arc::new(move |request| {
+        let (directory, site) = (directory.clone(), site.clone());
+        Box::pin(async move {
+            let stop = CancellationToken::new();
+            let _stopping = stop.clone().drop_guard();
+            let deriving = tokio::task::spawn_blocking(move || {
+                derive_near(&directory, &site, &request, &|| stop.is_cancelled())
+            });
+            let explained = deriving
+                .await
+                .map_err(|error| ExplainFailure::Unreadable(error.to_string()))?
+                .map_err(failure)?;
+            serde_json::to_value(explained).map_err(|error| ExplainFailure::Unreadable(error.to_string()))
+        })
+    })
+}
+
+/// Reads from shortly before it began, and only where that gives nothing the whole log.
+fn derive_near(
+    directory: &Path,
+    site: &str,
+    request: &ExplainRequest,
+    is_cancelled: &dyn Fn() -> bool,
+) -> Result<Explanation, ReplayError> {
+    let mut selection = Selection {
+        site: Some(site.to_owned()),
+        from: Some(request.started_at - LOOK_BACK),
+        ..Selection::default()
+    };
+    match explain_unless(directory, &selection, &request.id, is_cancelled) {
+        Err(ReplayError::NotDerived { .. } | ReplayError::EmptySpan { .. }) => {
+            selection.from = None;
+            explain_unless(directory, &selection, &request.id, is_cancelled)
+        }
+        explained => explained,
+    }
+}
+
+fn failure(error: ReplayError) -> ExplainFailure {
+    match error {
+        ReplayError::NotDerived { .. } => ExplainFailure::NotDerived(
+            "the log no longer gives this: the records that caused it are older than what is kept, or this version judges them otherwise"
+                .to_owned(),
+        ),
+        error => ExplainFailure::Unreadable(error.to_string()),
     }
 }

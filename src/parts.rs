@@ -17,6 +17,7 @@ use watchfold_schemas::{Chain, SiteConfig, Stream};
 use watchfold_sink_kit::{SinkContext, SinkStats};
 
 use crate::config::Config;
+use crate::explain::explainer;
 use crate::narrate;
 use crate::paths::{Data, write_private};
 use crate::reload::{Channels, Reloader, activate};
@@ -246,6 +247,7 @@ async fn bind_dashboard(
         listen,
         data_dir: house.data.path().to_owned(),
         operator: Some(operator),
+        explain: Some(explainer(&house.data, &house.site)),
         stages: Arc::new(move || {
             stages
                 .snapshots()

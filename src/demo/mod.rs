@@ -26,6 +26,7 @@ use watchfold_runner::{ChainRunner, RunnerOptions, SiteFold};
 use watchfold_schemas::{Chain, Span, Stream, Time};
 
 use crate::cli::DemoArgs;
+use crate::explain::explainer;
 use crate::narrate;
 use crate::paths::{Data, write_private};
 use crate::up::listen_for_signals;
@@ -152,6 +153,7 @@ impl House {
             listen,
             data_dir: data.path().to_owned(),
             operator: None,
+            explain: Some(explainer(data, SITE)),
             stages: Arc::new(move || stages.iter().map(|progress| progress.snapshot()).collect()),
             progress: self.page.clone(),
             software: format!("watchfold {} demo", env!("CARGO_PKG_VERSION")),

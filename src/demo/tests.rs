@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::LazyLock;
 use std::time::Duration;
 
+use watchfold_dashboard::{ExplainFailure, ExplainRequest};
 use watchfold_kit::Progress;
 use watchfold_log::memory::MemoryLog;
 use watchfold_log::{MessageLog, Start};
@@ -15,6 +16,8 @@ use super::cafe::SITE;
 use super::day::Days;
 use super::feed::{DemoTime, Feed};
 use super::plan::{Outline, PCS, Plan, Window};
+use crate::explain::explainer;
+use crate::paths::Data;
 
 const MINUTE: i64 = 60;
 
@@ -305,6 +308,88 @@ async fn the_feed_waits_for_a_chain_that_is_behind() {
     chain.advance(u64::from(u32::MAX), 0);
     feed.write_until(at(SHORT.length_s)).await.unwrap();
     assert!(time.get() > at(SHORT.length_s - 2));
+}
+
+/// What the page is told about an incident and a session: real, from the files of a log that is being written, and as the API's
+/// description says.
+#[tokio::test]
+async fn the_page_explains_from_the_running_log_as_described() {
+    let directory = tempfile::tempdir().unwrap();
+    let data = Data::locate(Some(directory.path())).unwrap();
+    data.create().unwrap();
+    let time = DemoTime::new(start());
+    let log = super::open_log(&data, &time).await.unwrap();
+    let chain = Progress::new("chain");
+    chain.advance(u64::from(u32::MAX), 0);
+    let days = Days::new(start(), 1, SHORT);
+    let mut feed = Feed::new(log.clone(), days, time, chain, Progress::new("feed"));
+    feed.write_until(at(58 * MINUTE)).await.unwrap();
+    let first = |of: fn(&EventBody) -> Option<(&String, Time)>| {
+        let (id, started_at) = folded(1).iter().find_map(|event| of(&event.body)).unwrap();
+        ExplainRequest {
+            id: id.clone(),
+            started_at,
+        }
+    };
+    let incident = first(|body| match body {
+        EventBody::IncidentClosed(incident) => Some((&incident.id, incident.started_at)),
+        _ => None,
+    });
+    let session = first(|body| match body {
+        EventBody::SessionEnded(session) => Some((&session.id, session.started_at)),
+        _ => None,
+    });
+    let explain = explainer(&data, SITE);
+    for (request, last, setting) in [
+        (incident, "incident_closed", "network.min_incident"),
+        (session, "session_ended", "occupancy.min_session"),
+    ] {
+        let explained = explain(request).await.unwrap();
+        fits(&schema("Explanation"), &explained, "explanation");
+        let steps = explained["steps"].as_array().unwrap();
+        assert_eq!(steps.last().unwrap()["kind"], last);
+        assert_eq!(steps[0]["condition"]["setting"], setting);
+        assert!(
+            !explained["records"].as_array().unwrap().is_empty(),
+            "{explained}"
+        );
+    }
+    let unknown = ExplainRequest {
+        id: "0123456789abcdef".into(),
+        started_at: start(),
+    };
+    let failure = explain(unknown).await.unwrap_err();
+    assert!(matches!(failure, ExplainFailure::NotDerived(_)), "{failure}");
+    log.close();
+}
+
+/// A schema of the API's description.
+fn schema(name: &str) -> serde_json::Value {
+    let description: serde_json::Value =
+        serde_json::from_str(include_str!("../../sinks/dashboard/openapi.json")).unwrap();
+    description["components"]["schemas"][name].clone()
+}
+
+/// All that is required is there, and nothing that is not described.
+#[track_caller]
+fn fits(schema_of: &serde_json::Value, value: &serde_json::Value, place: &str) {
+    if let Some(name) = schema_of["$ref"].as_str() {
+        let name = name.rsplit('/').next().unwrap();
+        return fits(&schema(name), value, place);
+    }
+    for item in value.as_array().into_iter().flatten() {
+        fits(&schema_of["items"], item, &format!("{place}[]"));
+    }
+    let Some(object) = value.as_object() else { return };
+    for name in schema_of["required"].as_array().into_iter().flatten() {
+        assert!(object.contains_key(name.as_str().unwrap()), "{place}: no {name}");
+    }
+    for (name, value) in object {
+        match schema_of["properties"].get(name) {
+            Some(described) => fits(described, value, &format!("{place}.{name}")),
+            None => assert_ne!(schema_of["additionalProperties"], false, "{place}: {name}"),
+        }
+    }
 }
 
 /// Two days and the night between them, as a log and its readers need them.

@@ -68,7 +68,9 @@ fn a_single_event_is_explained_and_an_unknown_id_refused() {
 
 #[test]
 fn a_session_is_explained_by_how_long_it_held() {
-    let world = World::new("pc 1\nset interval 2\nrun 0..1200\nup pc1 100..700\n");
+    let world = World::new(
+        "target router\npcs 1\nset interval 1\nset timeout 0.5\nrun 0..700\ndown PC-1 0..100 280..700\n",
+    );
     let id = world.events.iter().find_map(|event| match &event.body {
         EventBody::SessionEnded(session) => Some(session.id.clone()),
         _ => None,

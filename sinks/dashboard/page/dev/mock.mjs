@@ -1,18 +1,19 @@
 // A stand-in for the server while the page is worked on: the same API, invented data, the same security headers.
-// `node dev/mock.mjs [--scene calm|cascade|degraded|empty|readonly|many] [--port 8099] [--refuse]`. Serves `dist/` too.
+// `node dev/mock.mjs [--scene calm|cascade|degraded|empty|readonly|many|strange] [--port 8099] [--refuse] [--catching-up]`. Serves `dist/` too.
 // Loopback only, no login, nothing stored; no part of the product.
 import { readFile } from "node:fs/promises";
 import { createServer } from "node:http";
 import { extname, join, normalize } from "node:path";
 import { parseArgs } from "node:util";
 import { WebSocketServer } from "ws";
-import { SCENES, advance, historyOf, scene } from "./scene.mjs";
+import { SCENES, advance, explanationOf, historyOf, scene } from "./scene.mjs";
 
 const { values } = parseArgs({
   options: {
     scene: { type: "string", default: "cascade" },
     port: { type: "string", default: "8099" },
     refuse: { type: "boolean", default: false },
+    "catching-up": { type: "boolean", default: false },
   },
 });
 if (!SCENES.includes(values.scene)) throw new Error(`--scene is one of ${SCENES.join(", ")}`);
@@ -39,13 +40,14 @@ server.on("upgrade", (request, socket, head) => {
 server.listen(Number(values.port), "127.0.0.1", () => console.log(`http://127.0.0.1:${values.port}/ (${values.scene})`));
 
 setInterval(() => {
-  if (world.state.read_only) return;
+  if (world.state.read_only || values["catching-up"]) return;
   position.observations += 5;
   tell(advance(world, Date.now()));
 }, ROUND_MS);
-setInterval(() => send({ type: "beat", position, now: world.state.now }), BEAT_MS);
+setInterval(() => values["catching-up"] || send({ type: "beat", position, now: world.state.now }), BEAT_MS);
 
 function greet(client, after) {
+  if (values["catching-up"]) return client.send(JSON.stringify({ type: "catching_up", position: { events: 70_000, observations: 1_000_000 }, head: position }));
   const resumes = after !== null && after.split(",").map(Number)[1] >= position.observations - 500;
   const now = world.state.now;
   client.send(JSON.stringify(resumes ? { type: "resumed", position, now } : { type: "snapshot", position, state: world.state }));
@@ -72,6 +74,11 @@ async function answer(request, response) {
   if (kind === "targets" && act === "history") {
     const [from, to] = ["from", "to"].map((key) => Date.parse(url.searchParams.get(key)));
     return page(response, historyOf(name, url.searchParams.get("resolution"), from, to, world.story, Date.now()), url);
+  }
+  if (act === "explain") {
+    await new Promise((resolve) => setTimeout(resolve, name === "inc-000900-7f3a91c2" ? 60_000 : 300));
+    if (name === "inc-000899-7f3a91c2") return json(response, 404, { error: { code: "not_derived", message: "the log no longer gives this: the records that caused it are older than what is kept, or this version judges them otherwise" } });
+    return json(response, 200, explanationOf(kind, name, state));
   }
   if (kind === "incidents") {
     const wanted = url.searchParams.get("state");
@@ -101,6 +108,11 @@ async function operate(request, response, kind, name, act) {
     const incident = state.incidents.find((one) => one.id === name);
     Object.assign(incident, { acknowledged_by: "operator", acknowledged_at: state.now });
     tell([{ incident }]);
+  }
+  if (kind === "maintenance") {
+    if (request.method === "DELETE") state.maintenance = state.maintenance.filter((one) => one.id !== name);
+    else state.maintenance.push({ id: String(position.events), who: "owner", note: input.note ?? null, subjects: input.subjects, from: input.from, until: input.until });
+    tell([{ maintenance: state.maintenance }]);
   }
   if (kind === "targets" && act === "mute") {
     const target = state.targets.find((one) => one.name === name);

@@ -5,7 +5,7 @@ const SECOND = 1_000;
 const MINUTE = 60 * SECOND;
 const HOUR = 60 * MINUTE;
 const DAY = 24 * HOUR;
-export const SCENES = ["calm", "cascade", "degraded", "empty", "readonly", "many"];
+export const SCENES = ["calm", "cascade", "degraded", "empty", "readonly", "many", "strange"];
 
 const iso = (ms) => new Date(ms).toISOString();
 let seed = 42;
@@ -40,13 +40,15 @@ export function scene(name, now) {
     now: iso(now),
     software: "0.1.0",
     read_only: name === "readonly",
+    explains: true,
     targets: places.map((place) => targetOf(place, story, now)),
     incidents,
     occupancy: { ...countOf(pcs), frozen: cascade, root: cascade ? "router" : null, pcs },
     sessions: empty ? [] : sessionsOf(pcs, now),
+    maintenance: empty ? [] : maintenanceOf(now),
     heatmap: { time_zone: "Europe/Berlin", cells: empty ? [] : heatOf() },
     samples: places.flatMap((place) => pastSamples(place, story, now)),
-    stages: stagesOf(empty),
+    stages: stagesOf(empty, name === "strange"),
   };
   return { story, state };
 }
@@ -89,6 +91,37 @@ export function historyOf(target, resolution, from, to, story, now) {
     });
   }
   return points;
+}
+
+/** Why an incident or a session came about, as far as the mock can tell. */
+export function explanationOf(kind, id, state) {
+  const row = (at, address, outcome, rtt_us) => ({ subject: "router", address, signal: "echo", at: iso(at), outcome, rtt_us, mac: null, detail: outcome === "ok" ? null : "no answer within 1 s" });
+  const record = (n, at, kind, more) => ({ sequence: 1_204_551 + n, stored_at: iso(at + 40), observed_at: iso(at), id: `cafe-1/ping/7/${88_213 + n}`, kind, ...more });
+  if (kind === "sessions") {
+    const session = state.sessions.find((one) => one.id === id);
+    const began = Date.parse(session.started_at);
+    const held = (found_ms) => ({ setting: "occupancy.min_session", limit_ms: 180_000, found_ms });
+    const steps = [{ at: iso(began + 180_000), kind: "session_started", cause: { timer: { timer: "occupancy/confirm", deadline: iso(began + 180_000) } }, condition: held(180_000), event: {} }];
+    if (session.ended_at) steps.push({ at: iso(Date.parse(session.ended_at) + 180_000), kind: "session_ended", cause: { message: "cafe-1/ping/7/88213" }, condition: held(181_400), event: {} });
+    return { id, site: state.site, subject: `pc:${session.pc}`, steps, records: [record(0, began, "ping_round", { rows: [row(began, "192.168.1.117", "ok", 640)] })], records_left_out: 0 };
+  }
+  const incident = state.incidents.find((one) => one.id === id);
+  const began = Date.parse(incident.started_at);
+  const condition = incident.class === "flapping" ? { setting: "network.flapping_count", limit: 3, found: 4, within_ms: 600_000 } : { setting: "network.min_incident", limit_ms: 10_000, found_ms: 10_000 };
+  const steps = [{ at: incident.opened_at, kind: "incident_opened", cause: { timer: { timer: "incidents/open", deadline: incident.opened_at } }, condition, event: {} }];
+  if (incident.acknowledged_at) steps.push({ at: incident.acknowledged_at, kind: "incident_acknowledged", cause: { message: "cafe-1/operator/7/1" }, event: {} });
+  if (incident.ended_at) steps.push({ at: incident.ended_at, kind: "incident_closed", cause: { message: "cafe-1/ping/7/88233" }, event: {} });
+  const records = Array.from({ length: 20 }, (_, n) => record(n, began + n * 2 * SECOND, "ping_round", { rows: [row(began + n * 2 * SECOND, "192.168.1.1", n === 19 && incident.ended_at ? "ok" : "timed_out", n === 19 && incident.ended_at ? 780 : null)] }));
+  records.splice(2, 0, record(90, began + 3 * SECOND, "operator", { body: { operator: { at: iso(began), who: "owner", act: { acknowledge: { incident: id } }, note: "The cleaner pulled the plug" } } }));
+  records.splice(4, 0, record(91, began + 5 * SECOND, "fault", { body: { fault: { at: iso(began), reason: "permission denied" } } }));
+  return { id, site: state.site, subject: incident.subject, steps, records, records_left_out: 14 };
+}
+
+function maintenanceOf(now) {
+  return [
+    { id: "a1", subjects: ["billing"], from: iso(now - 20 * MINUTE), until: iso(now + 100 * MINUTE), who: "owner", note: "The provider replaces its line" },
+    { id: "b2", subjects: [], from: iso(now + 3 * DAY), until: iso(now + 3 * DAY + 2 * HOUR), who: "owner", note: null },
+  ];
 }
 
 const fails = (place, story, at) => story.cascade && at >= story.downSince && place !== undefined;
@@ -170,6 +203,8 @@ function incidentsOf(story, now) {
       event: `evt-${(0x5f2a91c + i * 977).toString(16)}`,
     };
   });
+  const strange = { ...base, id: "inc-000950-77aa", class: "parity_mismatch", subject: "chain:site", severity: "medium", started_at: iso(now - 40 * MINUTE), opened_at: iso(now - 38 * MINUTE), ended_at: null, duration_ms: null, detail: "the hour from 07:00 folds to other events than were told; first at record 1204551", event: "evt-77" };
+  if (story.name === "strange") return [strange, ...closed];
   if (!story.cascade) return closed;
   const open = {
     ...base,
@@ -235,13 +270,14 @@ function heatOf() {
   );
 }
 
-function stagesOf(empty) {
+function stagesOf(empty, strange) {
   const stage = (name, position, lag, age_ms, ok = true, detail = null) => ({ name, position, head: position === null ? null : position + (lag ?? 0), lag, age_ms, ok, detail });
   return [
     stage("collector:ping", null, null, 640),
     stage("collector:clock", null, null, 410),
     stage("chain:site", 1_204_551, 0, 310),
     stage("dashboard", 88_213, 0, 120),
+    ...(strange ? [stage("parity", 417, 0, 900, false, "the hour from 2026-11-20T07:00:00Z folds to other events than were told; the first that differs is record 1204551")] : []),
     ...(empty ? [] : [stage("sink:discord", 88_213, 0, 4_200), stage("sink:healthchecks", 88_213, 0, 21_500)]),
   ];
 }

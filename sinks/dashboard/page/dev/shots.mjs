@@ -36,6 +36,18 @@ const SHOTS = {
   "details-wide-light": ["cascade", "network", WIDE, "light", details],
   "details-phone-dark": ["cascade", "network", PHONE, "dark", details],
   "mute-wide-light": ["cascade", "network", WIDE, "light", mute],
+  "explain-wide-light": ["cascade", "network", WIDE, "light", explain],
+  "explain-wide-dark": ["cascade", "network", WIDE, "dark", explain],
+  "explain-phone-light": ["cascade", "network", PHONE, "light", explain],
+  "explain-phone-dark": ["cascade", "network", PHONE, "dark", explain],
+  "explain-session-light": ["calm", "occupancy", WIDE, "light", explainSession],
+  "explain-failure-dark": ["calm", "network", PHONE, "dark", explainFailure],
+  "explain-loading-light": ["calm", "network", WIDE, "light", explainLoading],
+  "maintenance-wide-light": ["calm", "network", WIDE, "light", maintenance],
+  "maintenance-phone-dark": ["calm", "network", PHONE, "dark", maintenance],
+  "catching-up-wide-light": ["catching", "network", WIDE, "light"],
+  "strange-wide-light": ["strange", "network", WIDE, "light"],
+  "strange-health-dark": ["strange", "network", PHONE, "dark", health],
   "health-wide-dark": ["calm", "network", WIDE, "dark", health],
   "pc-wide-light": ["calm", "occupancy", WIDE, "light", pc],
   "empty-wide-light": ["empty", "network", WIDE, "light"],
@@ -72,20 +84,20 @@ async function take(name, scene, tab, size, theme, act) {
   await page.setViewportSize(size);
   await page.emulateMedia({ colorScheme: theme, reducedMotion: "reduce" });
   await page.goto(`http://127.0.0.1:${port}/#${tab}`);
-  await page.waitForSelector(scene === "refuse" ? "text=no access" : "#content .panel, #content .cards");
+  await page.waitForSelector(scene === "refuse" ? "text=no access" : scene === "catching" ? "text=reads what its log holds" : "#content .panel, #content .cards");
   await page.waitForTimeout(2_600);
   if (act) await act(page, mock);
   const wide = await page.evaluate(() => document.documentElement.scrollWidth - window.innerWidth);
   if (wide > 0) faults.push(`${name}: ${wide} px wider than its window`);
   await page.evaluate(() => window.scrollTo(0, 0));
-  await page.screenshot({ path: join(directory, `${name}.png`), fullPage: !act || act === cut || act === cutLong || act === week || act === single || act === details });
+  await page.screenshot({ path: join(directory, `${name}.png`), fullPage: !act || act === cut || act === cutLong || act === week || act === single || act === details || act === maintenance });
   console.log(name, "|", await page.title());
   await page.close();
   mock.stop();
 }
 
 function serve(scene, at) {
-  const asked = scene === "refuse" ? ["--refuse"] : ["--scene", scene];
+  const asked = scene === "refuse" ? ["--refuse"] : scene === "catching" ? ["--catching-up"] : ["--scene", scene];
   const child = spawn(process.execPath, [new URL("mock.mjs", import.meta.url).pathname, "--port", String(at), ...asked]);
   const mock = { cut: false, stop: () => child.kill() };
   child.stderr.on("data", (text) => faults.push(`mock ${scene}: ${text}`));
@@ -111,8 +123,31 @@ async function mute(page) {
   await page.getByRole("button", { name: /Mute router/ }).first().click();
 }
 async function health(page) {
-  await page.getByRole("button", { name: /stages advance/ }).click();
+  await page.getByRole("button", { name: /stages (advance|need a look)/ }).click();
   await page.waitForTimeout(500);
+}
+async function explain(page) {
+  await page.getByRole("button", { name: "Explain router is down" }).first().click();
+  await page.getByText("Records that caused it").waitFor();
+  await page.waitForTimeout(300);
+}
+async function explainSession(page) {
+  await page.getByRole("button", { name: /Explain session of/ }).nth(3).click();
+  await page.getByText("Records that caused it").waitFor();
+}
+async function explainFailure(page) {
+  await page.getByRole("button", { name: /^Explain/ }).nth(1).click();
+  await page.getByText("could not be explained").waitFor();
+}
+async function explainLoading(page) {
+  await page.getByRole("button", { name: /^Explain/ }).first().click();
+  await page.waitForTimeout(500);
+}
+async function maintenance(page) {
+  await page.getByRole("button", { name: "Plan maintenance" }).click();
+  await page.getByRole("checkbox", { name: "router" }).check();
+  await page.getByLabel("Reason").fill("New firmware");
+  await page.getByLabel("Reason").scrollIntoViewIfNeeded();
 }
 async function pc(page) {
   await page.getByRole("button", { name: /Tournament/ }).click();

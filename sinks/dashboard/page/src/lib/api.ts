@@ -104,6 +104,17 @@ export interface Session {
   unmeasured_ms: number;
 }
 
+/** A maintenance window that runs or is to come. */
+export interface Maintenance {
+  id: string;
+  /** Empty: the whole site. */
+  subjects: string[];
+  from: string;
+  until: string;
+  who: string;
+  note: string | null;
+}
+
 /** How a stage of the pipeline advances. */
 export interface Stage {
   /** `collector:ping`, `chain:site`, `sink:discord`, `dashboard` … */
@@ -182,12 +193,16 @@ export interface State {
   software: string;
   /** True when a recording is shown: nothing can be acknowledged or muted. */
   read_only: boolean;
+  /** Whether incidents and sessions can be explained. */
+  explains: boolean;
   targets: Target[];
   /** The open ones and the newest closed ones, newest first. */
   incidents: Incident[];
   occupancy: Occupancy;
   /** Running ones and the newest ended ones, newest first. */
   sessions: Session[];
+  /** By when they begin. */
+  maintenance: Maintenance[];
   heatmap: Heatmap;
   /** The last minutes of each target. */
   samples: Sample[];
@@ -202,19 +217,22 @@ export type Change =
   | { pc: Pc }
   | { pc_removed: string }
   | { session: Session }
+  | { maintenance: Maintenance[] }
   | { heatmap: Heatmap }
   | { samples: Sample[] }
   | { stages: Stage[] };
 
 /**
  * `GET /api/v1/stream` (WebSocket). The first message is `snapshot`, or `resumed` when `?after=<position.events>,
- * <position.observations>` could be served from the recent deltas. `beat` comes at least every 5 s.
+ * <position.observations>` could be served from the recent deltas. `beat` comes at least every 5 s. While the server still reads
+ * what its log holds up to `head`, `catching_up` comes instead, and a `snapshot` follows.
  */
 export type StreamMessage =
   | { type: "snapshot"; position: Position; state: State }
   | { type: "resumed"; position: Position; now: string }
   | { type: "delta"; position: Position; now: string; changes: Change[] }
-  | { type: "beat"; position: Position; now: string };
+  | { type: "beat"; position: Position; now: string }
+  | { type: "catching_up"; position: Position; head: Position };
 
 /** Every list: at most `limit` items and a cursor for the next page. */
 export interface Page<T> {
@@ -228,6 +246,54 @@ export interface RecordedEvent {
   stored_at: string;
   kind: string;
   event: { id: string; site: string; at: string; key: string; body: Record<string, unknown> };
+}
+
+/** A setting that decided, and what was compared with it: a length that was reached, or a count that was exceeded. */
+export type Condition =
+  | { setting: string; limit_ms: number; found_ms: number }
+  | { setting: string; limit: number; found: number; within_ms: number };
+
+export interface ExplainedEvent {
+  at: string;
+  kind: string;
+  /** One key: `message`, the id of a record; or `timer`. */
+  cause: Record<string, unknown>;
+  condition?: Condition;
+  event: unknown;
+}
+
+/** One answer of one address, or what came instead. */
+export interface ProbeRow {
+  subject: string;
+  address: string;
+  signal: Signal;
+  at: string;
+  outcome: Outcome;
+  rtt_us: number | null;
+  mac: string | null;
+  detail: string | null;
+}
+
+export interface ExplainedRecord {
+  sequence: number;
+  stored_at: string;
+  observed_at: string;
+  id: string;
+  kind: string;
+  /** Of a ping round, what it says of the subject. */
+  rows?: ProbeRow[];
+  /** Of any other record, what it says. */
+  body?: unknown;
+}
+
+/** Why an incident or a session came about, derived once more from the log. */
+export interface Explanation {
+  id: string;
+  site: string;
+  subject: string | null;
+  steps: ExplainedEvent[];
+  records: ExplainedRecord[];
+  records_left_out: number;
 }
 
 /** The body of every 202 answer: the act is in the log under this message id. */
@@ -251,10 +317,13 @@ export interface ApiError {
 // GET    /api/v1/incidents?state=open|closed&subject=&limit=&after=                  Page<Incident>
 // GET    /api/v1/incidents.csv
 // POST   /api/v1/incidents/{id}/ack            { note?: string }                     202 Accepted
+// GET    /api/v1/incidents/{id}/explain        Explanation
+// GET    /api/v1/maintenance?limit=&after=     Page<Maintenance>
 // POST   /api/v1/maintenance                   { subjects: string[], from: string, until: string, note?: string } 202 Accepted
 // DELETE /api/v1/maintenance/{id}                                                    202 Accepted
 // GET    /api/v1/occupancy                     Occupancy
 // GET    /api/v1/sessions?pc=&from=&to=&limit=&after=                                Page<Session>
+// GET    /api/v1/sessions/{id}/explain         Explanation
 // GET    /api/v1/events?after=&limit=&kind=    Page<RecordedEvent>
 // GET    /api/v1/openapi.json
 // GET    /metrics                              Prometheus text

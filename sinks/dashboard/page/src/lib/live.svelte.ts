@@ -11,7 +11,7 @@ export const STALE_AFTER_MS = 10_000;
 const DISCONNECTED_AFTER_MS = 30_000;
 const TICK_MS = 1_000;
 
-export type Connection = "connecting" | "live" | "reconnecting" | "disconnected" | "unauthorised";
+export type Connection = "connecting" | "live" | "catching_up" | "reconnecting" | "disconnected" | "unauthorised";
 
 class Live {
   view = $state.raw<View>(EMPTY_VIEW);
@@ -25,12 +25,18 @@ class Live {
   board = $derived(this.view.board);
   zone = $derived(this.view.board?.time_zone ?? "UTC");
   readOnly = $derived(this.view.board?.read_only ?? true);
-  stale = $derived(this.link !== "live" || this.age_ms > STALE_AFTER_MS);
+  stale = $derived(this.link !== "live" || this.view.caught_up !== null || this.age_ms > STALE_AFTER_MS);
   connection = $derived.by((): Connection => {
-    if (this.link === "live") return this.age_ms > STALE_AFTER_MS ? "reconnecting" : "live";
+    if (this.link === "live") {
+      if (this.age_ms > STALE_AFTER_MS) return "reconnecting";
+      return this.view.caught_up === null ? "live" : "catching_up";
+    }
     if (this.link !== "unauthorised" && this.age_ms > DISCONNECTED_AFTER_MS) return "disconnected";
     return this.link;
   });
+  /** How much of its log the server has read while it still does, as a percentage; null when it does not or cannot say. */
+  caughtUpPercent = $derived(this.view.caught_up ? Math.floor(this.view.caught_up * 100) : null);
+  explains = $derived(this.view.board?.explains ?? false);
   /** Acts are possible: a live line, and not a recording. */
   canAct = $derived(!this.readOnly && this.connection === "live");
 
@@ -72,7 +78,7 @@ class Live {
     const told_ms = this.view.now_ms;
     if (told_ms === null) return;
     // A recording's time moves only with its messages; a lost line's not at all.
-    const runs = this.link === "live" && !this.readOnly;
+    const runs = this.link === "live" && this.view.caught_up === null && !this.readOnly;
     this.now_ms = told_ms + (runs ? Math.min(age_ms, STALE_AFTER_MS) : 0);
   }
 }

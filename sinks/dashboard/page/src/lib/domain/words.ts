@@ -1,6 +1,6 @@
 // What the states, classes and signals are called and how they look: a word, an icon and a tone each, so that nothing is
 // told by colour alone.
-import type { Incident, IncidentClass, Outcome, Pc, Severity, Signal, SubjectState, Target } from "../api";
+import type { Incident, IncidentClass, Outcome, Pc, Severity, Signal, Stage, SubjectState, Target } from "../api";
 import type { IconName } from "../../ui/icons";
 
 export type Tone = "good" | "bad" | "warn" | "held" | "idle" | "info";
@@ -29,12 +29,21 @@ export function targetLook(target: Target): Look {
   return isDegraded(target) ? { word: "Up, degraded", icon: "alert", tone: "warn" } : stateLook(target.state);
 }
 
-export const CLASS_WORD: Record<IncidentClass, string> = {
+const CLASS_WORD: Record<IncidentClass, string> = {
   outage: "Outage",
   flapping: "Flapping",
   collector_silent: "Collector silent",
   measurement_fault: "Cannot measure",
 };
+
+/** A newer server may know classes that this page does not: they read as they are spelt. */
+export const classWord = (kind: string): string => CLASS_WORD[kind as IncidentClass] ?? humanised(kind);
+
+/** `parity_mismatch` as `Parity mismatch`. */
+export function humanised(name: string): string {
+  const words = name.replaceAll("_", " ").trim();
+  return words === "" ? "Unknown" : words.charAt(0).toUpperCase() + words.slice(1);
+}
 
 /** What happens, as a sentence about the subject. */
 export function incidentSentence(incident: Incident): string {
@@ -49,17 +58,28 @@ export function incidentSentence(incident: Incident): string {
     case "measurement_fault":
       return `${incident.subject} ${open ? "cannot" : "could not"} be measured`;
     default:
-      return incident.subject;
+      return `${classWord(incident.class)}: ${incident.subject}`;
   }
 }
 
-export const SEVERITY_TONE: Record<Severity, Tone> = {
+const SEVERITY_TONE: Record<Severity, Tone> = {
   info: "info",
   low: "info",
   medium: "warn",
   high: "bad",
   critical: "bad",
 };
+
+export const severityTone = (severity: Severity): Tone => SEVERITY_TONE[severity] ?? "warn";
+
+/** A stage that has not moved for longer is stuck; one that moves and still is not well says why. As the server judges. */
+const STAGE_AGE_MAX_MS = 60_000;
+
+export function stageWord(stage: Stage): string {
+  if (stage.ok) return "advances";
+  if (stage.age_ms === null) return "not started";
+  return stage.age_ms > STAGE_AGE_MAX_MS ? "stuck" : "needs a look";
+}
 
 export const SIGNAL_WORD: Record<Signal, string> = {
   echo: "Echo",

@@ -84,10 +84,12 @@ const state = (changes: Partial<State> = {}): State => ({
   now: NOW,
   software: "0.1.0",
   read_only: false,
+  explains: true,
   targets: [target("router"), target("internet")],
   incidents: [incident("a", at(-60_000))],
   occupancy: { current: 1, total: 2, percent: 50, frozen: false, root: null, pcs: [pc("pc-1", true), pc("pc-2", false)] },
   sessions: [session("s1", at(-600_000))],
+  maintenance: [],
   heatmap: { time_zone: "Europe/Berlin", cells: [] },
   samples: [sample("router", at(-4_000)), sample("router", at(-2_000))],
   stages: [],
@@ -123,6 +125,23 @@ describe("reduce", () => {
     expect(view.board?.targets.map((one) => one.name)).toEqual(["server"]);
     expect(view.samples).toEqual({});
     expect(view.board?.incidents).toEqual([]);
+  });
+
+  it("keeps what it shows while the server catches up, and says how far that is", () => {
+    const position = { events: 5, observations: 75 };
+    const catching: StreamMessage = { type: "catching_up", position, head: { events: 20, observations: 140 } };
+    const view = folded(snapshot(), catching);
+    expect(view.caught_up).toBe(0.5);
+    expect(view.board?.site).toBe("cafe-1");
+    expect(view.now_ms).toBe(Date.parse(NOW));
+    expect(folded(snapshot(), catching, snapshot()).caught_up).toBeNull();
+    const nothing = { events: 0, observations: 0 };
+    expect(folded({ ...catching, position: nothing, head: nothing }).caught_up).toBe(0);
+  });
+
+  it("replaces the maintenance windows", () => {
+    const window = { id: "w", subjects: [], from: at(0), until: at(60_000), who: "owner", note: null };
+    expect(folded(snapshot(), delta(11, 100, { maintenance: [window] })).board?.maintenance).toEqual([window]);
   });
 
   it("ignores deltas before the first snapshot", () => {

@@ -25,27 +25,36 @@ export interface View {
   now_ms: number | null;
   board: Board | null;
   samples: Readonly<Record<string, readonly LiveSample[]>>;
+  /** How much of its log the server has read, of 1, while it still does; what is shown is older than that. */
+  caught_up: number | null;
   /** How many entries the limits above have left out since the last snapshot. */
   left_out: number;
 }
 
-export const EMPTY_VIEW: View = { position: null, now_ms: null, board: null, samples: {}, left_out: 0 };
+export const EMPTY_VIEW: View = { position: null, now_ms: null, board: null, samples: {}, caught_up: null, left_out: 0 };
 
 export function reduce(view: View, message: StreamMessage): View {
   switch (message.type) {
     case "snapshot": {
       const { samples, now, ...board } = message.state;
       const now_ms = Date.parse(now);
-      const fresh: View = { position: message.position, now_ms, board: ordered(board), samples: {}, left_out: 0 };
+      const fresh: View = { position: message.position, now_ms, board: ordered(board), samples: {}, caught_up: null, left_out: 0 };
       return withSamples(fresh, samples);
     }
     case "resumed":
     case "beat":
       // The position stays where the deltas have brought it: these two carry no change.
-      return { ...view, now_ms: Date.parse(message.now) };
+      return { ...view, caught_up: null, now_ms: Date.parse(message.now) };
+    case "catching_up":
+      return { ...view, caught_up: share(message.position, message.head) };
     case "delta":
       return applyDelta(view, message.position, Date.parse(message.now), message.changes);
   }
+}
+
+function share(position: Position, head: Position): number {
+  const all = head.events + head.observations;
+  return all === 0 ? 0 : Math.min(1, (position.events + position.observations) / all);
 }
 
 function applyDelta(view: View, position: Position, now_ms: number, changes: Change[]): View {
@@ -76,6 +85,7 @@ function changedBoard(board: Board, change: Change): Board {
   if ("pc" in change) return withPcs(board, upsert(board.occupancy.pcs, change.pc, byPc));
   if ("pc_removed" in change) return withPcs(board, board.occupancy.pcs.filter((pc) => pc.key !== change.pc_removed));
   if ("heatmap" in change) return { ...board, heatmap: change.heatmap };
+  if ("maintenance" in change) return { ...board, maintenance: change.maintenance };
   if ("stages" in change) return { ...board, stages: change.stages };
   return board; // A newer server may send kinds that this page does not know.
 }

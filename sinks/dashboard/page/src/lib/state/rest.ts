@@ -1,9 +1,11 @@
 // The HTTP half of the API: pages of lists, and the operator's acts. Every failure becomes a `RestError` with words that
 // can be shown.
-import type { ApiError, Health, HistoryPoint, Incident, Page, Session } from "../api";
+import type { ApiError, Explanation, Health, HistoryPoint, Incident, Page, Session } from "../api";
 
 /** A request that takes longer than this is given up. */
 const TIMEOUT_MS = 10_000;
+/** An explanation reads the log once more, and may take as long as the server lets it. */
+const EXPLAIN_TIMEOUT_MS = 30_000;
 /** Points of one chart at most; more are left out, and the chart says so. */
 export const HISTORY_POINTS_MAX = 6_000;
 const HISTORY_PAGE = 1_000;
@@ -43,6 +45,20 @@ export function unmute(target: string): Promise<void> {
   return call("DELETE", `targets/${encodeURIComponent(target)}/mute`);
 }
 
+/** Ends with the signal: nobody waits any more, and the server stops, too. */
+export function explain(kind: "incidents" | "sessions", id: string, signal: AbortSignal): Promise<Explanation> {
+  return call("GET", `${kind}/${encodeURIComponent(id)}/explain`, undefined, signal, EXPLAIN_TIMEOUT_MS);
+}
+
+/** Without subjects it is for the whole site. */
+export function planMaintenance(window: { subjects: string[]; from: string; until: string; note?: string }): Promise<void> {
+  return call("POST", "maintenance", window);
+}
+
+export function cancelMaintenance(id: string): Promise<void> {
+  return call("DELETE", `maintenance/${encodeURIComponent(id)}`);
+}
+
 /** All points of the span, over as many pages as it takes; `cut` when the limit ended it early. */
 export async function history(
   target: string,
@@ -70,8 +86,8 @@ export async function probe(): Promise<number> {
   }
 }
 
-async function call<T>(method: string, path: string, body?: unknown, signal?: AbortSignal): Promise<T> {
-  const limit = AbortSignal.timeout(TIMEOUT_MS);
+async function call<T>(method: string, path: string, body?: unknown, signal?: AbortSignal, timeout_ms = TIMEOUT_MS): Promise<T> {
+  const limit = AbortSignal.timeout(timeout_ms);
   let answer: Response;
   try {
     answer = await fetch(apiUrl(path), {

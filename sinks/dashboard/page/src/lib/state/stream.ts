@@ -128,7 +128,7 @@ function parse(data: unknown): StreamMessage | null {
   if (typeof data !== "string") return null;
   try {
     const message = JSON.parse(data) as StreamMessage;
-    return ["snapshot", "resumed", "delta", "beat"].includes(message.type) ? message : null;
+    return ["snapshot", "resumed", "delta", "beat", "catching_up"].includes(message.type) ? message : null;
   } catch {
     return null;
   }

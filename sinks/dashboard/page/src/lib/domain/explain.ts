@@ -1,0 +1,87 @@
+// An explanation in the words of whoever is woken by it. Pure.
+import type { Condition, ExplainedEvent, ExplainedRecord } from "../api";
+import { duration } from "../format/time";
+import { humanised } from "./words";
+
+const STEP_WORD: Record<string, string> = {
+  incident_opened: "Incident opened",
+  incident_escalated: "Escalated",
+  incident_reminded: "Reminder sent",
+  incident_acknowledged: "Acknowledged",
+  incident_closed: "Incident closed",
+  session_started: "Session began",
+  session_ended: "Session ended",
+};
+
+export const stepWord = (kind: string): string => STEP_WORD[kind] ?? humanised(kind);
+
+/** What was found, and what it was held against. */
+export function conditionWords(kind: string, condition: Condition): string {
+  if ("within_ms" in condition) {
+    return `${condition.found} times within ${duration(condition.within_ms)}; more than ${condition.limit} count.`;
+  }
+  const [found, limit] = [duration(condition.found_ms), duration(condition.limit_ms)];
+  switch (condition.setting) {
+    case "network.min_incident":
+      return `Down for ${found}. It counts as an incident from ${limit} on.`;
+    case "network.silence":
+      return `Nothing heard for ${found}. It counts as silent from ${limit} on.`;
+    case "network.fault_incident":
+      return `Could not be measured for ${found}. It counts as an incident from ${limit} on.`;
+    case "network.escalate_after":
+      return `Open for ${found} without an acknowledgement. It escalates after ${limit}.`;
+    case "occupancy.min_session":
+      return kind === "session_ended"
+        ? `Absent for ${found}. A session ends after ${limit} of absence, and counts to its first moment.`
+        : `Present for ${found}. It counts as a session from ${limit} on.`;
+    default:
+      return `${found} found; the limit is ${limit}.`;
+  }
+}
+
+/** What made a step: the record that arrived, or a deadline that passed. */
+export function causeWords(step: ExplainedEvent, records: readonly ExplainedRecord[]): string {
+  const message = step.cause.message;
+  if (typeof message === "string") {
+    const record = records.find((one) => one.id === message);
+    return record ? `When record ${record.sequence} arrived` : `When the record ${message} arrived`;
+  }
+  return "timer" in step.cause ? "When the time to wait was over" : "";
+}
+
+const RECORD_WORD: Record<string, string> = {
+  ping_round: "Measured",
+  tick: "Clock",
+  quiet: "Nothing to report",
+  fault: "Could not measure",
+  gap: "Records are missing",
+  operator: "Operator",
+  activation: "Configuration came into force",
+  receipt: "Message delivered",
+};
+
+export const recordWord = (kind: string): string => RECORD_WORD[kind] ?? humanised(kind);
+
+const ACT_WORD: Record<string, string> = {
+  acknowledge: "acknowledged it",
+  mute: "muted it",
+  unmute: "unmuted it",
+  maintenance: "planned maintenance",
+  cancel_maintenance: "cancelled maintenance",
+};
+
+/** What an operator did, from the record's body; null for what is no act. */
+export function actWords(body: unknown): string | null {
+  const act = field(body, "operator");
+  const who = field(act, "who");
+  if (typeof who !== "string") return null;
+  const done = field(act, "act");
+  const kind = typeof done === "object" && done !== null ? Object.keys(done)[0] : done;
+  const note = field(act, "note");
+  const words = typeof kind === "string" ? (ACT_WORD[kind] ?? humanised(kind).toLowerCase()) : "did something";
+  return `${who} ${words}${typeof note === "string" ? `: ${note}` : ""}`;
+}
+
+function field(value: unknown, name: string): unknown {
+  return typeof value === "object" && value !== null ? (value as Record<string, unknown>)[name] : undefined;
+}
