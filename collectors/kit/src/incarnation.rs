@@ -5,6 +5,7 @@
 use std::fs::{self, File};
 use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use watchfold_log::MessageLog;
 use watchfold_schemas::{Origin, Stream, Time, subjects};
@@ -13,6 +14,9 @@ use crate::KitError;
 
 /// No incarnation file is longer: twenty digits and a line end.
 const FILE_BYTES_MAX: u64 = 32;
+
+/// How long a start waits for the log to say which incarnation was the last.
+const LAST_PATIENCE: Duration = Duration::from_secs(5);
 
 /// Where one collector's incarnation is kept.
 #[derive(Clone, Debug)]
@@ -29,19 +33,21 @@ impl IncarnationFile {
 
     /// The number for a new start, persisted: one more than the last, and no less than the wall clock in
     /// milliseconds, so that a lost file does not reuse numbers. Without a file the log is asked as well, in case
-    /// the wall clock is behind.
+    /// the wall clock is behind, but not for long. `spooled` is the last incarnation that still waits for the log.
     pub(crate) async fn start(
         &self,
         log: &dyn MessageLog,
         site: &str,
         collector: &str,
         wall: Time,
+        spooled: u64,
     ) -> Result<u64, KitError> {
         let last = match self.load()? {
             Some(last) => last,
             None => last_in_log(log, site, collector).await,
         };
         let next = last
+            .max(spooled)
             .saturating_add(1)
             .max(u64::try_from(wall.as_millis()).unwrap_or(0));
         self.save(next)?;
@@ -99,10 +105,16 @@ impl IncarnationFile {
 
 /// The incarnation of this collector's last record in the log, 0 when there is none or the log cannot say.
 async fn last_in_log(log: &dyn MessageLog, site: &str, collector: &str) -> u64 {
-    match log
-        .last(Stream::Observations, &subjects::observation(site, "*", collector))
-        .await
-    {
+    let filter = subjects::observation(site, "*", collector);
+    let asked = log.last(Stream::Observations, &filter);
+    let Ok(answer) = tokio::time::timeout(LAST_PATIENCE, asked).await else {
+        tracing::warn!(
+            collector,
+            "the log does not say which incarnation was the last; using the wall clock"
+        );
+        return 0;
+    };
+    match answer {
         Ok(record) => record
             .and_then(|record| record.id.0.parse::<Origin>().ok())
             .map_or(0, |origin| origin.incarnation),
@@ -139,7 +151,7 @@ mod tests {
         }
         let log = SwitchLog::default();
         let got = file
-            .start(&log, "cafe", "ping", Time::from_millis(WALL_MS))
+            .start(&log, "cafe", "ping", Time::from_millis(WALL_MS), 0)
             .await
             .unwrap();
         assert_eq!(got, want, "{content:?}");
@@ -149,7 +161,7 @@ mod tests {
             "{content:?}"
         );
         let again = file
-            .start(&log, "cafe", "ping", Time::from_millis(0))
+            .start(&log, "cafe", "ping", Time::from_millis(0), 0)
             .await
             .unwrap();
         assert_eq!(again, want + 1, "a wall clock set back");
@@ -178,7 +190,7 @@ mod tests {
         });
         let file = IncarnationFile::new(dir.path(), "ping");
         assert_eq!(
-            file.start(&log, "cafe", "ping", Time::EPOCH).await.unwrap(),
+            file.start(&log, "cafe", "ping", Time::EPOCH, 0).await.unwrap(),
             9_001
         );
     }
@@ -187,7 +199,7 @@ mod tests {
     async fn a_directory_that_is_missing_is_an_error_with_its_path() {
         let file = IncarnationFile::new(Path::new("/nonexistent/watchfold"), "ping");
         let error = file
-            .start(&SwitchLog::default(), "cafe", "ping", Time::EPOCH)
+            .start(&SwitchLog::default(), "cafe", "ping", Time::EPOCH, 0)
             .await
             .unwrap_err();
         assert!(

@@ -1,7 +1,7 @@
 //! What every collector shares: the clock at the edge, the identity of observations, and publishing them.
 //!
 //! A [`Publisher`] stamps, numbers and appends; [`Progress`] tells health pages whether a part advances. The kit
-//! never measures and never judges, and it does not spool to disk: what the log cannot take waits in bounded memory.
+//! never measures and never judges. What the log cannot take waits in bounded memory, or in a bounded spool on disk.
 
 mod clock;
 mod in_flight;
@@ -9,6 +9,9 @@ mod incarnation;
 mod progress;
 mod publisher;
 mod queue;
+mod retry;
+mod sending;
+mod spool;
 mod writer;
 
 pub use clock::{Clock, ManualClock, Moment, STEP_SPAN_MIN, Stamp, SystemClock};
@@ -16,6 +19,7 @@ pub use in_flight::{IN_FLIGHT_MAX, InFlight};
 pub use progress::{Progress, ProgressSnapshot};
 pub use publisher::{Publisher, PublisherStats};
 pub use queue::{QUEUE_BYTES_MAX, QUEUE_RECORDS_MAX};
+pub use spool::SpoolOptions;
 pub use watchfold_log::Ack;
 
 use watchfold_log::LogError;
@@ -39,9 +43,15 @@ pub enum KitError {
     #[error("the log refused the observation for good: {0}")]
     Refused(#[source] LogError),
     #[error(
-        "the observation was dropped: the log took nothing until the queue was full; see the log's own error"
+        "the observation was dropped: the log took nothing until the queue or the spool was full; see the log's own error"
     )]
     Overflow,
+    #[error("the spool cannot be used: {0}")]
+    Spool(#[source] LogError),
+    #[error(
+        "the observation is safe in the spool and goes to the log later; too many others wait to be told when"
+    )]
+    Spooled,
     #[error("the log is closed: open it, and a new publisher, before publishing")]
     Closed,
 }

@@ -10,16 +10,17 @@ use tokio::sync::{Notify, oneshot, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use watchfold_log::{Ack, MessageLog};
-use watchfold_schemas::observation::OBSERVATION_VERSION;
+use watchfold_schemas::observation::{Gap, OBSERVATION_VERSION};
 use watchfold_schemas::subjects::is_token;
 use watchfold_schemas::{Body, Observation, Origin, Time, encode_observation};
 
-use crate::KitError;
 use crate::clock::{Clock, Moment, Stamp, SystemClock};
 use crate::in_flight::{InFlight, InFlightTable};
 use crate::incarnation::IncarnationFile;
 use crate::queue::{AckSender, Pending, QUEUE_BYTES_MAX, QUEUE_RECORDS_MAX, Queue};
+use crate::spool::{Spool, SpoolOptions};
 use crate::writer::{self, Writer};
+use crate::{KitError, Progress};
 
 /// One warning for this many dropped observations, so that an outage of the log does not flood the terminal.
 const DROPS_PER_WARNING: u64 = 1_000;
@@ -28,6 +29,8 @@ const DROPS_PER_WARNING: u64 = 1_000;
 pub struct Publisher {
     shared: Arc<Shared>,
     _closing: tokio_util::sync::DropGuard,
+    #[cfg(test)]
+    writer: tokio::task::JoinHandle<()>,
 }
 
 /// Counters since the publisher was opened.
@@ -36,10 +39,18 @@ pub struct PublisherStats {
     pub incarnation: u64,
     /// Acknowledged by the log.
     pub published: u64,
-    /// Waiting for the log.
+    /// Waiting for the log, in memory or in the spool.
     pub queued: u64,
-    /// Lost to a full queue or refused by the log for good.
+    /// Of these, what waits in the spool.
+    pub spooled: u64,
+    /// Bytes of the spool on disk, forwarded records that it still keeps included.
+    pub spooled_bytes: u64,
+    /// Taken by the log from the spool; `published` counts them too.
+    pub forwarded: u64,
+    /// Lost to a full queue, to a full or damaged spool, or refused by the log for good.
     pub dropped: u64,
+    /// Of these, what the spool lost.
+    pub spool_lost: u64,
     /// Appends that failed and were tried again.
     pub retries: u64,
     /// Steps of the wall clock.
@@ -69,6 +80,8 @@ struct State {
     closed: bool,
     /// Why the log does not take records, while it does not.
     trouble: Option<String>,
+    /// When the oldest record of the spool could not be sent, while there is a spool.
+    spooling_since: Option<Time>,
     stats: PublisherStats,
 }
 
@@ -83,6 +96,20 @@ impl Publisher {
         Publisher::open_with_clock(log, site, collector, state_dir, Box::new(SystemClock::new())).await
     }
 
+    /// The same, with a spool on disk for what the log cannot take: for logs that are reached over a network. What an
+    /// earlier process left there is forwarded first. The log need not be reachable.
+    pub async fn open_with_spool(
+        log: Arc<dyn MessageLog>,
+        site: &str,
+        collector: &str,
+        state_dir: &Path,
+        spool: SpoolOptions,
+    ) -> Result<Arc<Publisher>, KitError> {
+        let queue = Queue::new(QUEUE_RECORDS_MAX, QUEUE_BYTES_MAX);
+        let clock = Box::new(SystemClock::new());
+        Publisher::open_with_queue(log, site, collector, state_dir, clock, queue, Some(spool)).await
+    }
+
     /// The same under another clock; for tests and simulations.
     pub async fn open_with_clock(
         log: Arc<dyn MessageLog>,
@@ -92,7 +119,7 @@ impl Publisher {
         clock: Box<dyn Clock>,
     ) -> Result<Arc<Publisher>, KitError> {
         let queue = Queue::new(QUEUE_RECORDS_MAX, QUEUE_BYTES_MAX);
-        Publisher::open_with_queue(log, site, collector, state_dir, clock, queue).await
+        Publisher::open_with_queue(log, site, collector, state_dir, clock, queue, None).await
     }
 
     async fn open_with_queue(
@@ -102,6 +129,7 @@ impl Publisher {
         state_dir: &Path,
         clock: Box<dyn Clock>,
         queue: Queue,
+        spool: Option<SpoolOptions>,
     ) -> Result<Arc<Publisher>, KitError> {
         for (what, name) in [("the site", site), ("the collector", collector)] {
             if !is_token(name) {
@@ -113,7 +141,16 @@ impl Publisher {
         }
         let file = IncarnationFile::new(state_dir, collector);
         let stamp = Stamp::start(&*clock);
-        let incarnation = file.start(&*log, site, collector, stamp.now()).await?;
+        let (spool, set_aside) = match spool {
+            Some(options) => {
+                let (spool, set_aside) = Spool::start(&options, collector).await?;
+                (Some(spool), set_aside)
+            }
+            None => (None, false),
+        };
+        let newest = spool.as_ref().and_then(Spool::newest);
+        let spooled = newest.map_or(0, |newest| newest.origin.incarnation);
+        let incarnation = file.start(&*log, site, collector, stamp.now(), spooled).await?;
         let shared = Arc::new(Shared {
             site: site.to_owned(),
             collector: collector.to_owned(),
@@ -128,17 +165,26 @@ impl Publisher {
                 published_at: Instant::now(),
                 closed: false,
                 trouble: None,
+                spooling_since: None,
                 stats: PublisherStats::default(),
             }),
             bell: Notify::new(),
             settled: watch::Sender::new(0),
         });
         let closing = CancellationToken::new();
-        let writer = Writer::new(log, Arc::clone(&shared), file, incarnation);
-        tokio::spawn(writer::run(writer, closing.clone()));
+        if set_aside {
+            // How much is not known; a new incarnation is a span that nobody measured in any case.
+            shared.enqueue(None, |stamp| lost_with_the_spool(stamp.now()), None)?;
+        }
+        let writer = Writer::new(log, Arc::clone(&shared), file, incarnation, spool);
+        let writing = tokio::spawn(writer::run(writer, closing.clone()));
+        #[cfg(not(test))]
+        drop(writing);
         Ok(Arc::new(Publisher {
             shared,
             _closing: closing.drop_guard(),
+            #[cfg(test)]
+            writer: writing,
         }))
     }
 
@@ -163,7 +209,7 @@ impl Publisher {
         Shared::begin(&self.shared, Some(at))
     }
 
-    /// Publishes and waits until the log has synced the record.
+    /// Publishes and waits until the log has synced the record; while it is spooled, that is when it was forwarded.
     pub async fn publish(&self, body: Body) -> Result<Ack, KitError> {
         self.publish_with(|_| body).await
     }
@@ -185,7 +231,8 @@ impl Publisher {
         self.shared.enqueue(None, build, None)
     }
 
-    /// Waits until everything queued so far is in the log or lost. Bound it: a log that takes nothing keeps it waiting.
+    /// Waits until everything queued so far is in the log, in the spool or lost. Bound it: without a spool, a log that
+    /// takes nothing keeps it waiting.
     pub async fn flush(&self) {
         let goal = self.shared.state().queued;
         let mut settled = self.shared.settled.subscribe();
@@ -197,15 +244,33 @@ impl Publisher {
         let state = self.shared.state();
         PublisherStats {
             incarnation: state.incarnation,
-            queued: state.queued.saturating_sub(*self.shared.settled.borrow()),
+            queued: state.queued.saturating_sub(*self.shared.settled.borrow()) + state.stats.spooled,
             steps: state.stamp.epoch,
             ..state.stats
         }
     }
 
-    /// Why the log takes no records, while they wait for it in memory.
+    /// Why the log does not have all records yet, and how many wait for it.
     pub fn trouble(&self) -> Option<String> {
-        self.shared.state().trouble.clone()
+        let state = self.shared.state();
+        let Some(since) = state.spooling_since else {
+            return state.trouble.clone();
+        };
+        let waiting = format!("{} records since {since} wait in the spool", state.stats.spooled);
+        Some(match &state.trouble {
+            Some(trouble) => format!("{waiting}: {trouble}"),
+            None => format!("{waiting} and are being forwarded"),
+        })
+    }
+
+    /// Shows how far the log has what was published: position, head, and what is wrong.
+    pub fn report(&self, progress: &Progress) {
+        let stats = self.stats();
+        progress.advance(stats.published, stats.published + stats.queued);
+        match self.trouble() {
+            Some(trouble) => progress.fail(trouble),
+            None => progress.ok(),
+        }
     }
 
     /// Publishes a quiet record whenever nothing was published for `every`, so that `through` keeps advancing.
@@ -343,8 +408,13 @@ impl Shared {
         }
     }
 
-    pub(crate) fn take(&self, records: usize, bytes: usize) -> Vec<Pending> {
-        self.state().queue.take(records, bytes)
+    /// The incarnation of the oldest queued observation.
+    pub(crate) fn waiting_incarnation(&self) -> Option<u64> {
+        self.state().queue.incarnation()
+    }
+
+    pub(crate) fn take(&self, incarnation: u64, records: usize, bytes: usize) -> Vec<Pending> {
+        self.state().queue.take(incarnation, records, bytes)
     }
 
     pub(crate) fn count(&self, change: impl FnOnce(&mut PublisherStats)) {
@@ -355,7 +425,19 @@ impl Shared {
         self.state().trouble = trouble;
     }
 
-    /// Everything up to this ticket is in the log or lost.
+    /// What the spool holds; `since` is when its oldest record was sent before, or now.
+    pub(crate) fn spooled(&self, records: u64, bytes: u64, since: Option<Time>) {
+        let mut state = self.state();
+        let now = state.stamp.now();
+        state.spooling_since = match (records, state.spooling_since) {
+            (0, _) => None,
+            (_, Some(since)) => Some(since),
+            (_, None) => Some(since.unwrap_or(now)),
+        };
+        (state.stats.spooled, state.stats.spooled_bytes) = (records, bytes);
+    }
+
+    /// Everything up to this ticket is in the log, in the spool or lost.
     pub(crate) fn settle(&self, ticket: u64) {
         self.settled
             .send_modify(|settled| *settled = (*settled).max(ticket));
@@ -378,8 +460,21 @@ impl Shared {
     }
 }
 
+fn lost_with_the_spool(at: Time) -> Body {
+    Body::Gap(Gap {
+        from: at,
+        to: at,
+        records: 0,
+        reason: "the collector's spool was damaged and set aside".to_owned(),
+    })
+}
+
 #[cfg(test)]
 pub(crate) mod testing;
 
+#[cfg(test)]
+mod outages;
+#[cfg(test)]
+mod spooling;
 #[cfg(test)]
 mod tests;

@@ -72,11 +72,19 @@ impl Queue {
         dropped
     }
 
-    /// The first records, at most `records` and about `bytes`, at least one.
-    pub(crate) fn take(&mut self, records: usize, bytes: usize) -> Vec<Pending> {
+    /// The incarnation of the oldest record.
+    pub(crate) fn incarnation(&self) -> Option<u64> {
+        self.waiting.front().map(|front| front.incarnation)
+    }
+
+    /// The first records of this incarnation, at most `records` and about `bytes`, at least one.
+    pub(crate) fn take(&mut self, incarnation: u64, records: usize, bytes: usize) -> Vec<Pending> {
         let mut taken = Vec::new();
         let mut taken_bytes = 0;
         while let Some(front) = self.waiting.front() {
+            if front.incarnation != incarnation {
+                break;
+            }
             if !taken.is_empty() && (taken.len() >= records || taken_bytes + front.bytes > bytes) {
                 break;
             }
@@ -176,7 +184,11 @@ mod tests {
             }
             _ => pending.through.as_seconds().to_string(),
         };
-        queue.take(usize::MAX, usize::MAX).iter().map(describe).collect()
+        queue
+            .take(1, usize::MAX, usize::MAX)
+            .iter()
+            .map(describe)
+            .collect()
     }
 
     #[test]
@@ -184,7 +196,7 @@ mod tests {
         let mut queue = Queue::new(3, 1_000);
         let dropped: u64 = (1..=3).map(|second| queue.push(pending(second, 10))).sum();
         assert_eq!(dropped, 0);
-        assert_eq!(queue.take(1, 1_000).len(), 1);
+        assert_eq!(queue.take(1, 1, 1_000).len(), 1);
         let dropped: u64 = (4..=8).map(|second| queue.push(pending(second, 10))).sum();
         assert_eq!(dropped, 5);
         assert_eq!(shape(&mut queue), ["gap 1..6 of 5", "7", "8"]);
@@ -206,8 +218,8 @@ mod tests {
         (1..=5).for_each(|second| {
             queue.push(pending(second, 40));
         });
-        assert_eq!(queue.take(10, 80).len(), 2);
-        assert_eq!(queue.take(2, 1).len(), 1);
-        assert_eq!(queue.take(2, 1_000).len(), 2);
+        assert_eq!(queue.take(1, 10, 80).len(), 2);
+        assert_eq!(queue.take(1, 2, 1).len(), 1);
+        assert_eq!(queue.take(1, 2, 1_000).len(), 2);
     }
 }

@@ -1,13 +1,22 @@
-//! A log in memory that a test can break: it refuses, fails or hangs on command.
+//! A log in memory that a test can break: it refuses, fails or hangs on command; and a collector with a spool beside it.
 
 use std::collections::HashSet;
-use std::sync::{Mutex, PoisonError};
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use tokio::sync::watch;
 use watchfold_log::{Ack, Append, LogError, LogReader, MessageLog, Position, Record, Start, StreamInfo};
-use watchfold_schemas::{Observation, Origin, Stream, Time, decode_observation, subjects};
+use watchfold_schemas::observation::Fault;
+use watchfold_schemas::{Body, Observation, Origin, Span, Stream, Time, decode_observation, subjects};
+
+use super::Publisher;
+use crate::clock::{Clock, ManualClock, Stamp};
+use crate::queue::Queue;
+use crate::{KitError, SpoolOptions};
 
 pub(crate) struct SwitchLog {
     records: Mutex<Vec<Record>>,
@@ -15,15 +24,21 @@ pub(crate) struct SwitchLog {
     pub asked: Mutex<Vec<Vec<String>>>,
     pub mode: Mutex<Mode>,
     pub count: watch::Sender<usize>,
+    /// Stores what it has seen again, as one does whose duplicate window has passed.
+    pub forgets: AtomicBool,
 }
 
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Mode {
     Takes,
     Full,
     Closed,
     /// Takes the records and then says that it failed.
     LosesAck,
+    /// Takes so many of an append and then says that it failed.
+    TakesSome(usize),
+    /// Takes nothing and never answers.
+    Hangs,
     /// Refuses payloads above this many bytes.
     Limit(usize),
 }
@@ -35,6 +50,7 @@ impl Default for SwitchLog {
             asked: Mutex::default(),
             mode: Mutex::new(Mode::Takes),
             count: watch::Sender::new(0),
+            forgets: AtomicBool::new(false),
         }
     }
 }
@@ -67,7 +83,7 @@ impl SwitchLog {
         let mut acks = Vec::new();
         for message in messages {
             let seen: HashSet<_> = records.iter().map(|record| record.id.clone()).collect();
-            let duplicate = seen.contains(&message.id);
+            let duplicate = seen.contains(&message.id) && !self.forgets.load(Ordering::Relaxed);
             if !duplicate {
                 let sequence = records.len() as u64 + 1;
                 records.push(Record {
@@ -104,6 +120,11 @@ impl MessageLog for SwitchLog {
                 self.store(&messages);
                 full()
             }
+            Mode::TakesSome(some) => {
+                self.store(&messages[..some.min(messages.len())]);
+                full()
+            }
+            Mode::Hangs => return std::future::pending().boxed(),
             Mode::Limit(limit) => match messages.iter().find(|message| message.payload.len() > limit) {
                 Some(message) => Err(LogError::TooLarge {
                     bytes: message.payload.len(),
@@ -128,6 +149,9 @@ impl MessageLog for SwitchLog {
     }
 
     fn last(&self, _: Stream, filter: &str) -> BoxFuture<'_, Result<Option<Record>, LogError>> {
+        if *self.mode.lock().unwrap() == Mode::Hangs {
+            return std::future::pending().boxed();
+        }
         let records = self.records.lock().unwrap();
         let found = records
             .iter()
@@ -143,5 +167,122 @@ impl MessageLog for SwitchLog {
 
     fn save_position(&self, _: &str, _: Position) -> BoxFuture<'_, Result<(), LogError>> {
         async { Ok(()) }.boxed()
+    }
+}
+
+pub(crate) const START: Time = Time::from_seconds(1_000);
+
+/// A clock that the test keeps a hand on.
+pub(crate) struct Held(pub Arc<ManualClock>);
+
+impl Clock for Held {
+    fn wall(&self) -> Time {
+        self.0.wall()
+    }
+    fn monotonic(&self) -> Span {
+        self.0.monotonic()
+    }
+}
+
+/// A log, a clock and a data directory, which outlive the collector's processes.
+pub(crate) struct World {
+    pub log: Arc<SwitchLog>,
+    pub clock: Arc<ManualClock>,
+    pub dir: tempfile::TempDir,
+    pub bytes_max: u64,
+}
+
+impl World {
+    pub(crate) fn new(bytes_max: u64) -> World {
+        World {
+            log: Arc::default(),
+            clock: Arc::new(ManualClock::at(START)),
+            dir: tempfile::tempdir().unwrap(),
+            bytes_max,
+        }
+    }
+
+    pub(crate) fn spool(&self) -> PathBuf {
+        self.dir.path().join("spool/ping")
+    }
+
+    pub(crate) async fn try_open(&self) -> Result<Arc<Publisher>, KitError> {
+        let spool = SpoolOptions {
+            directory: self.dir.path().join("spool"),
+            bytes_max: self.bytes_max,
+        };
+        let (log, clock) = (self.log.clone(), Box::new(Held(self.clock.clone())));
+        let queue = Queue::new(100, 1_000_000);
+        Publisher::open_with_queue(log, "cafe", "ping", self.dir.path(), clock, queue, Some(spool)).await
+    }
+
+    pub(crate) async fn open(&self) -> Arc<Publisher> {
+        self.try_open().await.unwrap()
+    }
+
+    /// One observation with this name, a millisecond after the last.
+    pub(crate) fn submit(&self, publisher: &Publisher, name: &str, bytes: usize) {
+        self.clock.advance(Span::from_millis(1));
+        let subject = name.to_owned();
+        let fault = |stamp: &Stamp| {
+            Body::Fault(Fault {
+                subject,
+                at: stamp.now(),
+                reason: "x".repeat(bytes),
+                active: true,
+            })
+        };
+        publisher.submit_with(fault).unwrap();
+    }
+
+    /// What readers make of the log: numbers seen are dropped.
+    pub(crate) fn accepted(&self) -> Vec<Observation> {
+        let mut last = (0, 0);
+        let mut all = self.log.observations();
+        all.retain(|observation| {
+            let place = (observation.origin.incarnation, observation.origin.number);
+            let is_new = place > last;
+            last = last.max(place);
+            is_new
+        });
+        all
+    }
+
+    /// The names of faults, and `gap of N`.
+    pub(crate) fn names(&self) -> Vec<String> {
+        let name = |observation: Observation| match observation.body {
+            Body::Fault(fault) => fault.subject,
+            Body::Gap(gap) => format!("gap of {}", gap.records),
+            body => body.kind().to_owned(),
+        };
+        self.accepted().into_iter().map(name).collect()
+    }
+}
+
+/// Waits for a condition that other threads bring about; the runtime's clock may stand still or fly.
+pub(crate) async fn until(what: &str, mut holds: impl FnMut() -> bool) {
+    for _ in 0..60_000 {
+        if holds() {
+            return;
+        }
+        std::thread::sleep(Duration::from_millis(1));
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    panic!("waited too long: {what}");
+}
+
+impl Publisher {
+    /// Ends at once, as if the process had been killed.
+    pub(crate) async fn kill(self: Arc<Publisher>) {
+        let mut publisher = Arc::into_inner(self).expect("the only handle");
+        publisher.writer.abort();
+        let _ = (&mut publisher.writer).await;
+    }
+
+    /// Ends in order.
+    pub(crate) async fn end(self: Arc<Publisher>) {
+        let Publisher { _closing, writer, .. } = Arc::into_inner(self).expect("the only handle");
+        drop(_closing);
+        writer.await.unwrap();
     }
 }

@@ -5,23 +5,9 @@ use std::time::Duration;
 use watchfold_schemas::observation::Fault;
 use watchfold_schemas::{CodecError, Span};
 
-use super::testing::{Mode, SwitchLog};
+use super::testing::{Held, Mode, START, SwitchLog};
 use super::*;
 use crate::clock::ManualClock;
-
-const START: Time = Time::from_seconds(1_000);
-
-/// A clock that the test keeps a hand on.
-struct Held(Arc<ManualClock>);
-
-impl Clock for Held {
-    fn wall(&self) -> Time {
-        self.0.wall()
-    }
-    fn monotonic(&self) -> Span {
-        self.0.monotonic()
-    }
-}
 
 struct Bench {
     publisher: Arc<Publisher>,
@@ -36,7 +22,7 @@ async fn bench(records_max: usize) -> Bench {
     let clock = Arc::new(ManualClock::at(START));
     let queue = Queue::new(records_max, QUEUE_BYTES_MAX);
     let held = Box::new(Held(Arc::clone(&clock)));
-    let publisher = Publisher::open_with_queue(log.clone(), "cafe", "ping", dir.path(), held, queue)
+    let publisher = Publisher::open_with_queue(log.clone(), "cafe", "ping", dir.path(), held, queue, None)
         .await
         .unwrap();
     Bench {
