@@ -141,7 +141,7 @@ impl Publisher {
         }
         let file = IncarnationFile::new(state_dir, collector);
         let stamp = Stamp::start(&*clock);
-        let (spool, set_aside) = match spool {
+        let (mut spool, set_aside) = match spool {
             Some(options) => {
                 let (spool, set_aside) = Spool::start(&options, collector).await?;
                 (Some(spool), set_aside)
@@ -172,6 +172,10 @@ impl Publisher {
             settled: watch::Sender::new(0),
         });
         let closing = CancellationToken::new();
+        if let Some(spool) = &mut spool {
+            let (records, bytes) = (spool.records(), spool.bytes().await);
+            shared.spooled(records, bytes, spool.mark().map(|mark| mark.through));
+        }
         if set_aside {
             // How much is not known; a new incarnation is a span that nobody measured in any case.
             shared.enqueue(None, |stamp| lost_with_the_spool(stamp.now()), None)?;

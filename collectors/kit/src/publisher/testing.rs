@@ -277,6 +277,8 @@ impl Publisher {
         let mut publisher = Arc::into_inner(self).expect("the only handle");
         publisher.writer.abort();
         let _ = (&mut publisher.writer).await;
+        // The held clock moves only when no blocking work is left, which a killed process would not do either.
+        tokio::time::sleep(Duration::from_millis(1)).await;
     }
 
     /// Ends in order.
