@@ -4,6 +4,7 @@
 //! never measures and never judges. What the log cannot take waits in bounded memory, or in a bounded spool on disk.
 
 mod clock;
+mod forward;
 mod in_flight;
 mod incarnation;
 mod progress;

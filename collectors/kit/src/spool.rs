@@ -10,15 +10,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use watchfold_log::{
-    Append, Embedded, LogError, LogReader, LostRange, MessageLog, Options, Position, Record, Start,
-    StreamInfo, StreamOptions,
+    Append, Embedded, LogError, LogReader, LostRange, MessageLog, Options, Record, Start, StreamInfo,
+    StreamOptions,
 };
-use watchfold_schemas::observation::{Gap, OBSERVATION_VERSION};
-use watchfold_schemas::{
-    Body, Observation, Origin, Stream, Time, decode_observation, encode_observation, subjects,
-};
+use watchfold_schemas::{Observation, Origin, Stream, Time, decode_observation};
 
 use crate::KitError;
+use crate::forward::{Forward, Mark, earliest};
 
 /// The one stream of a spool that is used.
 const STREAM: Stream = Stream::Observations;
@@ -48,24 +46,6 @@ pub struct SpoolOptions {
     pub directory: PathBuf,
     /// Bytes on disk for one collector; when it is reached, the oldest records go and a gap takes their place.
     pub bytes_max: u64,
-}
-
-/// Up to where something has come: the record with this sequence in the spool.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Mark {
-    pub sequence: u64,
-    pub origin: Origin,
-    pub through: Time,
-}
-
-/// A spooled record on its way to the log, or the gap that stands for lost ones.
-#[derive(Debug)]
-pub(crate) struct Forward {
-    /// Where the spool is once the log has it.
-    pub mark: Mark,
-    pub append: Append,
-    /// Records that it stands for, when it is a gap of the spool's own.
-    pub lost: u64,
 }
 
 /// One collector's spool. It is on disk only while something waits in it.
@@ -420,23 +400,15 @@ impl Spool {
     ) -> Option<Forward> {
         let lost = self.owed.take()?;
         let first = record.id.0.parse::<Origin>().ok()?;
-        let mark = self.mark.as_ref();
-        let origin = if first.number > 1 {
-            let number = first.number - 1;
-            Some(Origin { number, ..first })
-        } else {
-            // All of it belonged to earlier incarnations, which nobody goes on with.
-            mark.map(|mark| Origin {
-                number: mark.origin.number + (lost.to - mark.sequence.min(lost.to)),
-                ..mark.origin.clone()
-            })
-        };
-        let Some(origin) = origin else {
-            tracing::warn!(path = %self.path.display(), "records of an earlier incarnation are lost, and nobody knows which");
-            return None;
+        // Above all that was lost, some of which may have reached the log, and below the record. Where the record is the
+        // first of its incarnation this is number 0, which no observation has.
+        let origin = Origin {
+            number: first.number.saturating_sub(1),
+            ..first
         };
         // Later than all that was lost, and no later than anything that the record holds.
         let mut to = observation.map_or(record.stored_at, |first| earliest(&first.body, first.through));
+        let mark = self.mark.as_ref();
         if let Some(mark) = mark.filter(|mark| mark.origin.incarnation == origin.incarnation) {
             to = to.max(mark.through);
         }
@@ -456,34 +428,12 @@ impl Spool {
         let first = mark.map_or(lost.from, |mark| lost.from.max(mark.sequence + 1));
         let records = (lost.to + 1).saturating_sub(first);
         let from = mark.map_or(Time::EPOCH, |mark| mark.through).min(to);
-        let (subject, id) = (subject_of_gap(&origin), origin.message_id());
         let mark = Mark {
             sequence: lost.to,
-            origin: origin.clone(),
+            origin,
             through: to,
         };
-        let gap = Gap {
-            from,
-            to,
-            records,
-            reason: reason.to_owned(),
-        };
-        match encode_gap(origin, to, to, gap) {
-            Ok(payload) => Some(Forward {
-                mark,
-                append: Append {
-                    stream: STREAM,
-                    subject,
-                    id,
-                    payload: payload.into(),
-                },
-                lost: records,
-            }),
-            Err(error) => {
-                tracing::error!(%error, "a gap cannot be written");
-                None
-            }
-        }
+        Forward::gap(mark, from, records, reason)
     }
 
     fn beside(&self, suffix: &str) -> PathBuf {
@@ -492,90 +442,6 @@ impl Spool {
         name.push(suffix);
         self.path.with_file_name(name)
     }
-}
-
-impl Forward {
-    /// Puts a gap in its place, under its identity; false when it is one already.
-    pub(crate) fn replace_by_gap(&mut self, from: Option<Time>, reason: &str) -> bool {
-        let Ok(observation) = decode_observation(&self.append.payload) else {
-            return false;
-        };
-        if matches!(observation.body, Body::Gap(_)) {
-            return false;
-        }
-        let to = observation.through;
-        let gap = Gap {
-            from: from.unwrap_or(to).min(to),
-            to,
-            records: 1,
-            reason: reason.to_owned(),
-        };
-        self.append.subject = subject_of_gap(&observation.origin);
-        match encode_gap(observation.origin, observation.observed_at, to, gap) {
-            Ok(payload) => self.append.payload = payload.into(),
-            Err(_) => return false,
-        }
-        true
-    }
-}
-
-impl Mark {
-    /// What the position's `id` holds is the message id, a space, and `through` in nanoseconds since 1970.
-    fn to_position(&self, log_id: &str) -> Position {
-        Position {
-            log_id: log_id.to_owned(),
-            sequence: self.sequence,
-            id: format!("{} {}", self.origin, self.through.0),
-        }
-    }
-
-    fn from_position(position: &Position) -> Option<Mark> {
-        let (origin, through) = position.id.split_once(' ')?;
-        Some(Mark {
-            sequence: position.sequence,
-            origin: origin.parse().ok()?,
-            through: Time(through.parse().ok()?),
-        })
-    }
-
-    fn of_record(record: &Record) -> Option<Mark> {
-        let through = decode_observation(&record.payload).map(|observation| observation.through);
-        Some(Mark {
-            sequence: record.sequence,
-            origin: record.id.0.parse().ok()?,
-            through: through.unwrap_or(record.stored_at),
-        })
-    }
-}
-
-/// The earliest time that a record speaks of, as far as what came before it is concerned.
-pub(crate) fn earliest(body: &Body, through: Time) -> Time {
-    let first = match body {
-        Body::PingRound(round) => round.base,
-        Body::Fault(fault) => fault.at,
-        Body::Gap(gap) => gap.from,
-        Body::Quiet | Body::Tick(_) | Body::Operator(_) | Body::Receipt(_) | Body::Activation(_) => through,
-    };
-    first.min(through)
-}
-
-fn encode_gap(
-    origin: Origin,
-    observed_at: Time,
-    through: Time,
-    gap: Gap,
-) -> Result<Vec<u8>, watchfold_schemas::CodecError> {
-    encode_observation(&Observation {
-        v: OBSERVATION_VERSION,
-        origin,
-        observed_at,
-        through,
-        body: Body::Gap(gap),
-    })
-}
-
-fn subject_of_gap(origin: &Origin) -> String {
-    subjects::observation(&origin.site, "gap", &origin.collector)
 }
 
 fn loss_reason(lost: LostRange, info: &StreamInfo) -> &'static str {

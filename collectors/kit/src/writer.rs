@@ -13,12 +13,13 @@ use tokio_util::sync::CancellationToken;
 use watchfold_log::{Ack, Append, LogError, MessageLog};
 
 use crate::KitError;
+use crate::forward::{Forward, Mark, earliest};
 use crate::incarnation::IncarnationFile;
 use crate::publisher::Shared;
 use crate::queue::{AckSender, QUEUE_RECORDS_MAX};
 use crate::retry::Retry;
 use crate::sending::{Numbering, Outgoing, SendError, Sending, Source};
-use crate::spool::{Forward, Mark, Spool, earliest};
+use crate::spool::Spool;
 
 /// The most records in one append: a minute's worth after a short outage, and well under a second's work.
 const BATCH_RECORDS_MAX: usize = 256;
