@@ -288,6 +288,8 @@ pub enum BenchCommand {
     Replay(BenchReplayArgs),
     /// Run a site's chain over a log, from its observations to its store and its published events.
     Chain(BenchChainArgs),
+    /// Append to the embedded log, read and open it, beside a bare checksummed write of as many bytes, and JetStream.
+    Log(BenchLogArgs),
 }
 
 #[derive(Debug, Args)]
@@ -307,6 +309,34 @@ pub struct BenchChainArgs {
     /// How many hours of observations the chain is given.
     #[arg(long, value_name = "N", default_value_t = 24, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     pub hours: u32,
+    #[command(flatten)]
+    pub common: BenchArgs,
+}
+
+#[derive(Debug, Args)]
+pub struct BenchLogArgs {
+    /// A JetStream server to append to as well, `nats://localhost:4222` for example. The records stay there, so name one
+    /// that is for this alone.
+    #[arg(long, value_name = "URL")]
+    pub nats: Option<String>,
+    /// Bytes of one payload.
+    #[arg(long, value_name = "BYTES", default_value_t = 200, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub size: u32,
+    /// How many records are appended in one round.
+    #[arg(long, value_name = "N", default_value_t = 2_000_000, value_parser = clap::value_parser!(u64).range(1..))]
+    pub records: u64,
+    /// How many records are in one append.
+    #[arg(long, value_name = "N", default_value_t = 1_000, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub batch: u32,
+    /// How long an append that nobody waits for may stay unsynced, in milliseconds.
+    #[arg(long, value_name = "MS", default_value_t = 5, value_parser = clap::value_parser!(u64).range(0..=50))]
+    pub sync_delay_ms: u64,
+    /// How large a log is opened, `10G` for example. Default: the one that was appended to.
+    #[arg(long, value_name = "BYTES", value_parser = bytes)]
+    pub open_size: Option<u64>,
+    /// Opens the log in this directory, says what that took, and ends.
+    #[arg(long, value_name = "DIR", hide = true)]
+    pub open_only: Option<PathBuf>,
     #[command(flatten)]
     pub common: BenchArgs,
 }

@@ -3,6 +3,7 @@
 //! The code measured is the code that works live; nothing here has a faster way of its own. No figure is judged.
 
 mod chain;
+mod log;
 mod machine;
 mod month;
 mod replay;
@@ -18,6 +19,10 @@ pub fn run(command: &BenchCommand) -> anyhow::Result<ExitCode> {
     match command {
         BenchCommand::Replay(args) => replay::replay(args)?.print(args.common.format),
         BenchCommand::Chain(args) => chain::chain(args)?.print(args.common.format),
+        BenchCommand::Log(args) => match &args.open_only {
+            Some(dir) => log::open_only(dir)?,
+            None => log::log(args)?.print(args.common.format),
+        },
     }
     Ok(ExitCode::SUCCESS)
 }
