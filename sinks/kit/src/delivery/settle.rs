@@ -232,8 +232,10 @@ impl<D: Destination> Courier<D> {
         self.work.push(Box::pin(async move {
             tokio::time::sleep(wait).await;
             for receipt in receipts {
-                if let Err(error) = publish(&publisher, receipt).await {
-                    return Done::Receipted(ticket, Err(error));
+                match publish(&publisher, receipt).await {
+                    // Safe in the publisher's spool, and in its order.
+                    Ok(_) | Err(KitError::Spooled) => {}
+                    Err(error) => return Done::Receipted(ticket, Err(error)),
                 }
             }
             Done::Receipted(ticket, Ok(()))
@@ -242,12 +244,14 @@ impl<D: Destination> Courier<D> {
 
     fn finish_receipts(&mut self, ticket: u64, result: Result<(), KitError>) {
         match result {
-            Ok(()) => drop(self.ledger.due.remove(&ticket)),
+            Ok(()) | Err(KitError::Spooled) => drop(self.ledger.due.remove(&ticket)),
             Err(error @ (KitError::Encode(_) | KitError::Refused(_) | KitError::InvalidName { .. })) => {
                 tracing::warn!(sink = self.context.sink, %error, "a receipt can never be written and is dropped");
                 self.ledger.due.remove(&ticket);
             }
-            Err(error @ (KitError::Overflow | KitError::Closed | KitError::State { .. })) => {
+            Err(
+                error @ (KitError::Overflow | KitError::Closed | KitError::State { .. } | KitError::Spool(_)),
+            ) => {
                 self.context.stats.add(Count::ReceiptsRetried, 1);
                 tracing::warn!(sink = self.context.sink, %error, "a receipt could not be written and is tried again");
                 self.write_receipts(ticket, backoff(1));
