@@ -34,6 +34,7 @@ page.on("console", (message) => {
 try {
   await opens();
   await followsAnOutage();
+  await plansMaintenance();
   await followsPcs();
   await showsACascade();
   await comesBackAfterAKill();
@@ -73,6 +74,38 @@ async function followsAnOutage() {
   await seen("the card is green again", card("server", "Up", "good"));
   await gone("the incident is closed", open);
   await seen("it is in the list", page.getByText("Outage, closed").first());
+  await explains();
+}
+
+/** The same as `watchfold explain`, derived from the log that is being written. */
+async function explains() {
+  await page.getByRole("button", { name: "Explain server was down" }).first().click();
+  const panel = page.getByRole("dialog", { name: "Why: server was down" });
+  for (const step of ["Incident opened", "Acknowledged", "Incident closed"]) await seen(`the step: ${step}`, panel.getByText(step, { exact: true }));
+  await seen("what it was held against", panel.getByText(/^Down for .* It counts as an incident from/));
+  await seen("and the setting", panel.getByText("network.min_incident"));
+  await seen("the probes that failed", panel.getByText("no answer").first());
+  const all = panel.getByRole("button", { name: /^Show all/ });
+  if (await all.isVisible()) await all.click();
+  await seen("what the operator said", panel.getByText("owner acknowledged it: The cleaner pulled the plug"));
+  await lookAt("explained");
+  await page.keyboard.press("Escape");
+  await gone("the panel is closed", panel);
+}
+
+/** A window is planned, is there, and is taken back. */
+async function plansMaintenance() {
+  await tab("Network");
+  await page.getByRole("button", { name: "Plan maintenance" }).click();
+  await page.getByRole("checkbox", { name: "internet" }).check();
+  await page.getByLabel("Reason").fill("New line");
+  await page.getByRole("button", { name: "Plan it" }).click();
+  const window = page.locator("ul[aria-label='Maintenance windows'] > li", { hasText: "New line" });
+  await seen("the window is there", window.getByText("Now", { exact: true }));
+  await lookAt("maintenance");
+  await window.getByRole("button", { name: "Cancel maintenance: internet" }).click();
+  await window.getByRole("button", { name: "Yes, cancel it" }).click();
+  await gone("the window is taken back", window);
 }
 
 async function followsPcs() {
@@ -164,17 +197,21 @@ function check(holds, what) {
   if (!holds) throw new Error(`does not hold: ${what}`);
 }
 
-/** Wide and narrow, light and dark; nothing may be wider than its window. */
 async function picture(name, view) {
   await tab(view === "network" ? "Network" : "Occupancy");
+  await lookAt(`${name}-${view}`);
+}
+
+/** Wide and narrow, light and dark; nothing may be wider than its window. */
+async function lookAt(name) {
   for (const [window, size] of Object.entries(WINDOWS)) {
     await page.setViewportSize(size);
     for (const colorScheme of ["light", "dark"]) {
       await page.emulateMedia({ colorScheme, reducedMotion: "reduce" });
       // Charts follow their window a frame or two later.
       const fits = page.waitForFunction(() => document.documentElement.scrollWidth <= window.innerWidth, null, { timeout: 5_000 });
-      await fits.catch(() => faults.push(`${name}, ${view}, ${window}: wider than its window`));
-      await page.screenshot({ path: join(pictures, `${name}-${view}-${window}-${colorScheme}.png`), fullPage: true });
+      await fits.catch(() => faults.push(`${name}, ${window}: wider than its window`));
+      await page.screenshot({ path: join(pictures, `${name}-${window}-${colorScheme}.png`), fullPage: true });
     }
   }
   await page.setViewportSize(WINDOWS.wide);
