@@ -123,7 +123,7 @@ async function mute(page) {
   await page.getByRole("button", { name: /Mute router/ }).first().click();
 }
 async function health(page) {
-  await page.getByRole("button", { name: /stages (advance|need a look)/ }).click();
+  await page.getByRole("button", { name: /stages (advance|needs? a look)/ }).click();
   await page.waitForTimeout(500);
 }
 async function explain(page) {
