@@ -64,6 +64,7 @@ fn tell(event: &Event) {
         | EventBody::OccupancySnapshot(_)
         | EventBody::TargetRollup(_)
         | EventBody::NotificationRequested(_)
-        | EventBody::SilenceChanged(_) => {}
+        | EventBody::SilenceChanged(_)
+        | EventBody::Digest(_) => {}
     }
 }

@@ -12,8 +12,8 @@ use watchfold_dashboard::{Dashboard, DashboardOptions};
 use watchfold_healthchecks::{Role, Stage};
 use watchfold_kit::{Progress, ProgressSnapshot, Publisher};
 use watchfold_log::{Embedded, LogError, MessageLog, Options};
-use watchfold_runner::{ChainRunner, RunnerOptions, SiteFold};
-use watchfold_schemas::{Chain, SiteConfig, Stream};
+use watchfold_runner::{ChainRunner, ParityCheck, ParityOptions, RunnerOptions, SiteFold};
+use watchfold_schemas::{Body, Chain, SiteConfig, Stream};
 use watchfold_sink_kit::{SinkContext, SinkStats};
 
 use crate::config::Config;
@@ -142,6 +142,7 @@ impl Parts {
         let mut publishers = vec![operator, config_publisher.clone()];
         publishers.push(run_clock(&house, &collectors).await?);
         publishers.push(run_ping(&house, site_receiver, &collectors).await?);
+        publishers.push(run_parity(&house, &collectors).await?);
         publishers.push(run_discord(&house, discord, &sinks).await?);
         run_healthchecks(&house, healthchecks, &sinks);
         sinks.tasks.spawn(narrated(
@@ -293,6 +294,32 @@ fn run_chain(house: &House, group: &Group) {
         }
     };
     group.tasks.spawn(supervise(progress, group.cancel.clone(), part));
+}
+
+/// Now and then folds an hour again; what it finds goes into the log, and the chain judges it like anything else.
+async fn run_parity(house: &House, group: &Group) -> anyhow::Result<Arc<Publisher>> {
+    let publisher = house.publisher("parity").await?;
+    let progress = house.stages.add("parity", None);
+    let site = house.site.clone();
+    let check = ParityCheck {
+        log: house.log.clone(),
+        site: site.clone(),
+        chain: Chain::Site,
+        fold: Arc::new(move || Box::new(SiteFold::new(&site))),
+        options: ParityOptions::default(),
+    };
+    let (told, shown, cancel) = (publisher.clone(), progress.clone(), group.cancel.clone());
+    let part = move || {
+        let told = told.clone();
+        let tell = move |parity| {
+            if let Err(error) = told.submit(Body::Parity(parity)) {
+                tracing::warn!(%error, "what a check of an hour found is not recorded");
+            }
+        };
+        check.clone().run(shown.clone(), cancel.clone(), tell)
+    };
+    group.tasks.spawn(supervise(progress, group.cancel.clone(), part));
+    Ok(publisher)
 }
 
 async fn run_clock(house: &House, group: &Group) -> anyhow::Result<Arc<Publisher>> {

@@ -177,7 +177,8 @@ fn is_about(event: &Event, id: &str) -> bool {
             | EventBody::OccupancySnapshot(_)
             | EventBody::TargetRollup(_)
             | EventBody::NotificationRequested(_)
-            | EventBody::SilenceChanged(_) => false,
+            | EventBody::SilenceChanged(_)
+            | EventBody::Digest(_) => false,
         }
 }
 
@@ -206,7 +207,8 @@ fn subject(body: &EventBody) -> Option<String> {
         EventBody::TargetRollup(rollup) => Some(rollup.subject.clone()),
         EventBody::OccupancySnapshot(_)
         | EventBody::NotificationRequested(_)
-        | EventBody::SilenceChanged(_) => None,
+        | EventBody::SilenceChanged(_)
+        | EventBody::Digest(_) => None,
     }
 }
 
@@ -233,6 +235,8 @@ fn condition(event: &Event, config: &SiteConfig) -> Option<Condition> {
                         within_ms: network.flapping_window_ms,
                     });
                 }
+                // A comparison decided.
+                IncidentClass::Parity => return None,
             };
             Some(passed(setting, limit_ms, incident.started_at, incident.opened_at))
         }

@@ -77,7 +77,8 @@ fn outcome(event: &Event) -> Result<Option<Outcome<'_>>, ReplayError> {
         | EventBody::OccupancySnapshot(_)
         | EventBody::TargetRollup(_)
         | EventBody::NotificationRequested(_)
-        | EventBody::SilenceChanged(_) => None,
+        | EventBody::SilenceChanged(_)
+        | EventBody::Digest(_) => None,
     })
 }
 

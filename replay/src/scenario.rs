@@ -8,6 +8,7 @@ use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
+use watchfold_schemas::digest::EventDigest;
 use watchfold_schemas::{CodecError, Event, EventBody, Span, Time};
 
 use crate::ReplayError;
@@ -197,7 +198,9 @@ fn derive(directory: &Path) -> Result<String, ReplayError> {
     }
     let (mut lines, mut count) = (String::new(), 0);
     while let Some(step) = input.next_step()? {
-        for event in engine.take(&step) {
+        // A digest says nothing that the other events do not, and names the software.
+        let derived = engine.take(&step).into_iter();
+        for event in derived.filter(|event| EventDigest::covers(&event.body)) {
             if count == EVENTS_MAX {
                 return Err(ReplayError::TooManyEvents {
                     path,

@@ -91,6 +91,8 @@ pub enum EventBody {
     NotificationRequested(Box<NotificationRequest>),
     /// An operator's mute or maintenance window changed, or ended.
     SilenceChanged(Silence),
+    /// What a chain derived within an hour, as one number.
+    Digest(HourDigest),
 }
 
 impl EventBody {
@@ -111,6 +113,7 @@ impl EventBody {
             EventBody::TargetRollup(_) => "target_rollup",
             EventBody::NotificationRequested(_) => "notification_requested",
             EventBody::SilenceChanged(_) => "silence_changed",
+            EventBody::Digest(_) => "digest",
         }
     }
 }
@@ -177,8 +180,10 @@ pub enum IncidentClass {
     Flapping,
     /// Nothing is heard of a collector.
     CollectorSilent,
-    /// A collector cannot measure something.
+    /// A collector cannot measure something, or records were gone before they were judged.
     MeasurementFault,
+    /// The same observations, folded again, gave other events.
+    Parity,
 }
 
 impl IncidentClass {
@@ -188,6 +193,7 @@ impl IncidentClass {
             IncidentClass::Flapping => "flapping",
             IncidentClass::CollectorSilent => "collector_silent",
             IncidentClass::MeasurementFault => "measurement_fault",
+            IncidentClass::Parity => "parity",
         }
     }
 }
@@ -470,6 +476,26 @@ pub struct Silence {
     pub who: String,
     /// False once it is over or was taken back.
     pub active: bool,
+}
+
+/// The digest of what a chain derived between two ticks: an hour, or what there was of it.
+///
+/// It begins after the tick that ended the one before, and ends with the first tick at or past the end of its hour. All
+/// events of both ticks' records are before it. So it covers whole records, and hours without a tick have none.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "json-schema", derive(schemars::JsonSchema))]
+pub struct HourDigest {
+    /// The first instant of the hour in which it began, in UTC, by the chain's ticks.
+    pub hour: Time,
+    /// The tick after which it begins.
+    pub from: Time,
+    /// The tick with which it ends; more than an hour later where nothing ticked.
+    pub until: Time,
+    pub events: u64,
+    /// [`crate::digest::EventDigest::hex`].
+    pub sha256: String,
+    /// The software that derived them, oldest first; more than one where it was replaced within the hour.
+    pub software: Vec<String>,
 }
 
 impl Event {

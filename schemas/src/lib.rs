@@ -6,6 +6,7 @@
 
 pub mod codec;
 pub mod config;
+pub mod digest;
 pub mod event;
 pub mod observation;
 pub mod origin;

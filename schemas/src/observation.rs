@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::config::{Signal, SiteConfig};
 use crate::origin::{EventId, Origin};
+use crate::subjects::Chain;
 use crate::time::Time;
 
 /// The version of the stored form of an [`Observation`]; see `docs/formats.md` for the rule of change.
@@ -47,6 +48,8 @@ pub enum Body {
     Receipt(Receipt),
     /// A validated configuration came into force.
     Activation(Box<Activation>),
+    /// An hour of a chain was folded again and compared with what was recorded.
+    Parity(Parity),
 }
 
 impl Body {
@@ -61,6 +64,7 @@ impl Body {
             Body::Operator(_) => "operator",
             Body::Receipt(_) => "receipt",
             Body::Activation(_) => "activation",
+            Body::Parity(_) => "parity",
         }
     }
 }
@@ -398,6 +402,49 @@ pub struct Activation {
     pub config: SiteConfig,
     /// The version of the software that activated it.
     pub software: String,
+}
+
+/// What a check of one hour of a chain found.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "json-schema", derive(schemars::JsonSchema))]
+pub struct Parity {
+    pub chain: Chain,
+    /// The first instant of the hour, as its digest has it.
+    pub hour: Time,
+    /// The sequences of the first and the last record of the hour.
+    pub from: u64,
+    pub to: u64,
+    /// How many events were found equal.
+    pub events: u64,
+    pub verdict: ParityVerdict,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "json-schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "snake_case")]
+pub enum ParityVerdict {
+    Agreed,
+    Differed(ParityDifference),
+    /// Why the hour could not be compared. Says nothing about the chain.
+    NotCompared {
+        reason: String,
+    },
+}
+
+/// The first event that was recorded and not derived, derived and not recorded, or is another one.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "json-schema", derive(schemars::JsonSchema))]
+pub struct ParityDifference {
+    /// The sequence of the record that the event came from.
+    pub input: u64,
+    /// The event's index within that record.
+    pub index: u32,
+    /// That record's message id; empty where it is gone.
+    pub message: String,
+    /// What stands in the log, in short; `None` for nothing.
+    pub recorded: Option<String>,
+    /// What was derived now, in short; `None` for nothing.
+    pub derived: Option<String>,
 }
 
 #[cfg(test)]

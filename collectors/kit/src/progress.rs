@@ -16,6 +16,7 @@ struct State {
     head: u64,
     advanced_at: Option<Instant>,
     detail: Option<String>,
+    note: Option<String>,
 }
 
 /// [`Progress`] at one instant.
@@ -30,6 +31,8 @@ pub struct ProgressSnapshot {
     pub advanced_age: Option<Duration>,
     /// What is wrong, while something is.
     pub detail: Option<String>,
+    /// What it did last, where that is worth a line; nothing is wrong with it.
+    pub note: Option<String>,
 }
 
 impl Progress {
@@ -63,6 +66,11 @@ impl Progress {
         self.state().detail = None;
     }
 
+    /// What the part did last; stands until the next note.
+    pub fn note(&self, note: String) {
+        self.state().note = Some(note);
+    }
+
     pub fn snapshot(&self) -> ProgressSnapshot {
         let state = self.state();
         ProgressSnapshot {
@@ -71,6 +79,7 @@ impl Progress {
             head: state.head,
             advanced_age: state.advanced_at.map(|at| at.elapsed()),
             detail: state.detail.clone(),
+            note: state.note.clone(),
         }
     }
 

@@ -3,14 +3,15 @@
 //! Rows and timers of a collector run in time order up to the record's `through`; rows after it wait. Timers that
 //! are due at the instant of a row run before it, so that "at least ten seconds" holds at exactly ten.
 
-use watchfold_schemas::event::Event;
+use watchfold_schemas::event::{Causes, Event, EventBody};
 use watchfold_schemas::observation::{Activation, Body, Fault, Gap, Observation, PingRow, PingRowRef, Tick};
 use watchfold_schemas::origin::{Cause, MessageId};
-use watchfold_schemas::{SiteConfig, Span, Time};
+use watchfold_schemas::{Chain, SiteConfig, Span, Time};
 
 use crate::clocks::{Clocks, FORGET_AFTER, TickTaken, WAITING_ROWS_MAX};
 use crate::fold::{Board, Ctx, Fold, FoldId, FoldState, Moment, Output, Step};
 use crate::history::History;
+use crate::hours::Hours;
 use crate::incidents::Incidents;
 use crate::liveness::Liveness;
 use crate::notify::Notify;
@@ -49,6 +50,7 @@ pub struct SiteChain {
     history: <History as Fold>::State,
     incidents: <Incidents as Fold>::State,
     notify: <Notify as Fold>::State,
+    hours: Hours,
     counters: ChainCounters,
 }
 
@@ -80,6 +82,7 @@ impl SiteChain {
             history: Default::default(),
             incidents: Default::default(),
             notify: Default::default(),
+            hours: Hours::new(),
             counters: ChainCounters::default(),
         }
     }
@@ -107,6 +110,16 @@ impl SiteChain {
                     &mut out,
                 );
             }
+            Body::Parity(parity) => {
+                let moment = self.clocks.now();
+                self.run(
+                    Step::Parity(parity),
+                    moment,
+                    None,
+                    Cause::Message(message.clone()),
+                    &mut out,
+                );
+            }
             Body::Receipt(_) => {}
             Body::PingRound(round) => match round.rows() {
                 Ok(rows) => self.collector_record(observation, collector, &rows, None, &mut out),
@@ -122,13 +135,47 @@ impl SiteChain {
             }
             Body::Gap(gap) => self.collector_record(observation, collector, &[], Some(gap), &mut out),
         }
+        self.hours.add(&out.events);
+        if matches!(observation.body, Body::Tick(_)) {
+            self.end_hour(observation, &mut out);
+        }
         out.events
     }
 
-    /// Records of the chain's own stream are gone. What they held is unknown and ends nothing.
-    pub fn apply_lost(&mut self, _from: u64, _to: u64) -> Vec<Event> {
-        // Every collector's next record shows the hole in its times, and its clock jumps over it.
-        Vec::new()
+    /// Records of the chain's own stream are gone. What they held is unknown and ends nothing: every collector's next
+    /// record shows the hole in its times, and its clock jumps over it. A chain that has no state yet misses nothing.
+    pub fn apply_lost(&mut self, from: u64, to: u64) -> Vec<Event> {
+        if !self.clocks.has_ticked() {
+            return Vec::new();
+        }
+        let mut out = Output {
+            site: self.site.clone(),
+            input: to,
+            ..Output::default()
+        };
+        let now = self.clocks.now();
+        // No message is left to name. Another loss before the next tick adds nothing to what is told.
+        let cause = Cause::Timer {
+            timer: "chain/lost".to_owned(),
+            deadline: now.steady,
+        };
+        let records = to.saturating_sub(from) + 1;
+        self.run(Step::Lost { records }, now, None, cause, &mut out);
+        self.hours.add(&out.events);
+        out.events
+    }
+
+    /// The digest of an hour comes after everything that its last tick made.
+    fn end_hour(&mut self, tick: &Observation, out: &mut Output) {
+        let at = self.clocks.now().at;
+        let Some(digest) = self.hours.tick(at) else {
+            return;
+        };
+        let message = tick.origin.message_id();
+        let mut causes = Causes::default();
+        causes.push(&message);
+        let body = EventBody::Digest(digest);
+        out.emit(Chain::Site.token(), at, &Cause::Message(message), causes, body);
     }
 
     pub fn counters(&self) -> ChainCounters {
@@ -161,6 +208,7 @@ impl SiteChain {
         self.stored_config.drain_dirty(&mut out);
         self.clocks.drain_dirty(&mut out);
         self.timers.drain_dirty(&mut out);
+        self.hours.drain_dirty(&mut out);
         self.liveness.drain_dirty(&mut out);
         self.occupancy.drain_dirty(&mut out);
         self.history.drain_dirty(&mut out);
@@ -175,6 +223,7 @@ impl SiteChain {
         self.stored_config.store_all(&mut out);
         self.clocks.store_all(&mut out);
         self.timers.store_all(&mut out);
+        self.hours.store_all(&mut out);
         self.liveness.store_all(&mut out);
         self.occupancy.store_all(&mut out);
         self.history.store_all(&mut out);
@@ -198,6 +247,7 @@ impl SiteChain {
         if let Some(config) = self.stored_config.get("") {
             self.config = config.clone();
         }
+        self.hours.resume();
         self.liveness.rebuild(&self.config, &mut self.board);
         self.occupancy.rebuild(&self.config, &mut self.board);
         Ok(())
@@ -214,37 +264,26 @@ impl SiteChain {
     }
 
     fn load_entry(&mut self, versions: &[(String, u32)], key: &[u8], bytes: &[u8]) -> Result<(), LoadError> {
-        let version = |id: FoldId| version_of(versions, id.name());
-        let taken = self.stored_config.load(key, bytes).map_err(LoadError::Damaged)?
-            || self.clocks.load(key, bytes).map_err(LoadError::Damaged)?
-            || self.timers.load(key, bytes).map_err(LoadError::Damaged)?
-            || self
-                .liveness
-                .load(version(FoldId::Liveness), key, bytes)
-                .map_err(LoadError::Damaged)?
-            || self
-                .occupancy
-                .load(version(FoldId::Occupancy), key, bytes)
-                .map_err(LoadError::Damaged)?
-            || self
-                .history
-                .load(version(FoldId::History), key, bytes)
-                .map_err(LoadError::Damaged)?
-            || self
-                .incidents
-                .load(version(FoldId::Incidents), key, bytes)
-                .map_err(LoadError::Damaged)?
-            || self
-                .notify
-                .load(version(FoldId::Notify), key, bytes)
-                .map_err(LoadError::Damaged)?;
-        if taken {
-            Ok(())
-        } else {
-            Err(LoadError::UnknownEntry {
+        match self.take_entry(versions, key, bytes) {
+            Ok(true) => Ok(()),
+            Ok(false) => Err(LoadError::UnknownEntry {
                 key: String::from_utf8_lossy(key).into_owned(),
-            })
+            }),
+            Err(damage) => Err(LoadError::Damaged(damage)),
         }
+    }
+
+    fn take_entry(&mut self, versions: &[(String, u32)], key: &[u8], bytes: &[u8]) -> Result<bool, String> {
+        let version = |id: FoldId| version_of(versions, id.name());
+        Ok(self.stored_config.load(key, bytes)?
+            || self.clocks.load(key, bytes)?
+            || self.timers.load(key, bytes)?
+            || self.hours.load(key, bytes)?
+            || self.liveness.load(version(FoldId::Liveness), key, bytes)?
+            || self.occupancy.load(version(FoldId::Occupancy), key, bytes)?
+            || self.history.load(version(FoldId::History), key, bytes)?
+            || self.incidents.load(version(FoldId::Incidents), key, bytes)?
+            || self.notify.load(version(FoldId::Notify), key, bytes)?)
     }
 
     fn tick(&mut self, tick: &Tick, message: &MessageId, out: &mut Output) {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 use watchfold_schemas::event::{Causes, Event, EventBody, Place};
-use watchfold_schemas::observation::{Fault, OperatorAct, PingRowRef};
+use watchfold_schemas::observation::{Fault, OperatorAct, Parity, PingRowRef};
 use watchfold_schemas::origin::{Cause, EventId, MessageId};
 use watchfold_schemas::{Chain, SiteConfig, Span, Time};
 
@@ -100,6 +100,12 @@ pub enum Step<'a> {
         previous: Option<Time>,
     },
     Operator(&'a OperatorAct),
+    /// An hour was folded again and compared.
+    Parity(&'a Parity),
+    /// Records of the chain's own stream were gone before they could be folded.
+    Lost {
+        records: u64,
+    },
     /// Another configuration is in force; `ctx.config` holds it.
     Activated {
         previous: &'a SiteConfig,
@@ -219,6 +225,31 @@ pub struct Output {
     pub counts: BTreeMap<(&'static str, String, Cause), u32>,
 }
 
+impl Output {
+    pub fn emit(&mut self, key: &str, at: Time, cause: &Cause, causes: Causes, body: EventBody) {
+        let kind = body.kind();
+        let counted = (kind, key.to_owned(), cause.clone());
+        let n = *self.counts.entry(counted).and_modify(|n| *n += 1).or_insert(0);
+        let event = Event {
+            v: watchfold_schemas::event::EVENT_VERSION,
+            id: EventId::derive(&self.site, Chain::Site, kind, key, cause, n),
+            site: self.site.clone(),
+            chain: Chain::Site,
+            at,
+            key: key.to_owned(),
+            cause: cause.clone(),
+            n,
+            place: Place {
+                input: self.input,
+                index: self.events.len() as u32,
+            },
+            causes,
+            body,
+        };
+        self.events.push(event);
+    }
+}
+
 impl Ctx<'_> {
     /// Emits an event caused by this step alone.
     pub fn emit(&mut self, key: &str, body: EventBody) {
@@ -230,32 +261,7 @@ impl Ctx<'_> {
     }
 
     pub fn emit_with(&mut self, key: &str, at: Time, causes: Causes, body: EventBody) {
-        let kind = body.kind();
-        let counted = (kind, key.to_owned(), self.cause.clone());
-        let n = self
-            .out
-            .counts
-            .entry(counted)
-            .and_modify(|n| *n += 1)
-            .or_insert(0);
-        let n = *n;
-        let event = Event {
-            v: watchfold_schemas::event::EVENT_VERSION,
-            id: EventId::derive(&self.out.site, Chain::Site, kind, key, &self.cause, n),
-            site: self.out.site.clone(),
-            chain: Chain::Site,
-            at,
-            key: key.to_owned(),
-            cause: self.cause.clone(),
-            n,
-            place: Place {
-                input: self.out.input,
-                index: self.out.events.len() as u32,
-            },
-            causes,
-            body,
-        };
-        self.out.events.push(event);
+        self.out.emit(key, at, &self.cause, causes, body);
     }
 
     /// What this step made so far.

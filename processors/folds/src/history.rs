@@ -87,7 +87,9 @@ impl Fold for History {
             | Step::CollectorSilent { .. }
             | Step::CollectorForgotten { .. }
             | Step::Tick { .. }
-            | Step::Operator(_) => {}
+            | Step::Operator(_)
+            | Step::Parity(_)
+            | Step::Lost { .. } => {}
         }
         state.follow_changes(ctx);
     }

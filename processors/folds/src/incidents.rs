@@ -6,8 +6,8 @@ use serde::{Deserialize, Serialize};
 use watchfold_schemas::event::{
     Causes, CloseReason, EventBody, Incident, IncidentClass, JitterRecorded, Severity,
 };
-use watchfold_schemas::observation::{Act, OperatorAct};
-use watchfold_schemas::{SiteConfig, Span, Time};
+use watchfold_schemas::observation::{Act, OperatorAct, Parity, ParityDifference, ParityVerdict};
+use watchfold_schemas::{Chain, SiteConfig, Span, Time};
 
 use crate::fold::{Ctx, EndedOutage, Fact, Fold, FoldId, FoldState, Moment, Step};
 use crate::table::{Change, Table};
@@ -42,6 +42,8 @@ pub struct IncidentsState {
     /// By `class subject`: one of a class and subject at a time.
     open: Table<OpenIncident>,
     jitters: Table<Jitters>,
+    /// By subject, the latest hour that differed while its incident is open.
+    differing: Table<Time>,
 }
 
 impl Default for IncidentsState {
@@ -49,6 +51,7 @@ impl Default for IncidentsState {
         IncidentsState {
             open: Table::new("incidents/open/"),
             jitters: Table::new("incidents/jitter/"),
+            differing: Table::new("incidents/differing/"),
         }
     }
 }
@@ -57,15 +60,19 @@ impl FoldState for IncidentsState {
     fn drain_dirty(&mut self, out: &mut Vec<Change>) {
         self.open.drain_dirty(out);
         self.jitters.drain_dirty(out);
+        self.differing.drain_dirty(out);
     }
 
     fn store_all(&self, out: &mut Vec<(Vec<u8>, Vec<u8>)>) {
         self.open.store_all(out);
         self.jitters.store_all(out);
+        self.differing.store_all(out);
     }
 
     fn load(&mut self, _version: u32, key: &[u8], bytes: &[u8]) -> Result<bool, String> {
-        Ok(self.open.load(key, bytes)? || self.jitters.load(key, bytes)?)
+        Ok(self.open.load(key, bytes)?
+            || self.jitters.load(key, bytes)?
+            || self.differing.load(key, bytes)?)
     }
 }
 
@@ -126,7 +133,15 @@ impl Fold for Incidents {
             }
             Step::Operator(act) => state.operator(act, ctx),
             Step::Activated { previous } => state.activated(previous, ctx),
-            Step::Row(_) | Step::Timer { .. } | Step::Jump { .. } | Step::Fault(_) | Step::Tick { .. } => {}
+            Step::Parity(parity) => state.parity(parity, ctx),
+            Step::Lost { records } => state.lost(*records, ctx),
+            // Time goes on, so the chain is past what it lost.
+            Step::Tick { .. } => {
+                let class = IncidentClass::MeasurementFault;
+                let (subject, reason) = (chain_subject(Chain::Site), CloseReason::Recovered);
+                state.close(class, &subject, reason, Span::ZERO, ctx);
+            }
+            Step::Row(_) | Step::Timer { .. } | Step::Jump { .. } | Step::Fault(_) => {}
         }
     }
 }
@@ -399,6 +414,35 @@ impl IncidentsState {
         );
     }
 
+    /// A difference stands until a later hour agrees; that an earlier one does says nothing about it.
+    fn parity(&mut self, parity: &Parity, ctx: &mut Ctx<'_>) {
+        let (class, subject) = (IncidentClass::Parity, chain_subject(parity.chain));
+        let differing = self.differing.get(&subject).copied();
+        match &parity.verdict {
+            ParityVerdict::Agreed if differing.is_some_and(|hour| hour < parity.hour) => {
+                self.differing.remove(&subject);
+                self.close(class, &subject, CloseReason::Recovered, Span::ZERO, ctx);
+            }
+            ParityVerdict::Differed(difference) => {
+                let latest = differing.map_or(parity.hour, |hour| hour.max(parity.hour));
+                self.differing.insert(&subject, latest);
+                let detail = describe(parity.hour, difference);
+                self.open(class, &subject, ctx.moment, Opening::of(detail), ctx);
+            }
+            ParityVerdict::Agreed | ParityVerdict::NotCompared { .. } => {}
+        }
+    }
+
+    /// It lasts from the last tick before what was lost to the first one after it.
+    fn lost(&mut self, records: u64, ctx: &mut Ctx<'_>) {
+        let detail = format!(
+            "{records} records were gone from the log before they were judged, and what they held is unknown: keep \
+             more of the log, or find out why judging fell so far behind"
+        );
+        let (class, subject) = (IncidentClass::MeasurementFault, chain_subject(Chain::Site));
+        self.open(class, &subject, ctx.moment, Opening::of(detail), ctx);
+    }
+
     fn operator(&mut self, act: &OperatorAct, ctx: &mut Ctx<'_>) {
         let Act::Acknowledge { incident: id } = &act.act else {
             return;
@@ -445,6 +489,33 @@ impl IncidentsState {
     }
 }
 
+/// What an incident of a chain itself is about.
+fn chain_subject(chain: Chain) -> String {
+    format!("chain:{}", chain.token())
+}
+
+fn describe(hour: Time, difference: &ParityDifference) -> String {
+    let ParityDifference {
+        input,
+        index,
+        message,
+        recorded,
+        derived,
+    } = difference;
+    let message = if message.is_empty() {
+        "gone by now"
+    } else {
+        message
+    };
+    let side = |text: &Option<String>| text.clone().unwrap_or_else(|| "nothing".to_owned());
+    format!(
+        "the hour of {hour} was folded again and differs first at event {index} of record {input} ({message}): it was \
+         recorded as {}; now there is {}",
+        side(recorded),
+        side(derived)
+    )
+}
+
 fn open_key(class: IncidentClass, subject: &str) -> String {
     format!("{} {subject}", class.name())
 }
@@ -452,12 +523,12 @@ fn open_key(class: IncidentClass, subject: &str) -> String {
 fn severity(class: IncidentClass) -> Severity {
     match class {
         IncidentClass::Outage | IncidentClass::CollectorSilent => Severity::High,
-        IncidentClass::Flapping | IncidentClass::MeasurementFault => Severity::Medium,
+        IncidentClass::Flapping | IncidentClass::MeasurementFault | IncidentClass::Parity => Severity::Medium,
     }
 }
 
 fn on_collector_clock(class: IncidentClass) -> bool {
-    class != IncidentClass::CollectorSilent
+    !matches!(class, IncidentClass::CollectorSilent | IncidentClass::Parity)
 }
 
 /// Sets a timer on the site's clock, unless its span is 0 and it is switched off.

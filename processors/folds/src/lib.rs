@@ -8,6 +8,7 @@ mod chain;
 mod clocks;
 mod fold;
 mod history;
+mod hours;
 mod incidents;
 mod liveness;
 mod notify;
@@ -17,3 +18,4 @@ mod timers;
 
 pub use chain::{ChainCounters, LoadError, SiteChain, StateEntries};
 pub use fold::{Fold, FoldId};
+pub use hours::SOFTWARE;

@@ -118,6 +118,8 @@ impl Fold for Notify {
             | Step::CollectorSilent { .. }
             | Step::CollectorForgotten { .. }
             | Step::Operator(_)
+            | Step::Parity(_)
+            | Step::Lost { .. }
             | Step::Activated { .. } => {}
         }
     }
@@ -154,7 +156,8 @@ impl NotifyState {
             | EventBody::JitterRecorded(_)
             | EventBody::TargetRollup(_)
             | EventBody::NotificationRequested(_)
-            | EventBody::SilenceChanged(_) => {}
+            | EventBody::SilenceChanged(_)
+            | EventBody::Digest(_) => {}
         }
     }
 

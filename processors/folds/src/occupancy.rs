@@ -112,7 +112,9 @@ impl Fold for Occupancy {
             | Step::CollectorBack { .. }
             | Step::CollectorSilent { .. }
             | Step::CollectorForgotten { .. }
-            | Step::Operator(_) => {}
+            | Step::Operator(_)
+            | Step::Parity(_)
+            | Step::Lost { .. } => {}
         }
     }
 }

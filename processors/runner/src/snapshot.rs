@@ -18,6 +18,9 @@ use crate::crash::{CrashHook, CrashPoint};
 /// daily one for each day that a stream reaches back.
 const CANDIDATES_MAX: usize = 64;
 
+/// How many manifests are followed back to one moment: those of 80 days at one an hour.
+const LOOKED_AT_MAX: usize = 2_048;
+
 /// Records per read when the stream has to be searched; each may be a chunk of half a MiB.
 const SEARCH_RECORDS: usize = 4;
 
@@ -151,6 +154,34 @@ pub(crate) async fn candidates(
     } else {
         Ok(found)
     }
+}
+
+/// The newest that was taken at or before `sequence` of the chain's input. Only manifests are read.
+pub(crate) async fn newest_before(
+    log: &dyn MessageLog,
+    site: &str,
+    chain: Chain,
+    sequence: u64,
+) -> Result<Option<Candidate>, LogError> {
+    let Some(last) = log
+        .last(Stream::Snapshots, &subjects::snapshot(site, chain))
+        .await?
+    else {
+        return Ok(None);
+    };
+    // One that is being written ends in a chunk; then there is none for now.
+    let mut next = candidate(last.sequence, &last.payload, site, chain);
+    for _ in 0..LOOKED_AT_MAX {
+        let Some(at) = next else { break };
+        if at.manifest.position.sequence <= sequence {
+            return Ok(Some(at));
+        }
+        let previous = at.manifest.previous.filter(|previous| *previous < at.sequence);
+        let Some(previous) = previous else { break };
+        let record = log.get(Stream::Snapshots, previous).await?;
+        next = record.and_then(|record| candidate(previous, &record.payload, site, chain));
+    }
+    Ok(None)
 }
 
 /// Reads the whole stream, for when it ends in a set without a manifest.

@@ -1,9 +1,9 @@
 //! One event of every kind, of every class of incident and of every notice.
 
 use watchfold_schemas::event::{
-    Causes, CloseReason, EVENT_VERSION, Event, EventBody, Incident, IncidentClass, JitterRecorded, Notice,
-    NoticeClass, NotificationRequest, OccupancySnapshot, Place, RttHistogram, Session, SessionList, Severity,
-    Silence, SubjectChanged, SubjectDegraded, SubjectState, TargetRollup,
+    Causes, CloseReason, EVENT_VERSION, Event, EventBody, HourDigest, Incident, IncidentClass,
+    JitterRecorded, Notice, NoticeClass, NotificationRequest, OccupancySnapshot, Place, RttHistogram,
+    Session, SessionList, Severity, Silence, SubjectChanged, SubjectDegraded, SubjectState, TargetRollup,
 };
 use watchfold_schemas::origin::Cause;
 use watchfold_schemas::{Chain, EventId, MessageId};
@@ -88,6 +88,22 @@ pub fn all() -> Vec<Sample> {
         };
         (variant, EventBody::NotificationRequested(Box::new(request)))
     }));
+    // Added later: at the end, because the samples before it take their causes in turn.
+    bodies.push((
+        "parity",
+        EventBody::IncidentOpened(incident(IncidentClass::Parity, Severity::Medium)),
+    ));
+    bodies.push((
+        "",
+        EventBody::Digest(HourDigest {
+            hour: START,
+            from: after(1),
+            until: after(3_601),
+            events: 12,
+            sha256: "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855".into(),
+            software: vec!["0.1.0".into(), "0.2.0".into()],
+        }),
+    ));
     bodies
         .into_iter()
         .enumerate()

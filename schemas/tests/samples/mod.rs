@@ -7,7 +7,7 @@ use watchfold_schemas::config::{
 use watchfold_schemas::event::Place;
 use watchfold_schemas::observation::{
     Act, Activation, Body, DeliveryOutcome, Fault, Gap, OBSERVATION_VERSION, Observation, OperatorAct,
-    Outcome, PingRound, PingRow, Receipt, Tick,
+    Outcome, Parity, ParityDifference, ParityVerdict, PingRound, PingRow, Receipt, Tick,
 };
 use watchfold_schemas::snapshot::{
     CollectorPosition, FoldVersion, SNAPSHOT_VERSION, SnapshotChunk, SnapshotManifest, SnapshotPart,
@@ -123,6 +123,23 @@ fn observations() -> Vec<Sample> {
         ("expired", receipt(DeliveryOutcome::Expired)),
         ("rejected", receipt(DeliveryOutcome::Rejected)),
         ("", activation()),
+        ("agreed", parity(ParityVerdict::Agreed)),
+        (
+            "differed",
+            parity(ParityVerdict::Differed(ParityDifference {
+                input: 1_004,
+                index: 1,
+                message: format!("{SITE}/ping/1769846400000/9"),
+                recorded: Some("incident_opened router at 2026-01-31T08:00:30Z".into()),
+                derived: Some("incident_opened router at 2026-01-31T08:00:31Z".into()),
+            })),
+        ),
+        (
+            "not_compared",
+            parity(ParityVerdict::NotCompared {
+                reason: "derived by version 0.0.9".into(),
+            }),
+        ),
     ];
     let number = 1..;
     let observation = |((variant, body), number): ((&'static str, Body), u64)| {
@@ -131,6 +148,7 @@ fn observations() -> Vec<Sample> {
             Body::Operator(_) => "operator",
             Body::Receipt(_) => "discord",
             Body::Activation(_) => "config",
+            Body::Parity(_) => "parity",
             Body::PingRound(_) | Body::Quiet | Body::Fault(_) | Body::Gap(_) => "ping",
         };
         let origin = Origin {
@@ -191,6 +209,17 @@ fn receipt(outcome: DeliveryOutcome) -> Body {
         message: Some("1131425364758697".into()),
         detail: Some("404: the webhook was deleted".into()),
         attempts: 2,
+    })
+}
+
+fn parity(verdict: ParityVerdict) -> Body {
+    Body::Parity(Parity {
+        chain: Chain::Site,
+        hour: START,
+        from: 1_000,
+        to: 1_900,
+        events: 12,
+        verdict,
     })
 }
 

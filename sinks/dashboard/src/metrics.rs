@@ -11,6 +11,7 @@ use watchfold_schemas::event::IncidentClass;
 use watchfold_schemas::observation::Outcome;
 
 use crate::api::App;
+use crate::projection::ParityChecks;
 use crate::projection::shapes::{AddressStatus, Stage, Target};
 
 /// HTTP requests by route and status. Routes are those of the router, so the table is bounded.
@@ -154,6 +155,7 @@ fn site_families(page: &mut Page, app: &App) {
         IncidentClass::Flapping,
         IncidentClass::CollectorSilent,
         IncidentClass::MeasurementFault,
+        IncidentClass::Parity,
     ] {
         let count = open.get(class.name()).copied().unwrap_or(0);
         page.sample("watchfold_incidents_open", &[("class", class.name())], count);
@@ -165,6 +167,8 @@ fn site_families(page: &mut Page, app: &App) {
         page.family(name, "gauge", help);
         page.sample(name, &[], value);
     }
+    let parity = app.live.read(|projection| projection.parity().clone());
+    parity_families(page, &parity);
 }
 
 fn stage_families(page: &mut Page, stages: &[Stage]) {
@@ -255,6 +259,35 @@ fn probe_families(page: &mut Page, targets: &[Target], outcomes: &BTreeMap<Strin
                 labels.extend(phase);
                 page.sample(name, &labels, seconds(rtt_us));
             }
+        }
+    }
+}
+
+fn parity_families(page: &mut Page, parity: &ParityChecks) {
+    let name = "watchfold_parity_checks_total";
+    page.family(name, "counter", "Hours folded again, by what came of it.");
+    for (verdict, count) in [
+        ("agreed", parity.agreed),
+        ("differed", parity.differed),
+        ("not_compared", parity.not_compared),
+    ] {
+        page.sample(name, &[("verdict", verdict)], count);
+    }
+    for (name, help, at) in [
+        (
+            "watchfold_parity_agreed_hour_seconds",
+            "The latest hour that agreed, by its start.",
+            parity.agreed_hour,
+        ),
+        (
+            "watchfold_parity_checked_seconds",
+            "When an hour was checked last.",
+            parity.checked_at,
+        ),
+    ] {
+        page.family(name, "gauge", help);
+        if let Some(at) = at {
+            page.sample(name, &[], at.as_seconds());
         }
     }
 }

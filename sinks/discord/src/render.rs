@@ -318,6 +318,12 @@ fn words(class: IncidentClass) -> Words {
             closed: "is measured again",
             was: "could not be measured",
         },
+        IncidentClass::Parity => Words {
+            opened: "disagrees with its replay",
+            still: "still disagrees with its replay",
+            closed: "agrees with its replay again",
+            was: "disagreed with its replay",
+        },
     }
 }
 
@@ -331,10 +337,14 @@ fn severity(severity: Severity) -> &'static str {
     }
 }
 
-/// `router` is "Router", `pc:10.0.0.7` is "PC 10.0.0.7", `collector:ping` is "Collector ping".
+/// `router` is "Router", `pc:10.0.0.7` is "PC 10.0.0.7", `collector:ping` is "Collector ping", `chain:site` is
+/// "Chain site".
 fn subject(subject: &str) -> String {
     if let Some(key) = subject.strip_prefix("pc:") {
         return format!("PC {}", escaped(key));
+    }
+    if let Some(name) = subject.strip_prefix("chain:") {
+        return format!("Chain {}", escaped(name));
     }
     if let Some(name) = subject.strip_prefix("collector:") {
         return format!("Collector {}", escaped(name));

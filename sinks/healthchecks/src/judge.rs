@@ -96,6 +96,7 @@ mod tests {
             head: 2,
             advanced_age: age_s.map(Duration::from_secs),
             detail: None,
+            note: None,
         };
         Stage::new(role, progress)
     }

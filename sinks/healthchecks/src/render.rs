@@ -80,6 +80,7 @@ mod tests {
                 head: 52,
                 advanced_age: age.map(Duration::from_secs),
                 detail: detail.map(str::to_owned),
+                note: None,
             };
             Stage::new(role, progress)
         };

@@ -39,6 +39,7 @@ fn stage(role: Role, age_s: u64) -> Stage {
         head: 9,
         advanced_age: Some(Duration::from_secs(age_s)),
         detail: None,
+        note: None,
     };
     Stage::new(role, progress)
 }

@@ -113,7 +113,8 @@ pub fn happened(events: &[Event], names: &dyn Fn(&str) -> String) -> Vec<String>
             | EventBody::IncidentReminded(_)
             | EventBody::IncidentAcknowledged(_)
             | EventBody::TargetRollup(_)
-            | EventBody::SilenceChanged(_) => {}
+            | EventBody::SilenceChanged(_)
+            | EventBody::Digest(_) => {}
         }
     }
     out

@@ -4,26 +4,36 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use proptest::prelude::*;
 use watchfold_folds::SiteChain;
+use watchfold_schemas::digest::EventDigest;
 use watchfold_schemas::event::{Event, EventBody, IncidentClass};
-use watchfold_schemas::{Observation, decode_event, decode_observation, encode_event, encode_observation};
+use watchfold_schemas::{
+    Body, Observation, Span, Time, decode_event, decode_observation, encode_event, encode_observation,
+};
 use watchfold_tests::story::{Story, fold, observations, parse};
 
 /// A site with a cascade and three PCs, and half an hour in which anything may happen.
 const SITE: &str = "target router\ntarget server\ntarget internet 8.8.8.8 1.1.1.1 after router\npcs 3\n\
-     set min_session 20\nset flapping_window 120\nset batch_window 10\nset remind_every 120\nrun 0..600\n";
+     set min_session 20\nset flapping_window 120\nset batch_window 10\nset remind_every 120\n";
+
+/// Stories begin at a full hour; one that begins here has the next in its middle.
+const BEFORE_THE_HOUR: u32 = 3_300;
 
 fn anything() -> impl Strategy<Value = Story> {
+    anything_from(0)
+}
+
+fn anything_from(begin: u32) -> impl Strategy<Value = Story> {
     let subject = prop::sample::select(vec![
         "router", "server", "internet", "8.8.8.8", "PC-1", "PC-2", "PC-*", "*",
     ]);
-    let span = (0u32..600, prop_oneof![1u32..30, 1u32..300]);
+    let span = (begin..begin + 600, prop_oneof![1u32..30, 1u32..300]);
     let downs = prop::collection::vec((subject.clone(), span.clone()), 0..8);
     let faults = prop::collection::vec((subject, span.clone()), 0..2);
     let absent = prop::collection::vec(span.clone(), 0..2);
     let lost = prop::collection::vec(span, 0..2);
-    let steps = prop::collection::vec((0u32..600, -4_000i32..4_000), 0..2);
-    (downs, faults, absent, lost, steps).prop_map(|(downs, faults, absent, lost, steps)| {
-        let mut text = SITE.to_owned();
+    let steps = prop::collection::vec((begin..begin + 600, -4_000i32..4_000), 0..2);
+    (downs, faults, absent, lost, steps).prop_map(move |(downs, faults, absent, lost, steps)| {
+        let mut text = format!("{SITE}run {begin}..{}\n", begin + 600);
         let line = |word: &str, subject: &str, (from, length): (u32, u32)| {
             format!("{word} {subject} {from}.3..{}.3\n", from + length)
         };
@@ -59,6 +69,29 @@ proptest! {
         let input = observations(&story);
         let stops: BTreeSet<usize> = stops.iter().map(|part| (part * input.len() as f64) as usize).collect();
         prop_assert_eq!(fold_with_restarts(&input, &stops), fold("cafe-1", &input));
+    }
+
+    #[test]
+    fn the_digest_of_an_hour_is_that_of_its_events_through_any_restart(
+        story in anything_from(BEFORE_THE_HOUR), stops in prop::collection::vec(0.0f64..1.0, 1..4),
+    ) {
+        let input = observations(&story);
+        let stops: BTreeSet<usize> = stops.iter().map(|part| (part * input.len() as f64) as usize).collect();
+        let events = fold_with_restarts(&input, &stops);
+        let mut digest = EventDigest::default();
+        let mut digests = 0;
+        for event in &events {
+            match &event.body {
+                EventBody::Digest(hour) => {
+                    prop_assert_eq!((hour.events, &hour.sha256), (digest.events(), &digest.hex()));
+                    digest = EventDigest::default();
+                    digests += 1;
+                }
+                _ => digest.add(event).unwrap(),
+            }
+        }
+        let hours: BTreeSet<_> = ticks(&input).map(|now| now.floor(Span::from_seconds(3_600))).collect();
+        prop_assert!(digests + 1 >= hours.len(), "{} digests of {:?}", digests, hours);
     }
 
     #[test]
@@ -99,6 +132,13 @@ proptest! {
         let told = |story: &Story| what_happened(&fold("cafe-1", &observations(story)));
         prop_assert_eq!(told(&spooled), told(&live));
     }
+}
+
+fn ticks(input: &[Observation]) -> impl Iterator<Item = Time> {
+    input.iter().filter_map(|observation| match &observation.body {
+        Body::Tick(tick) => Some(tick.now),
+        _ => None,
+    })
 }
 
 /// Folds with the chain rebuilt at each stop from what a store would hold: the changes drained so far.
@@ -178,7 +218,8 @@ fn consistent(events: &[Event]) -> Result<(), TestCaseError> {
             | EventBody::IncidentAcknowledged(_)
             | EventBody::TargetRollup(_)
             | EventBody::NotificationRequested(_)
-            | EventBody::SilenceChanged(_) => {}
+            | EventBody::SilenceChanged(_)
+            | EventBody::Digest(_) => {}
         }
     }
     Ok(())

@@ -6,6 +6,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use watchfold_schemas::digest::EventDigest;
 use watchfold_schemas::event::Event;
 use watchfold_tests::story::{fold, happened, observations, parse};
 
@@ -64,7 +65,8 @@ fn check(directory: &Path) -> Result<(), String> {
 fn compare_whole(directory: &Path, events: &[Event]) -> Result<(), String> {
     let path = directory.join("expected.jsonl");
     let mut lines = String::new();
-    for event in events {
+    // A digest says nothing that the other events do not, and names the software.
+    for event in events.iter().filter(|event| EventDigest::covers(&event.body)) {
         lines.push_str(&serde_json::to_string(&Line::of(event)).map_err(|error| error.to_string())?);
         lines.push('\n');
     }

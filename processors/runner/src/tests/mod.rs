@@ -4,6 +4,7 @@
 mod crash;
 mod embedded;
 mod input;
+mod parity;
 mod rebuild;
 mod site;
 mod snapshots;

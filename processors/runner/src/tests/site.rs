@@ -3,10 +3,11 @@
 
 use watchfold_log::Append;
 use watchfold_schemas::config::{OccupancyConfig, PcHost, ProbeSpec, Signal, SignalSpec, Target};
+use watchfold_schemas::event::{Incident, IncidentClass, Notice};
 use watchfold_schemas::observation::{
     Act, Activation, OBSERVATION_VERSION, Observation, OperatorAct, Outcome, PingRound, PingRow, Tick,
 };
-use watchfold_schemas::{Body, Origin, SiteConfig, Span, Stream, Time};
+use watchfold_schemas::{Body, EventBody, Origin, SiteConfig, Span, Stream, Time};
 
 use super::crash::crash_once;
 use super::world::{Rng, SITE, World, message, seeds};
@@ -89,7 +90,7 @@ impl Story {
     }
 }
 
-fn story(seed: u64) -> Vec<Append> {
+pub(super) fn story(seed: u64, seconds: i64) -> Vec<Append> {
     let start = Time::from_seconds(1_700_000_000);
     let mut story = Story {
         rng: Rng::new(seed),
@@ -109,7 +110,7 @@ fn story(seed: u64) -> Vec<Append> {
         .chain(config.occupancy.hosts.iter().map(|pc| format!("pc:{}", pc.key())))
         .collect();
     let mut up = vec![true; subjects.len()];
-    for second in 1..SECONDS {
+    for second in 1..seconds {
         let at = start + Span::from_seconds(second);
         story.tell(
             "clock",
@@ -172,7 +173,7 @@ async fn the_site_chain_survives_crashes_and_rebuilds_without_a_trace() {
         let mut world = World::new();
         world.options.snapshot_every = Span::from_seconds(300);
         world.options.uncommitted_records_max = 1 + rng.below(200);
-        let messages = story(seed);
+        let messages = story(seed, SECONDS);
         for chunk in messages.chunks(messages.len().div_ceil(9)) {
             world.feed(chunk).await;
             let point = CrashPoint::ALL[rng.below(6) as usize];
@@ -199,4 +200,50 @@ async fn the_site_chain_survives_crashes_and_rebuilds_without_a_trace() {
             "seed {seed} tells nothing: {events} events, {snapshots} snapshots"
         );
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn records_that_were_gone_before_they_were_judged_are_a_fault_told_once() {
+    let messages = story(1, 600);
+    let (read, missed) = messages.split_at(messages.len() / 2);
+    let world = World::new();
+    world.feed(read).await;
+    world.settle(SiteFold::new(SITE)).await;
+    world.feed(missed).await;
+    world.log.truncate_front(Stream::Observations, read.len() + 100);
+    let stats = world.settle(SiteFold::new(SITE)).await;
+    assert_eq!((stats.lost_records, stats.rebuilds), (100, 0));
+    let events = world.published();
+    let told = |incident: &Incident| incident.subject == "chain:site";
+    let (mut opened, mut closed, mut notices) = (0, 0, 0);
+    for event in &events {
+        match &event.body {
+            EventBody::IncidentOpened(incident) if told(incident) => {
+                opened += 1;
+                assert_eq!(incident.class, IncidentClass::MeasurementFault);
+                let detail = incident.detail.as_ref().unwrap();
+                assert!(detail.starts_with("100 records"), "{detail}");
+            }
+            EventBody::IncidentClosed(incident) if told(incident) => closed += 1,
+            EventBody::NotificationRequested(request) => match &request.notice {
+                Notice::IncidentOpened { incident, .. } if told(incident) => notices += 1,
+                _ => {}
+            },
+            _ => {}
+        }
+    }
+    assert_eq!((opened, closed, notices), (1, 1, 1), "over with the next tick");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_chain_that_begins_behind_what_is_kept_misses_nothing() {
+    let world = World::new();
+    world.feed(&story(1, 100)).await;
+    world.log.truncate_front(Stream::Observations, 50);
+    world.settle(SiteFold::new(SITE)).await;
+    let faults = world
+        .published()
+        .into_iter()
+        .filter(|event| event.body.kind() == "incident_opened");
+    assert_eq!(faults.count(), 0);
 }

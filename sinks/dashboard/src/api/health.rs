@@ -97,6 +97,7 @@ pub fn stage_of(snapshot: ProgressSnapshot) -> Stage {
             .map(|age| u64::try_from(age.as_millis()).unwrap_or(u64::MAX)),
         ok: moves && snapshot.detail.is_none(),
         detail: snapshot.detail,
+        note: snapshot.note,
     }
 }
 

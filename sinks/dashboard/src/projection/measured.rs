@@ -7,7 +7,9 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use serde::{Deserialize, Serialize};
 use watchfold_schemas::config::{self, Signal, SiteConfig};
-use watchfold_schemas::observation::{Act, OperatorAct, Outcome, PC_SUBJECT_PREFIX, PingRound, PingRowRef};
+use watchfold_schemas::observation::{
+    Act, OperatorAct, Outcome, PC_SUBJECT_PREFIX, Parity, ParityVerdict, PingRound, PingRowRef,
+};
 use watchfold_schemas::{Body, Observation, Span, Time};
 
 use super::dirty::Dirty;
@@ -47,6 +49,34 @@ pub struct Measured {
     maintenance_notes: BTreeMap<String, (Time, String)>,
     /// Rounds whose columns disagreed.
     pub malformed: u64,
+    #[serde(default)]
+    pub parity: ParityChecks,
+}
+
+/// What became of the hours that were folded again.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ParityChecks {
+    pub agreed: u64,
+    pub differed: u64,
+    pub not_compared: u64,
+    /// The latest hour that agreed, by its first instant.
+    pub agreed_hour: Option<Time>,
+    pub checked_at: Option<Time>,
+}
+
+impl ParityChecks {
+    fn note(&mut self, at: Time, parity: &Parity) {
+        self.checked_at = self.checked_at.max(Some(at));
+        match &parity.verdict {
+            ParityVerdict::Agreed => {
+                self.agreed += 1;
+                self.agreed_hour = self.agreed_hour.max(Some(parity.hour));
+            }
+            ParityVerdict::Differed(_) => self.differed += 1,
+            ParityVerdict::NotCompared { .. } => self.not_compared += 1,
+        }
+    }
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -90,6 +120,7 @@ impl Measured {
             }
             Body::Activation(activation) => self.activate(activation.at, &activation.config, dirty),
             Body::Operator(act) => self.operator(act, dirty),
+            Body::Parity(parity) => self.parity.note(observation.observed_at, parity),
             // Their consequences arrive as events.
             Body::Quiet | Body::Fault(_) | Body::Gap(_) | Body::Receipt(_) => {}
         }

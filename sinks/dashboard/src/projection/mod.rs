@@ -26,6 +26,7 @@ use shapes::{Change, HistoryPoint, Position};
 use told::{IncidentEntry, MAINTENANCE_PREFIX, Told};
 
 pub use history::{HOURS_MAX, MINUTES_MAX};
+pub use measured::ParityChecks;
 
 /// Both halves and where they stand; see the module.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -174,6 +175,11 @@ impl Projection {
     /// Live things that a limit pushed out.
     pub fn evicted(&self) -> u64 {
         self.told.evicted
+    }
+
+    /// What became of the hours that were folded again.
+    pub fn parity(&self) -> &ParityChecks {
+        &self.measured.parity
     }
 
     /// Rounds whose columns disagreed.

@@ -115,6 +115,9 @@ pub struct Stage {
     pub age_ms: Option<u64>,
     pub ok: bool,
     pub detail: Option<String>,
+    /// What it did last, where that is worth a line.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub note: Option<String>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]

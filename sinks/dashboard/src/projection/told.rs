@@ -123,7 +123,8 @@ impl Told {
             // Read from the log itself, by `/api/v1/events`.
             EventBody::JitterRecorded(_)
             | EventBody::OccupancySnapshot(_)
-            | EventBody::NotificationRequested(_) => {}
+            | EventBody::NotificationRequested(_)
+            | EventBody::Digest(_) => {}
         }
     }
 

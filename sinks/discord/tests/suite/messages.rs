@@ -315,6 +315,15 @@ fn every_class_of_incident_has_its_words() {
             "Over: PC 10.0.0.7 could not be measured"
         ]
     );
+    assert_eq!(
+        titles(IncidentClass::Parity, "chain:site"),
+        [
+            "Chain site disagrees with its replay",
+            "Chain site still disagrees with its replay",
+            "Chain site agrees with its replay again",
+            "Over: Chain site disagreed with its replay"
+        ]
+    );
 }
 
 #[test]

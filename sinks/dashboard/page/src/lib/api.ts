@@ -5,7 +5,7 @@ export type SubjectState = "unknown" | "up" | "suspect" | "down" | "suppressed" 
 export type Signal = "echo" | "neighbour" | "dns" | "tcp" | "https";
 export type Outcome = "ok" | "timed_out" | "unreachable" | "refused" | "unexpected" | "fault";
 export type Severity = "info" | "low" | "medium" | "high" | "critical";
-export type IncidentClass = "outage" | "flapping" | "collector_silent" | "measurement_fault";
+export type IncidentClass = "outage" | "flapping" | "collector_silent" | "measurement_fault" | "parity";
 
 /** Where a projection stands: the last sequence of each stream that went into it. */
 export interface Position {
@@ -127,6 +127,8 @@ export interface Stage {
   age_ms: number | null;
   ok: boolean;
   detail: string | null;
+  /** What it did last, where that is worth a line. */
+  note?: string;
 }
 
 export interface Health {

@@ -34,6 +34,7 @@ const CLASS_WORD: Record<IncidentClass, string> = {
   flapping: "Flapping",
   collector_silent: "Collector silent",
   measurement_fault: "Cannot measure",
+  parity: "Replay differs",
 };
 
 /** A newer server may know classes that this page does not: they read as they are spelt. */
@@ -57,6 +58,8 @@ export function incidentSentence(incident: Incident): string {
       return `Collector ${incident.subject} ${open ? "is" : "was"} silent`;
     case "measurement_fault":
       return `${incident.subject} ${open ? "cannot" : "could not"} be measured`;
+    case "parity":
+      return `${incident.subject} ${open ? "disagrees" : "disagreed"} with its replay`;
     default:
       return `${classWord(incident.class)}: ${incident.subject}`;
   }

@@ -1,0 +1,380 @@
+//! Hours that are folded again: what must agree does, and bugs of the three kinds that purity forbids are named.
+
+use std::hash::{BuildHasher, RandomState};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+use watchfold_kit::Progress;
+use watchfold_log::MessageLog;
+use watchfold_schemas::observation::{Outcome, Parity, ParityDifference, ParityVerdict};
+use watchfold_schemas::{Body, Chain, Event, EventBody, Stream};
+
+use super::crash::crash_once;
+use super::site::story;
+use super::world::{Rng, SITE, World, message, observation};
+use crate::{
+    ChainFold, ChainInput, Checked, CrashHook, CrashPoint, ParityCheck, ParityOptions, RunnerError, SiteFold,
+};
+
+/// It begins 800 s after a full hour, so two whole hours lie between its three digests.
+const SECONDS: i64 = 10_100;
+
+/// The chain with something done to it: a bug, or a clock that somebody looks at.
+struct Planted<F: FnMut(&mut SiteFold, ChainInput<'_>) -> Vec<Event> + Send + 'static> {
+    fold: SiteFold,
+    apply: F,
+}
+
+impl<F: FnMut(&mut SiteFold, ChainInput<'_>) -> Vec<Event> + Send + 'static> ChainFold for Planted<F> {
+    fn versions(&self) -> Vec<(String, u32)> {
+        self.fold.versions()
+    }
+
+    fn apply(&mut self, input: ChainInput<'_>) -> Vec<Event> {
+        (self.apply)(&mut self.fold, input)
+    }
+
+    fn drain_dirty(&mut self) -> Vec<(Vec<u8>, Option<Vec<u8>>)> {
+        self.fold.drain_dirty()
+    }
+
+    fn entries(&self) -> Vec<(Vec<u8>, Vec<u8>)> {
+        self.fold.entries()
+    }
+
+    fn load(&mut self, versions: &[(String, u32)], entries: Vec<(Vec<u8>, Vec<u8>)>) -> Result<(), String> {
+        self.fold.load(versions, entries)
+    }
+
+    fn reset(&mut self) {
+        self.fold.reset();
+    }
+}
+
+fn planted(
+    apply: impl FnMut(&mut SiteFold, ChainInput<'_>) -> Vec<Event> + Send + 'static,
+) -> Box<dyn ChainFold> {
+    Box::new(Planted {
+        fold: SiteFold::new(SITE),
+        apply,
+    })
+}
+
+impl ChainFold for Box<dyn ChainFold> {
+    fn versions(&self) -> Vec<(String, u32)> {
+        self.as_ref().versions()
+    }
+
+    fn apply(&mut self, input: ChainInput<'_>) -> Vec<Event> {
+        self.as_mut().apply(input)
+    }
+
+    fn drain_dirty(&mut self) -> Vec<(Vec<u8>, Option<Vec<u8>>)> {
+        self.as_mut().drain_dirty()
+    }
+
+    fn entries(&self) -> Vec<(Vec<u8>, Vec<u8>)> {
+        self.as_ref().entries()
+    }
+
+    fn load(&mut self, versions: &[(String, u32)], entries: Vec<(Vec<u8>, Vec<u8>)>) -> Result<(), String> {
+        self.as_mut().load(versions, entries)
+    }
+
+    fn reset(&mut self) {
+        self.as_mut().reset();
+    }
+}
+
+type Maker = Arc<dyn Fn() -> Box<dyn ChainFold> + Send + Sync>;
+
+fn sound() -> Maker {
+    Arc::new(|| Box::new(SiteFold::new(SITE)))
+}
+
+/// A world in which `fold` ran live over a story of three hours.
+async fn lived(fold: impl ChainFold) -> World {
+    let world = World::new();
+    for chunk in story(7, SECONDS).chunks(1_000) {
+        world.feed(chunk).await;
+    }
+    world.settle(fold).await;
+    world
+}
+
+fn check_of(world: &World, fold: Maker) -> ParityCheck {
+    ParityCheck {
+        log: world.log.clone(),
+        site: SITE.to_owned(),
+        chain: Chain::Site,
+        fold,
+        options: ParityOptions {
+            records_per_second: u32::MAX,
+            ..ParityOptions::default()
+        },
+    }
+}
+
+async fn checked(check: &ParityCheck, number: u64) -> Parity {
+    match check.check(number).await.unwrap() {
+        Checked::Hour(parity) => parity,
+        Checked::Nothing(reason) => panic!("nothing was checked: {reason}"),
+    }
+}
+
+/// The difference that a check of any hour finds, with the record that it names held against the log.
+async fn difference(world: &World, fold: Maker) -> (Parity, ParityDifference) {
+    let check = check_of(world, fold);
+    for number in 0..8 {
+        let parity = checked(&check, number).await;
+        if let ParityVerdict::Differed(difference) = &parity.verdict {
+            let record = world
+                .log
+                .get(Stream::Observations, difference.input)
+                .await
+                .unwrap()
+                .unwrap();
+            assert_eq!(record.id.0, difference.message, "the record is named");
+            assert!(
+                (parity.from..=parity.to).contains(&difference.input),
+                "{parity:?}"
+            );
+            return (parity.clone(), difference.clone());
+        }
+    }
+    panic!("no check noticed it");
+}
+
+#[tokio::test(start_paused = true)]
+async fn hours_that_lived_through_crashes_agree_with_what_is_folded_again() {
+    let mut world = World::new();
+    let mut rng = Rng::new(3);
+    let messages = story(7, SECONDS);
+    for chunk in messages.chunks(messages.len().div_ceil(9)) {
+        world.feed(chunk).await;
+        world.options.crash = crash_once(CrashPoint::ALL[rng.below(6) as usize], 1 + rng.below(6), || ());
+        match world.settle_runner(world.open(SiteFold::new(SITE)).await).await {
+            Ok(_) => {}
+            Err(RunnerError::Crashed(_)) => world.store.crash(),
+            Err(error) => panic!("{error}"),
+        }
+    }
+    world.options.crash = CrashHook::default();
+    world.settle(SiteFold::new(SITE)).await;
+    // The digests too: the same through crashes and in one go.
+    world.check(SiteFold::new(SITE), "three hours").await;
+    let digests = world.published();
+    let digests = digests
+        .iter()
+        .filter(|event| matches!(event.body, EventBody::Digest(_)));
+    assert_eq!(digests.count(), 3);
+    let check = check_of(&world, sound());
+    let mut hours = std::collections::BTreeSet::new();
+    for number in 0..8 {
+        let parity = checked(&check, number).await;
+        assert_eq!(parity.verdict, ParityVerdict::Agreed, "{parity:?}");
+        assert!(parity.events > 100, "{parity:?}");
+        hours.insert(parity.hour);
+    }
+    assert_eq!(hours.len(), 2, "both whole hours have their turn");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_fold_that_reads_hash_order_is_caught() {
+    let maker: Maker = Arc::new(|| {
+        let order = RandomState::new();
+        planted(move |fold, input| {
+            let mut events = fold.apply(input);
+            let place = |event: &Event| (event.body.kind() == "digest", order.hash_one(&event.key));
+            events.sort_by_key(place);
+            events
+        })
+    });
+    let (_, difference) = difference(&lived(maker()).await, maker).await;
+    assert_ne!(difference.recorded, difference.derived);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_fold_that_reads_a_clock_is_caught() {
+    #[expect(clippy::disallowed_methods, reason = "this is the bug that must be found")]
+    let maker: Maker = Arc::new(|| {
+        planted(|fold, input| {
+            let mut events = fold.apply(input);
+            let now = std::time::SystemTime::now()
+                .duration_since(std::time::UNIX_EPOCH)
+                .unwrap();
+            for event in &mut events {
+                if let EventBody::JitterRecorded(jitter) = &mut event.body {
+                    jitter.duration_ms = now.as_millis() as u64;
+                }
+            }
+            events
+        })
+    });
+    let (_, difference) = difference(&lived(maker()).await, maker).await;
+    for side in [&difference.recorded, &difference.derived] {
+        assert!(
+            side.as_ref().unwrap().starts_with("jitter_recorded"),
+            "{difference:?}"
+        );
+    }
+}
+
+/// A round whose record was read again after an error, and folded both times.
+fn counts_a_retry_twice(wanted: Outcome) -> Box<dyn ChainFold> {
+    let mut seen = 0;
+    planted(move |fold, input| {
+        let mut events = fold.apply(input);
+        if let ChainInput::Observation { observation, .. } = input
+            && let Body::PingRound(round) = &observation.body
+            && round.outcomes.contains(&wanted.code())
+        {
+            seen += 1;
+            if seen % 50 == 0 {
+                events.extend(fold.apply(input));
+            }
+        }
+        events
+    })
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_retry_counted_twice_is_caught_and_the_incident_names_the_record() {
+    let world = lived(counts_a_retry_twice(Outcome::TimedOut)).await;
+    let (parity, difference) = difference(&world, sound()).await;
+    let number = 1;
+    let told = observation("parity", 1, number, Body::Parity(parity.clone()));
+    world.feed(&[message(&told)]).await;
+    world.settle(SiteFold::new(SITE)).await;
+    let incidents = |world: &World| -> Vec<Event> {
+        let events = world.published().into_iter();
+        events
+            .filter(|event| match &event.body {
+                EventBody::IncidentOpened(incident) | EventBody::IncidentClosed(incident) => {
+                    incident.subject == "chain:site"
+                }
+                _ => false,
+            })
+            .collect()
+    };
+    let opened = incidents(&world);
+    let [
+        Event {
+            body: EventBody::IncidentOpened(incident),
+            ..
+        },
+    ] = opened.as_slice()
+    else {
+        panic!("{opened:?}");
+    };
+    let detail = incident.detail.as_ref().unwrap();
+    assert!(detail.contains(&difference.message), "{detail}");
+
+    // An hour before it says nothing; a later one ends it.
+    let agreed = |hours: i64| Parity {
+        hour: parity.hour + watchfold_schemas::Span::from_seconds(hours * 3_600),
+        verdict: ParityVerdict::Agreed,
+        ..parity.clone()
+    };
+    for (number, hours, events) in [(2, -1, 1), (3, 0, 1), (4, 1, 2)] {
+        world
+            .feed(&[message(&observation(
+                "parity",
+                1,
+                number,
+                Body::Parity(agreed(hours)),
+            ))])
+            .await;
+        world.settle(SiteFold::new(SITE)).await;
+        assert_eq!(incidents(&world).len(), events, "{hours} h");
+    }
+}
+
+/// Counted twice, an answer shows in no event of its hour: the state at its end tells.
+#[tokio::test(start_paused = true)]
+async fn what_shows_only_in_the_state_is_caught() {
+    let world = lived(counts_a_retry_twice(Outcome::Ok)).await;
+    let (parity, difference) = difference(&world, sound()).await;
+    let recorded = difference.recorded.unwrap();
+    assert_eq!(difference.input, parity.to);
+    assert!(recorded.starts_with("the state history/hour/"), "{recorded}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_cannot_be_compared_says_why_and_accuses_nobody() {
+    async fn refused(world: &World, software: &str, number: u64) -> String {
+        let mut check = check_of(world, sound());
+        check.options.software = software.to_owned();
+        match checked(&check, number).await.verdict {
+            ParityVerdict::NotCompared { reason } => reason,
+            verdict => panic!("{verdict:?}"),
+        }
+    }
+    let ours = watchfold_folds::SOFTWARE;
+    let world = World::new();
+    assert_eq!(
+        check_of(&world, sound()).check(0).await.unwrap(),
+        Checked::Nothing("no whole hour is recorded")
+    );
+    let world = lived(SiteFold::new(SITE)).await;
+    let other = refused(&world, "9.9.9", 0).await;
+    assert_eq!(other, format!("derived by version {ours}, and this is 9.9.9"));
+    let mut limited = check_of(&world, sound());
+    limited.options.records_max = 100;
+    let verdict = checked(&limited, 0).await.verdict;
+    assert!(
+        matches!(&verdict, ParityVerdict::NotCompared { reason } if reason.contains("100 records")),
+        "{verdict:?}"
+    );
+    limited.options.events_bytes_max = 100;
+    let verdict = checked(&limited, 0).await.verdict;
+    assert!(
+        matches!(&verdict, ParityVerdict::NotCompared { reason } if reason.contains("100 bytes")),
+        "{verdict:?}"
+    );
+
+    let end = world.log.info(Stream::Observations).await.unwrap().last_sequence as usize;
+    world.log.truncate_front(Stream::Observations, end - 1_000);
+    assert_eq!(refused(&world, ours, 0).await, "its records are no longer kept");
+    let snapshots = world.log.records(Stream::Snapshots).len();
+    world.log.truncate_front(Stream::Snapshots, snapshots);
+    assert_eq!(
+        refused(&world, ours, 0).await,
+        "no snapshot from before it is kept"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_check_runs_by_itself_and_tells_what_it_found() {
+    let world = lived(SiteFold::new(SITE)).await;
+    let (sender, mut told) = mpsc::unbounded_channel();
+    let progress = Progress::new("parity");
+    let cancel = CancellationToken::new();
+    let rounds = Arc::new(AtomicUsize::new(0));
+    let (check, shown, stop) = (check_of(&world, sound()), progress.clone(), cancel.clone());
+    let counted = rounds.clone();
+    let running = tokio::spawn(check.run(shown, stop, move |parity| {
+        counted.fetch_add(1, Ordering::Relaxed);
+        sender.send(parity).unwrap();
+    }));
+    tokio::time::sleep(Duration::from_secs(200)).await;
+    assert_eq!(rounds.load(Ordering::Relaxed), 0, "not while everything starts");
+    assert!(
+        progress.snapshot().advanced_age.is_some(),
+        "it waits, and is not stuck"
+    );
+    let first = told.recv().await.unwrap();
+    let second = told.recv().await.unwrap();
+    assert_eq!(
+        (first.verdict, second.verdict),
+        (ParityVerdict::Agreed, ParityVerdict::Agreed)
+    );
+    let note = progress.snapshot().note.unwrap();
+    assert!(note.contains("agrees with its recording"), "{note}");
+    assert_eq!(progress.snapshot().detail, None);
+    cancel.cancel();
+    running.await.unwrap().unwrap();
+}
