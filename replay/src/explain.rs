@@ -225,6 +225,8 @@ fn condition(event: &Event, config: &SiteConfig) -> Option<Condition> {
             let (setting, limit_ms) = match incident.class {
                 IncidentClass::Outage => ("network.min_incident", network.min_incident_ms),
                 IncidentClass::CollectorSilent => ("network.silence", network.silence_ms),
+                // Records of the log itself were gone; no time had to pass.
+                IncidentClass::MeasurementFault if incident.subject.starts_with("chain:") => return None,
                 IncidentClass::MeasurementFault => ("network.fault_incident", network.fault_incident_ms),
                 IncidentClass::Flapping => {
                     return Some(Condition::Count {

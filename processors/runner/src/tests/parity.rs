@@ -9,7 +9,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use watchfold_kit::Progress;
 use watchfold_log::MessageLog;
-use watchfold_schemas::observation::{Outcome, Parity, ParityDifference, ParityVerdict};
+use watchfold_schemas::observation::{Outcome, Parity, ParityDifference, ParityVerdict, PingRound, PingRow};
 use watchfold_schemas::{Body, Chain, Event, EventBody, Stream};
 
 use super::crash::crash_once;
@@ -223,19 +223,36 @@ async fn a_fold_that_reads_a_clock_is_caught() {
     }
 }
 
-/// A round whose record was read again after an error, and folded both times.
-fn counts_a_retry_twice(wanted: Outcome) -> Box<dyn ChainFold> {
+/// Every fiftieth round that has such results is folded again with those alone, as if its record were read again after
+/// an error.
+fn counts_a_retry_twice(subject: &'static str, outcome: Outcome) -> Box<dyn ChainFold> {
     let mut seen = 0;
     planted(move |fold, input| {
         let mut events = fold.apply(input);
-        if let ChainInput::Observation { observation, .. } = input
-            && let Body::PingRound(round) = &observation.body
-            && round.outcomes.contains(&wanted.code())
-        {
-            seen += 1;
-            if seen % 50 == 0 {
-                events.extend(fold.apply(input));
-            }
+        let ChainInput::Observation {
+            sequence,
+            observation,
+            size_bytes,
+        } = input
+        else {
+            return events;
+        };
+        let Body::PingRound(round) = &observation.body else {
+            return events;
+        };
+        let rows = round.rows().unwrap().into_iter();
+        let again = rows.filter(|row| row.subject == subject && row.outcome == outcome);
+        let again: Vec<PingRow> = again.map(|row| row.to_row()).collect();
+        seen += again.len();
+        if !again.is_empty() && seen.is_multiple_of(50) {
+            let mut observation = observation.clone();
+            observation.body = Body::PingRound(PingRound::from_rows(round.round, round.attempt, again));
+            let input = ChainInput::Observation {
+                sequence,
+                observation: &observation,
+                size_bytes,
+            };
+            events.extend(fold.apply(input));
         }
         events
     })
@@ -243,7 +260,7 @@ fn counts_a_retry_twice(wanted: Outcome) -> Box<dyn ChainFold> {
 
 #[tokio::test(start_paused = true)]
 async fn a_retry_counted_twice_is_caught_and_the_incident_names_the_record() {
-    let world = lived(counts_a_retry_twice(Outcome::TimedOut)).await;
+    let world = lived(counts_a_retry_twice("server", Outcome::TimedOut)).await;
     let (parity, difference) = difference(&world, sound()).await;
     let number = 1;
     let told = observation("parity", 1, number, Body::Parity(parity.clone()));
@@ -296,7 +313,7 @@ async fn a_retry_counted_twice_is_caught_and_the_incident_names_the_record() {
 /// Counted twice, an answer shows in no event of its hour: the state at its end tells.
 #[tokio::test(start_paused = true)]
 async fn what_shows_only_in_the_state_is_caught() {
-    let world = lived(counts_a_retry_twice(Outcome::Ok)).await;
+    let world = lived(counts_a_retry_twice("router", Outcome::Ok)).await;
     let (parity, difference) = difference(&world, sound()).await;
     let recorded = difference.recorded.unwrap();
     assert_eq!(difference.input, parity.to);
