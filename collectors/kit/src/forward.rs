@@ -113,7 +113,12 @@ pub(crate) fn earliest(body: &Body, through: Time) -> Time {
         Body::PingRound(round) => round.base,
         Body::Fault(fault) => fault.at,
         Body::Gap(gap) => gap.from,
-        Body::Quiet | Body::Tick(_) | Body::Operator(_) | Body::Receipt(_) | Body::Activation(_) => through,
+        Body::Quiet
+        | Body::Tick(_)
+        | Body::Operator(_)
+        | Body::Receipt(_)
+        | Body::Activation(_)
+        | Body::Parity(_) => through,
     };
     first.min(through)
 }
