@@ -100,26 +100,8 @@ impl SiteChain {
         match &observation.body {
             Body::Tick(tick) => self.tick(tick, &message, &mut out),
             Body::Activation(activation) => self.activate(activation, &message, &mut out),
-            Body::Operator(act) => {
-                let moment = self.clocks.now();
-                self.run(
-                    Step::Operator(act),
-                    moment,
-                    None,
-                    Cause::Message(message),
-                    &mut out,
-                );
-            }
-            Body::Parity(parity) => {
-                let moment = self.clocks.now();
-                self.run(
-                    Step::Parity(parity),
-                    moment,
-                    None,
-                    Cause::Message(message.clone()),
-                    &mut out,
-                );
-            }
+            Body::Operator(act) => self.run_now(Step::Operator(act), message, &mut out),
+            Body::Parity(parity) => self.run_now(Step::Parity(parity), message, &mut out),
             Body::Receipt(_) => {}
             Body::PingRound(round) => match round.rows() {
                 Ok(rows) => self.collector_record(observation, collector, &rows, None, &mut out),
@@ -555,6 +537,11 @@ impl SiteChain {
             Cause::Message(message.clone()),
             out,
         );
+    }
+
+    /// A step that is nobody's measurement.
+    fn run_now(&mut self, step: Step<'_>, message: MessageId, out: &mut Output) {
+        self.run(step, self.clocks.now(), None, Cause::Message(message), out);
     }
 
     fn run(
