@@ -14,7 +14,7 @@ use slots::Slots;
 pub struct DuplicateWindow {
     pub count: usize,
     pub span: Span,
-    /// The cap on ids, whatever `span` asks for; each takes some 50 bytes of memory.
+    /// The cap on ids, whatever `span` asks for; each takes some 64 bytes of memory.
     pub count_max: usize,
 }
 
@@ -56,6 +56,8 @@ pub(crate) struct SeenIds {
     /// Counts on with each id, and wraps: an id's number less this one is its place in `order`.
     first_number: u32,
     slots: Slots,
+    /// The table has numbers below `first_number`.
+    outdated: bool,
     capped: bool,
 }
 
@@ -90,6 +92,7 @@ impl SeenIds {
             order: VecDeque::new(),
             first_number: 0,
             slots: Slots::new(),
+            outdated: false,
             capped: false,
         }
     }
@@ -106,21 +109,16 @@ impl SeenIds {
     /// Where the message with this hash stands, if it is within the window.
     pub(crate) fn place(&self, hash: u128) -> Option<u64> {
         let number = self.find(hash)?;
-        Some(self.order[self.index(number)].sequence)
+        self.order.get(self.index(number)).map(|seen| seen.sequence)
     }
 
     pub(crate) fn insert(&mut self, hash: u128, sequence: u64, stored_at: Time) {
-        let number = self.number(self.order.len());
-        self.order.push_back(Seen::new(hash, sequence, stored_at));
-        match self.find(hash) {
-            Some(older) => self.slots.replace(hash, older, number),
-            None => self.fill_slot(hash, number),
-        }
-        while self.order.len() > self.window.count {
+        // Before the new one comes, so that a full window never outgrows its memory.
+        while self.order.len() >= self.window.count {
             let Some(&Seen { stored_at: at, .. }) = self.order.front() else {
                 break;
             };
-            if self.order.len() <= self.window.count_max && stored_at.since(at) < self.window.span {
+            if self.order.len() < self.window.count_max && stored_at.since(at) < self.window.span {
                 break;
             }
             if stored_at.since(at) < self.window.span && !self.capped {
@@ -130,7 +128,16 @@ impl SeenIds {
                     "duplicate window is full: ids of less than its time span are forgotten from now on"
                 );
             }
-            self.forget_oldest();
+            self.order.pop_front();
+            self.first_number = self.first_number.wrapping_add(1);
+            self.outdated = true;
+        }
+        let number = self.number(self.order.len());
+        let older = self.find(hash);
+        self.order.push_back(Seen::new(hash, sequence, stored_at));
+        match older {
+            Some(older) => self.slots.replace(hash, older, number),
+            None => self.fill_slot(hash, number),
         }
     }
 
@@ -150,6 +157,9 @@ impl SeenIds {
 
     /// Remembers a message that stands before all others.
     pub(crate) fn prepend(&mut self, hash: u128, sequence: u64, stored_at: Time) {
+        if self.outdated {
+            self.purge();
+        }
         self.first_number = self.first_number.wrapping_sub(1);
         self.order.push_front(Seen::new(hash, sequence, stored_at));
         if self.find(hash).is_none() {
@@ -159,26 +169,32 @@ impl SeenIds {
 
     /// Forgets everything from `sequence` on: those messages are not in the log after all.
     pub(crate) fn forget_from(&mut self, sequence: u64) {
-        while let Some(seen) = self.order.pop_back_if(|seen| seen.sequence >= sequence) {
-            self.slots.remove(seen.hash(), self.number(self.order.len()));
+        let before = self.order.len();
+        while self.order.pop_back_if(|seen| seen.sequence >= sequence).is_some() {}
+        if self.order.len() < before {
+            self.purge();
         }
     }
 
-    fn forget_oldest(&mut self) {
-        if let Some(seen) = self.order.pop_front() {
-            self.slots.remove(seen.hash(), self.first_number);
-            self.first_number = self.first_number.wrapping_add(1);
-        }
+    /// Takes the numbers out of the table that mean nothing any more, before they are given out again.
+    fn purge(&mut self) {
+        let (first, count) = (self.first_number, self.order.len());
+        let is_kept = |number: u32| (number.wrapping_sub(first) as usize) < count;
+        self.slots.rebuild(count, is_kept);
+        self.outdated = false;
     }
 
+    /// The oldest leave order but not table, where their numbers are found to mean nothing.
     fn find(&self, hash: u128) -> Option<u32> {
-        self.slots
-            .find(hash, |number| self.order[self.index(number)].hash() == hash)
+        self.slots.find(hash, |number| {
+            let seen = self.order.get(self.index(number));
+            seen.is_some_and(|seen| seen.hash() == hash)
+        })
     }
 
     fn fill_slot(&mut self, hash: u128, number: u32) {
         if self.slots.is_crowded() {
-            self.slots.double();
+            self.purge();
         }
         self.slots.insert(hash, number);
     }

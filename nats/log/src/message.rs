@@ -15,8 +15,15 @@ pub const MESSAGE_ID_BYTES_MAX: usize = 255;
 
 /// Refuses what no transport could carry: an empty or long id, a subject that is not made of tokens, a long payload.
 pub fn check_message(message: &Append) -> Result<(), LogError> {
+    check_message_after(message, "")
+}
+
+/// The same, knowing that `checked` is a good subject or empty: who appends much at once repeats its subjects.
+pub(crate) fn check_message_after(message: &Append, checked: &str) -> Result<(), LogError> {
     let id_bytes = message.id.0.len();
-    let subject_fits = message.subject.len() <= SUBJECT_BYTES_MAX && message.subject.split('.').all(is_token);
+    let is_known = !checked.is_empty() && message.subject == checked;
+    let subject_fits =
+        is_known || message.subject.len() <= SUBJECT_BYTES_MAX && message.subject.split('.').all(is_token);
     if !(1..=MESSAGE_ID_BYTES_MAX).contains(&id_bytes) || !subject_fits {
         let subject = message.subject.chars().take(SUBJECT_BYTES_MAX).collect();
         return Err(LogError::InvalidMessage {

@@ -3,7 +3,8 @@
 
 use crate::duplicates::IdHasher;
 use crate::frame::{frame_bytes_of, lay_out_frame};
-use crate::{Ack, Append, LogError, check_message};
+use crate::message::check_message_after;
+use crate::{Ack, Append, LogError};
 
 /// What one appender brings at once.
 #[derive(Default)]
@@ -28,8 +29,10 @@ impl Prepared {
             frames: Vec::with_capacity(messages.iter().map(frame_bytes_of).sum()),
             messages: Vec::with_capacity(messages.len()),
         };
+        let mut checked = "";
         for message in messages {
-            check_message(message)?;
+            check_message_after(message, checked)?;
+            checked = &message.subject;
             lay_out_frame(&mut prepared.frames, message);
             prepared.messages.push(PreparedMessage {
                 id_hash: hasher.hash(&message.id.0),
@@ -74,5 +77,58 @@ impl Placed {
             }
         };
         (0..self.count).map(ack).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use watchfold_schemas::{MessageId, Stream};
+
+    use super::*;
+
+    fn is_taken(subjects: &[&str]) -> bool {
+        let message = |subject: &&str| Append {
+            stream: Stream::Observations,
+            subject: (*subject).to_owned(),
+            id: MessageId("id".to_owned()),
+            payload: Bytes::new(),
+        };
+        let messages: Vec<Append> = subjects.iter().map(message).collect();
+        Prepared::new(&IdHasher::default(), &messages).is_ok()
+    }
+
+    #[test]
+    fn every_subject_is_checked() {
+        assert!(is_taken(&["a.b", "a.b", "c", "a.b"]));
+        for bad in [
+            &["a..b"][..],
+            &["a", "a", "a."],
+            &[""],
+            &["a", ""],
+            &["", ""],
+            &["a", "a b", "a"],
+        ] {
+            assert!(!is_taken(bad), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn acks_stand_in_the_order_of_the_messages() {
+        let placed = Placed {
+            first_sequence: 9,
+            count: 5,
+            duplicates: vec![(0, 3), (3, 10)],
+        };
+        let acks: Vec<(u64, bool)> = placed
+            .acks()
+            .iter()
+            .map(|ack| (ack.sequence, ack.duplicate))
+            .collect();
+        assert_eq!(
+            acks,
+            [(3, true), (9, false), (10, false), (10, true), (11, false)]
+        );
+        assert_eq!(Placed::default().acks(), []);
     }
 }

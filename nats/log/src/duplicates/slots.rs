@@ -1,6 +1,6 @@
-//! The hash table behind the duplicate window: from hashes to numbers that others give a meaning. Eight bytes a slot, so
-//! that a full window's table stays near the processor: open addressing, the next slot when one is taken, and no
-//! tombstones, because ids leave as fast as they come.
+//! The hash table behind the duplicate window: from hashes to numbers that others give a meaning. Open addressing, the
+//! next slot when one is taken. Ids leave as fast as they come, so nothing is taken out: a number that means nothing any
+//! more leaves with the next rebuilding, which goes through the table once, in order.
 
 /// Slots of an empty table.
 const SLOTS_MIN: usize = 1024;
@@ -15,6 +15,7 @@ struct Slot {
 pub(super) struct Slots {
     /// A power of two, at least half of them empty.
     slots: Vec<Slot>,
+    /// Not empty, whatever their numbers mean.
     used: usize,
 }
 
@@ -26,7 +27,7 @@ impl Slots {
         }
     }
 
-    /// The number of this hash; `is_it` decides between those that look alike.
+    /// The number of this hash; `is_it` knows what numbers mean, and decides between hashes that look alike.
     pub(super) fn find(&self, hash: u128, is_it: impl Fn(u32) -> bool) -> Option<u32> {
         self.position(hash, is_it).map(|at| self.slots[at].number)
     }
@@ -37,7 +38,6 @@ impl Slots {
             tag: tag(hash),
             number,
         });
-        self.used += 1;
     }
 
     pub(super) fn replace(&mut self, hash: u128, older: u32, newer: u32) {
@@ -46,38 +46,22 @@ impl Slots {
         }
     }
 
-    /// Nothing happens when another number stands for the hash by now.
-    pub(super) fn remove(&mut self, hash: u128, number: u32) {
-        let Some(mut hole) = self.position(hash, |known| known == number) else {
-            return;
-        };
-        // Whatever was pushed past the hole moves into it, or a search for it would end there.
-        let mask = self.mask();
-        let mut at = hole;
-        loop {
-            at = (at + 1) & mask;
-            let slot = self.slots[at];
-            if slot.tag == 0 {
-                break;
-            }
-            let pushed_by = at.wrapping_sub(slot.tag as usize) & mask;
-            if pushed_by >= (at.wrapping_sub(hole) & mask) {
-                self.slots[hole] = slot;
-                hole = at;
-            }
-        }
-        self.slots[hole] = Slot::default();
-        self.used -= 1;
+    #[cfg(test)]
+    pub(super) fn used(&self) -> usize {
+        self.used
     }
 
     pub(super) fn is_crowded(&self) -> bool {
         self.used * 2 >= self.slots.len()
     }
 
-    pub(super) fn double(&mut self) {
-        let slots = vec![Slot::default(); (self.slots.len() * 2).max(SLOTS_MIN)];
-        for slot in std::mem::replace(&mut self.slots, slots) {
-            if slot.tag != 0 {
+    /// Keeps the numbers that mean something, `kept` at most, with room for half as many again.
+    pub(super) fn rebuild(&mut self, kept: usize, means_something: impl Fn(u32) -> bool) {
+        let wanted = (kept * 3).next_power_of_two().max(SLOTS_MIN);
+        let slots = std::mem::replace(&mut self.slots, vec![Slot::default(); wanted]);
+        self.used = 0;
+        for slot in slots {
+            if slot.tag != 0 && means_something(slot.number) {
                 self.put(slot);
             }
         }
@@ -90,6 +74,7 @@ impl Slots {
             at = (at + 1) & mask;
         }
         self.slots[at] = slot;
+        self.used += 1;
     }
 
     fn position(&self, hash: u128, is_it: impl Fn(u32) -> bool) -> Option<usize> {

@@ -132,3 +132,25 @@ fn a_full_window_turns_over_many_times() {
     let forgotten = (0..55_000).filter(|old: &u64| seen.place(seen.hash(&old.to_string())).is_some());
     assert_eq!(forgotten.count(), 0);
 }
+
+#[test]
+fn what_is_taken_back_again_and_again_leaves_nothing_behind() {
+    let mut seen = window(100, 0, 100);
+    for number in 0..100 {
+        seen.insert(seen.hash(&format!("kept {number}")), number, Time::EPOCH);
+    }
+    for _ in 0..2_000 {
+        for number in 100..150 {
+            seen.insert(seen.hash(&format!("refused {number}")), number, Time::EPOCH);
+        }
+        seen.forget_from(100);
+    }
+    assert_eq!(seen.place(seen.hash("refused 100")), None);
+    assert_eq!(seen.place(seen.hash("kept 99")), Some(99));
+    seen.purge();
+    assert_eq!(
+        seen.slots.used(),
+        seen.order.len(),
+        "the table holds what is forgotten"
+    );
+}
