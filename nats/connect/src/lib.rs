@@ -1,10 +1,14 @@
 //! Opens a log by its URL: the embedded log of a directory, or a broker's streams. The one place where options of the
 //! command line, the environment and `nats` contexts become a log. It knows nothing of what is in one.
 
+mod broker;
+mod context;
+
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use watchfold_jetstream::JetStream;
 use watchfold_log::{Embedded, Leases, LocalLeases, LogError, MessageLog, Options};
 
 /// Where the log is, and who we are there.
@@ -22,6 +26,10 @@ pub struct ConnectArgs {
     /// A context of the `nats` command, by name.
     #[arg(long, value_name = "NAME", env = "WATCHFOLD_NATS_CONTEXT")]
     pub nats_context: Option<String>,
+
+    /// Copies of each stream, where streams have to be made: without it 3 on a cluster, else 1.
+    #[arg(long, value_name = "N", env = "WATCHFOLD_NATS_REPLICAS")]
+    pub nats_replicas: Option<usize>,
 
     /// A credentials file (`.creds`) for the broker.
     #[arg(long, value_name = "FILE", env = "WATCHFOLD_CREDS")]
@@ -86,18 +94,38 @@ pub enum ConnectError {
     NoLog,
     #[error("{url} is no log: use file:PATH, nats://host:4222 or tls://host:4222")]
     UnknownUrl { url: String },
-    #[error("the log cannot be opened: {0}")]
+    #[error("there is no nats context {name:?}; there are: {known}")]
+    UnknownContext { name: String, known: String },
+    #[error(
+        "no nats context is selected: run `nats context select`, or give --nats-context; there are: {known}"
+    )]
+    NoSelectedContext { known: String },
+    #[error(
+        "neither HOME nor XDG_CONFIG_HOME is set, so no nats context can be found: give --log nats://host:4222"
+    )]
+    NoHome,
+    #[error("{} is no nats context ({at}): write it again with `nats context edit`", path.display())]
+    BadContext { path: PathBuf, at: String },
+    #[error("the {what} {} cannot be read: {source}; check the path and who may read it", path.display())]
+    Unreadable {
+        what: &'static str,
+        path: PathBuf,
+        source: std::io::Error,
+    },
+    #[error("--nats-user needs --nats-password-file")]
+    NoPassword,
+    #[error("{0}")]
     Log(#[from] LogError),
     #[error("opening the log stopped half way ({0}): try again, and report this if it stays")]
     Panicked(String),
 }
 
-/// Opens the log that `args` name.
+/// Opens the log that `args` name. A process that does TLS has chosen its rustls provider before.
 pub async fn open(args: &ConnectArgs, patience: Patience) -> Result<Opened, ConnectError> {
-    let url = args.log.as_deref().ok_or(ConnectError::NoLog)?;
-    match url.strip_prefix("file:") {
-        Some(path) => open_file(path).await,
-        None => open_broker(url, patience).await,
+    match (args.log.as_deref(), &args.nats_context) {
+        (None, None) => Err(ConnectError::NoLog),
+        (Some(url), _) if url.starts_with("file:") => open_file(&url["file:".len()..]).await,
+        _ => open_broker(args, patience).await,
     }
 }
 
@@ -116,8 +144,19 @@ async fn open_file(path: &str) -> Result<Opened, ConnectError> {
     })
 }
 
-async fn open_broker(url: &str, _patience: Patience) -> Result<Opened, ConnectError> {
-    Err(ConnectError::UnknownUrl { url: url.to_owned() })
+async fn open_broker(args: &ConnectArgs, patience: Patience) -> Result<Opened, ConnectError> {
+    let options = broker::options(args, context::folder().as_deref())?;
+    let place = options.place();
+    let log = JetStream::start(options);
+    if let Patience::AtMost(within) = patience {
+        log.ready(within).await?;
+    }
+    Ok(Opened {
+        leases: log.leases(),
+        log,
+        place,
+        embedded: None,
+    })
 }
 
 #[cfg(test)]

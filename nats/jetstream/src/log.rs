@@ -1,29 +1,488 @@
 //! The message plane's trait over a broker's streams.
+//!
+//! On `WF_OBS`, `WF_PKT` and `WF_CMD` an append awaits each acknowledgement before it sends the next message, so that
+//! no retry can reorder what one publisher sent. On `WF_EVT` and `WF_SNAP` it sends ahead, because their readers
+//! tolerate a message that comes late.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use watchfold_log::LogError;
+use async_nats::jetstream::ErrorCode;
+use async_nats::jetstream::stream::Info;
+use async_nats::{Client, HeaderMap};
+use bytes::Bytes;
+use futures::FutureExt;
+use futures::future::{BoxFuture, try_join_all};
+use serde::Deserialize;
+use serde_json::{Value, json};
+use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::time::Instant;
+use watchfold_log::{
+    Ack, Append, Leases, LogError, LogReader, MessageLog, Position, Record, Start, StreamInfo, check_message,
+};
+use watchfold_schemas::Stream;
+use watchfold_schemas::subjects::{matches, stream_filter};
 
 use crate::JetStreamOptions;
+use crate::bucket::{Bucket, key_of};
+use crate::failure::{Failure, judge};
+use crate::leases::{BrokerLeases, check_name};
+use crate::link::{ApiError, Link, is_missing_stream};
+use crate::reader::Reader;
+use crate::record::{self, Got, ID_HEADER};
+use crate::streams;
 
-/// A broker's streams as a log.
+/// Messages that are sent ahead of their acknowledgements: some milliseconds of a server's work.
+const AHEAD_MESSAGES_MAX: usize = 256;
+/// Bytes that are sent ahead of their acknowledgements, unless one message is larger.
+const AHEAD_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// Bytes that all appenders together have on their way; the others wait. As of the embedded log.
+const WAITING_BYTES_MAX: u32 = 16 * 1024 * 1024;
+/// Bytes of a message's head besides its id: the version line, the header's name and line ends, rounded up.
+const HEAD_BYTES: usize = 64;
+
+const POSITIONS: Bucket = Bucket {
+    name: "WF_POS",
+    ttl: None,
+    description: "Watchfold: how far readers have read",
+};
+
+/// A broker's streams as a log. Cheap to share.
 pub struct JetStream {
-    options: JetStreamOptions,
+    shared: Arc<Shared>,
+}
+
+/// What the log, its readers and its leases have in common.
+pub(crate) struct Shared {
+    pub(crate) link: Link,
+    /// Streams that are known to be there and right.
+    checked: BTreeMap<Stream, AtomicBool>,
+    waiting: Semaphore,
 }
 
 impl JetStream {
-    /// Returns at once and connects in the background, for ever.
+    /// Returns at once and connects in the background, for ever. Must be called within a runtime.
     pub fn start(options: JetStreamOptions) -> Arc<JetStream> {
-        Arc::new(JetStream { options })
+        let shared = Shared {
+            link: Link::start(options),
+            checked: Stream::ALL.map(|stream| (stream, AtomicBool::new(false))).into(),
+            waiting: Semaphore::new(WAITING_BYTES_MAX as usize),
+        };
+        Arc::new(JetStream {
+            shared: Arc::new(shared),
+        })
     }
 
-    /// Waits until the broker answers and its streams are there.
-    pub async fn ready(&self, _within: Duration) -> Result<(), LogError> {
-        Err(LogError::Unreachable {
-            place: self.options.place(),
-            reason: "this version knows no broker".to_owned(),
-            remedy: "use a file: log".to_owned(),
-        })
+    /// Waits until the broker answers and its streams are there and right.
+    pub async fn ready(&self, within: Duration) -> Result<(), LogError> {
+        let deadline = Instant::now() + within;
+        let shared = &self.shared;
+        for stream in Stream::ALL {
+            shared
+                .link
+                .until(
+                    deadline,
+                    |client| async move { shared.check(&client, stream).await },
+                )
+                .await?;
+        }
+        Ok(())
+    }
+
+    /// Leases by name, for the processes that share this broker.
+    pub fn leases(&self) -> Arc<dyn Leases> {
+        Arc::new(BrokerLeases::new(self.shared.clone()))
+    }
+
+    /// The name of the server that leads a stream, where servers keep it together.
+    pub async fn leader(&self, stream: Stream) -> Result<Option<String>, LogError> {
+        let shared = &self.shared;
+        let info = shared.info(stream).await?;
+        Ok(info.cluster.and_then(|cluster| cluster.leader))
+    }
+
+    /// For people, without secrets.
+    pub fn place(&self) -> &str {
+        self.shared.link.place()
+    }
+}
+
+/// The answer to a published message.
+#[derive(Deserialize)]
+pub(crate) struct PubAck {
+    #[serde(default)]
+    stream: String,
+    #[serde(default)]
+    pub(crate) seq: u64,
+    #[serde(default)]
+    duplicate: bool,
+    error: Option<ApiError>,
+}
+
+impl PubAck {
+    pub(crate) fn read(
+        link: &Link,
+        action: &str,
+        payload: &[u8],
+    ) -> Result<Result<PubAck, ApiError>, Failure> {
+        let mut ack: PubAck = serde_json::from_slice(payload)
+            .map_err(|error| Failure::Again(format!("an acknowledgement that cannot be read: {error}")))?;
+        match ack.error.take() {
+            None => Ok(Ok(ack)),
+            Some(error) => judge(link.place(), action, &error).map_or(Ok(Err(error)), Err),
+        }
+    }
+}
+
+impl Shared {
+    /// Sees once that a stream is there and right. A user who may not ask trusts whoever made it.
+    pub(crate) async fn check(&self, client: &Client, stream: Stream) -> Result<(), Failure> {
+        let checked = self.checked.get(&stream);
+        if checked.is_some_and(|checked| checked.load(Ordering::Acquire)) {
+            return Ok(());
+        }
+        match streams::ensure(&self.link, client, stream).await {
+            Ok(_) => {}
+            Err(Failure::Denied(error)) => {
+                tracing::debug!(stream = stream.name(), %error, "may not look at a stream; taking it as it is");
+            }
+            Err(failure) => return Err(failure),
+        }
+        if let Some(checked) = checked {
+            checked.store(true, Ordering::Release);
+        }
+        Ok(())
+    }
+
+    /// The stream is not where it was: look again before the next attempt.
+    pub(crate) fn forget(&self, stream: Stream) {
+        if let Some(checked) = self.checked.get(&stream) {
+            checked.store(false, Ordering::Release);
+        }
+    }
+
+    /// What the broker says of a stream that is there.
+    pub(crate) async fn look(&self, client: &Client, stream: Stream) -> Result<Info, Failure> {
+        self.check(client, stream).await?;
+        let info = streams::info(&self.link, client, stream).await;
+        if matches!(info, Err(Failure::NobodyThere)) {
+            self.forget(stream);
+        }
+        info
+    }
+
+    /// One stored message, by what `STREAM.MSG.GET` takes. Asked of the leader, which has all that was acknowledged.
+    pub(crate) async fn fetch(
+        &self,
+        client: &Client,
+        stream: Stream,
+        which: &Value,
+    ) -> Result<Option<Record>, Failure> {
+        self.check(client, stream).await?;
+        let what = format!("STREAM.MSG.GET.{}", stream.name());
+        match self.link.api::<Got>(client, &what, which).await? {
+            Ok(got) => match record::of_raw(stream, got.message) {
+                Some(record) => Ok(Some(record)),
+                None => Err(Failure::Again("a stored message that cannot be read".to_owned())),
+            },
+            Err(error) if error.error_code() == ErrorCode::NO_MESSAGE_FOUND => Ok(None),
+            Err(error) if is_missing_stream(&error) => {
+                self.forget(stream);
+                Err(Failure::NobodyThere)
+            }
+            Err(error) => Err(Failure::Final(
+                self.link.refused(&format!("read {}", stream.name()), &error),
+            )),
+        }
+    }
+
+    /// [`Shared::look`] with its retries.
+    pub(crate) async fn info(&self, stream: Stream) -> Result<Info, LogError> {
+        self.link
+            .patiently(|client| async move { self.look(&client, stream).await })
+            .await
+    }
+
+    /// [`Shared::fetch`] with its retries.
+    pub(crate) async fn find(&self, stream: Stream, which: &Value) -> Result<Option<Record>, LogError> {
+        self.link
+            .patiently(|client| async move { self.fetch(&client, stream, which).await })
+            .await
+    }
+
+    async fn append(&self, messages: Vec<Append>) -> Result<Vec<Ack>, LogError> {
+        messages.iter().try_for_each(check)?;
+        let mut acks = vec![None; messages.len()];
+        for stream in Stream::ALL {
+            let numbered: Vec<(usize, &Append)> = messages
+                .iter()
+                .enumerate()
+                .filter(|(_, message)| message.stream == stream)
+                .collect();
+            for window in windows(&numbered, ahead_max(stream)) {
+                let bytes = window.iter().map(|(_, message)| weight(message)).sum();
+                let _permit = self.permit(bytes).await?;
+                let sent = try_join_all(window.iter().map(|(_, message)| self.publish(message))).await?;
+                for ((index, _), ack) in window.iter().zip(sent) {
+                    if let Some(place) = acks.get_mut(*index) {
+                        *place = Some(ack);
+                    }
+                }
+            }
+        }
+        Ok(acks.into_iter().flatten().collect())
+    }
+
+    /// Waits until so many bytes may be on their way.
+    async fn permit(&self, bytes: usize) -> Result<SemaphorePermit<'_>, LogError> {
+        let wanted = u32::try_from(bytes)
+            .unwrap_or(u32::MAX)
+            .clamp(1, WAITING_BYTES_MAX);
+        if let Ok(permit) = self.waiting.try_acquire_many(wanted) {
+            return Ok(permit);
+        }
+        tracing::warn!(
+            limit = WAITING_BYTES_MAX,
+            place = self.link.place(),
+            "appenders wait: so many bytes are on their way to the broker"
+        );
+        self.waiting
+            .acquire_many(wanted)
+            .await
+            .map_err(|_| LogError::Closed)
+    }
+
+    /// Until the broker has it.
+    async fn publish(&self, message: &Append) -> Result<Ack, LogError> {
+        self.link
+            .patiently(|client| async move { self.publish_once(&client, message).await })
+            .await
+    }
+
+    async fn publish_once(&self, client: &Client, message: &Append) -> Result<Ack, Failure> {
+        let (stream, link) = (message.stream, &self.link);
+        self.check(client, stream).await?;
+        let bytes = weight(message);
+        if let Some(limit) = link.payload_max().filter(|limit| bytes > *limit) {
+            return Err(Failure::Final(LogError::TooLarge { bytes, limit }));
+        }
+        let mut headers = HeaderMap::new();
+        headers.insert(ID_HEADER, message.id.0.as_str());
+        let answer = link
+            .request(client, &message.subject, Some(headers), message.payload.clone())
+            .await;
+        let answer = match answer {
+            Err(Failure::NobodyThere) => {
+                self.forget(stream);
+                return Err(Failure::NobodyThere);
+            }
+            other => other?,
+        };
+        let action = format!("append to {}", stream.name());
+        match PubAck::read(link, &action, &answer.payload)? {
+            Ok(ack) if ack.stream != stream.name() => Err(Failure::Final(LogError::Mismatch {
+                place: format!("{} on {}", message.subject, link.place()),
+                key: "stream",
+                found: ack.stream,
+                wanted: stream.name().to_owned(),
+                remedy: "two streams take this subject: take it from the other with `nats stream edit`"
+                    .to_owned(),
+            })),
+            // The first one is still on its way through the cluster.
+            Ok(ack) if ack.seq == 0 => Err(Failure::Again("the message has no place yet".to_owned())),
+            Ok(ack) => Ok(Ack {
+                sequence: ack.seq,
+                duplicate: ack.duplicate,
+            }),
+            Err(error) if error.error_code() == ErrorCode::STREAM_MESSAGE_EXCEEDS_MAXIMUM => {
+                let limit = self
+                    .look(client, stream)
+                    .await
+                    .map_or(0, |info| info.config.max_message_size);
+                Err(Failure::Final(LogError::TooLarge {
+                    bytes,
+                    limit: usize::try_from(limit).unwrap_or(0),
+                }))
+            }
+            Err(error) => Err(Failure::Final(link.refused(&action, &error))),
+        }
+    }
+}
+
+/// Refuses what no stream of ours takes; the broker would leave it unanswered.
+fn check(message: &Append) -> Result<(), LogError> {
+    check_message(message)?;
+    if matches(&stream_filter(message.stream), &message.subject) {
+        return Ok(());
+    }
+    Err(LogError::InvalidMessage {
+        bytes: message.id.0.len(),
+        subject: message.subject.clone(),
+    })
+}
+
+/// How many messages of one append may be on their way at a time.
+const fn ahead_max(stream: Stream) -> usize {
+    match stream {
+        Stream::Packets | Stream::Observations | Stream::Commands => 1,
+        Stream::Events | Stream::Snapshots => AHEAD_MESSAGES_MAX,
+    }
+}
+
+/// Bytes of a message with its head, as a server counts them against its limit.
+fn weight(message: &Append) -> usize {
+    message.payload.len() + message.id.0.len() + HEAD_BYTES
+}
+
+/// Runs of at most `messages_max` messages and [`AHEAD_BYTES_MAX`] bytes, in order.
+fn windows<'a, 'm>(
+    messages: &'a [(usize, &'m Append)],
+    messages_max: usize,
+) -> Vec<&'a [(usize, &'m Append)]> {
+    let mut out = Vec::new();
+    let (mut from, mut bytes) = (0, 0);
+    for (index, (_, message)) in messages.iter().enumerate() {
+        let weight = weight(message);
+        if index > from && (index - from >= messages_max || bytes + weight > AHEAD_BYTES_MAX) {
+            out.push(&messages[from..index]);
+            (from, bytes) = (index, 0);
+        }
+        bytes += weight;
+    }
+    if from < messages.len() {
+        out.push(&messages[from..]);
+    }
+    out
+}
+
+/// A filter as the broker takes it: one that asks for everything asks for everything of the stream.
+pub(crate) fn filter_in(stream: Stream, filter: &str) -> String {
+    if filter == ">" {
+        stream_filter(stream)
+    } else {
+        filter.to_owned()
+    }
+}
+
+impl MessageLog for JetStream {
+    fn append(&self, messages: Vec<Append>) -> BoxFuture<'_, Result<Vec<Ack>, LogError>> {
+        self.shared.append(messages).boxed()
+    }
+
+    fn reader(
+        &self,
+        stream: Stream,
+        filter: &str,
+        start: Start,
+    ) -> BoxFuture<'_, Result<Box<dyn LogReader>, LogError>> {
+        let filter = filter_in(stream, filter);
+        async move {
+            let reader = Reader::open(self.shared.clone(), stream, filter, start).await?;
+            Ok(Box::new(reader) as Box<dyn LogReader>)
+        }
+        .boxed()
+    }
+
+    fn info(&self, stream: Stream) -> BoxFuture<'_, Result<StreamInfo, LogError>> {
+        let shared = &self.shared;
+        async move {
+            let info = shared.info(stream).await?;
+            Ok(streams::glance(&info))
+        }
+        .boxed()
+    }
+
+    fn get(&self, stream: Stream, sequence: u64) -> BoxFuture<'_, Result<Option<Record>, LogError>> {
+        let shared = &self.shared;
+        async move {
+            // Sequences count from 1, and a server takes 0 for a mistake.
+            if sequence == 0 {
+                return Ok(None);
+            }
+            let which = json!({ "seq": sequence });
+            shared.find(stream, &which).await
+        }
+        .boxed()
+    }
+
+    fn last(&self, stream: Stream, filter: &str) -> BoxFuture<'_, Result<Option<Record>, LogError>> {
+        let (shared, which) = (&self.shared, json!({ "last_by_subj": filter_in(stream, filter) }));
+        async move { shared.find(stream, &which).await }.boxed()
+    }
+
+    fn load_position(&self, name: &str) -> BoxFuture<'_, Result<Option<Position>, LogError>> {
+        let (link, key) = (&self.shared.link, check_name(name).map(|()| key_of(name)));
+        async move {
+            let key = key?;
+            let key = &key;
+            let entry = link
+                .patiently(|client| async move { POSITIONS.get(link, &client, key).await })
+                .await?;
+            let Some(value) = entry.and_then(|entry| entry.value) else {
+                return Ok(None);
+            };
+            match serde_json::from_slice(&value) {
+                Ok(position) => Ok(Some(position)),
+                Err(error) => {
+                    tracing::warn!(key, %error, "position is damaged and ignored");
+                    Ok(None)
+                }
+            }
+        }
+        .boxed()
+    }
+
+    fn save_position(&self, name: &str, position: Position) -> BoxFuture<'_, Result<(), LogError>> {
+        let (link, key) = (&self.shared.link, check_name(name).map(|()| key_of(name)));
+        async move {
+            let key = key?;
+            let value = serde_json::to_vec(&position).map_err(|error| LogError::InvalidMessage {
+                bytes: position.id.len(),
+                subject: error.to_string(),
+            })?;
+            let (key, value) = (&key, &Bytes::from(value));
+            link.patiently(|client| async move {
+                POSITIONS
+                    .put(link, &client, key, value.clone(), None)
+                    .await
+                    .map(drop)
+            })
+            .await
+        }
+        .boxed()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use watchfold_schemas::MessageId;
+
+    use super::*;
+
+    #[test]
+    fn what_is_sent_ahead_is_bounded_in_messages_and_bytes() {
+        let message = |bytes: usize| Append {
+            stream: Stream::Events,
+            subject: String::new(),
+            id: MessageId("i".into()),
+            payload: vec![0; bytes].into(),
+        };
+        for (sizes, messages_max, want) in [
+            (vec![], 256, vec![]),
+            (vec![10; 5], 2, vec![2, 2, 1]),
+            (vec![10; 3], 1, vec![1, 1, 1]),
+            (vec![10; 3], 256, vec![3]),
+            (vec![3 << 20, 2 << 20, 1 << 20, 5 << 20, 1], 256, vec![1, 2, 1, 1]),
+        ] {
+            let messages: Vec<Append> = sizes.into_iter().map(message).collect();
+            let numbered: Vec<_> = messages.iter().enumerate().collect();
+            let got: Vec<usize> = windows(&numbered, messages_max)
+                .iter()
+                .map(|run| run.len())
+                .collect();
+            assert_eq!(got, want);
+        }
     }
 }

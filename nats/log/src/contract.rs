@@ -39,6 +39,9 @@ pub async fn check_all(transport: &dyn Transport) {
     waiting_readers(transport.fresh().await).await;
     several_readers_and_a_slow_one(transport.fresh().await).await;
     a_dropped_future_loses_nothing(transport.fresh().await).await;
+    large_messages(transport.fresh().await).await;
+    many_appenders_at_once(transport.fresh().await).await;
+    a_reader_that_dies_mid_batch(transport.fresh().await).await;
     a_restart_changes_nothing(transport, transport.fresh().await).await;
     retention_overtakes_a_reader(transport, transport.fresh().await).await;
     a_lost_tail_disagrees(transport, transport.fresh().await).await;
@@ -206,21 +209,21 @@ async fn invalid_messages(log: Arc<dyn MessageLog>) {
         with("", "id", 1),
         with("wf obs", "id", 1),
         with("wf..obs", "id", 1),
-        with("wf.obs", "", 1),
+        with("wf.obs.s.k.c", "", 1),
     ] {
-        let refused = log.append(vec![with("wf.obs", "good", 1), bad]).await;
+        let refused = log.append(vec![with("wf.obs.s.k.c", "good", 1), bad]).await;
         assert!(
             matches!(refused, Err(LogError::InvalidMessage { .. })),
             "{refused:?}"
         );
     }
-    let refused = log.append(vec![with("wf.obs", &"i".repeat(256), 1)]).await;
+    let refused = log.append(vec![with("wf.obs.s.k.c", &"i".repeat(256), 1)]).await;
     assert!(
         matches!(refused, Err(LogError::InvalidMessage { bytes: 256, .. })),
         "{refused:?}"
     );
     let refused = log
-        .append(vec![with("wf.obs", "id", PAYLOAD_BYTES_MAX + 1)])
+        .append(vec![with("wf.obs.s.k.c", "id", PAYLOAD_BYTES_MAX + 1)])
         .await;
     assert!(matches!(refused, Err(LogError::TooLarge { .. })), "{refused:?}");
     assert_eq!(
@@ -228,8 +231,8 @@ async fn invalid_messages(log: Arc<dyn MessageLog>) {
         0,
         "a refused append leaves nothing"
     );
-    let large = with("wf.obs", &"i".repeat(255), PAYLOAD_BYTES_MAX);
-    append(&log, vec![large.clone(), with("wf.obs", "empty", 0)]).await;
+    let large = with("wf.obs.s.k.c", &"i".repeat(255), PAYLOAD_BYTES_MAX);
+    append(&log, vec![large.clone(), with("wf.obs.s.k.c", "empty", 0)]).await;
     let (records, _) = rest(&mut reader(&log, ">", Start::First).await).await;
     assert_eq!(records.len(), 2);
     assert!(records[0].payload == large.payload && records[1].payload.is_empty());
@@ -327,6 +330,99 @@ async fn a_dropped_future_loses_nothing(log: Arc<dyn MessageLog>) {
         seen.extend(sequences(&next(&mut reader, 3).await.records));
     }
     assert_eq!(seen, (1..=60).collect::<Vec<u64>>());
+}
+
+/// As large as a message may be, between small ones, in one append.
+async fn large_messages(log: Arc<dyn MessageLog>) {
+    let subject = "wf.obs.site.large.x";
+    let sizes = [1, PAYLOAD_BYTES_MAX, 10, PAYLOAD_BYTES_MAX, 0];
+    let messages: Vec<Append> = (1_u8..)
+        .zip(sizes)
+        .map(|(number, bytes)| message(STREAM, subject, number.into(), vec![number; bytes]))
+        .collect();
+    append(&log, messages.clone()).await;
+    let mut reader = reader(&log, ">", Start::First).await;
+    let mut records = Vec::new();
+    while records.len() < messages.len() {
+        let batch = next(&mut reader, 2).await;
+        assert!(batch.records.len() <= 2 && batch.lost.is_none());
+        records.extend(batch.records);
+    }
+    for (record, message) in records.iter().zip(&messages) {
+        assert!(
+            record.payload == message.payload,
+            "record {} is not what was sent",
+            record.sequence
+        );
+    }
+}
+
+/// More than can be on its way at a time, while a reader stands still: appenders wait, and nothing is lost or mixed up.
+async fn many_appenders_at_once(log: Arc<dyn MessageLog>) {
+    const APPENDERS: u64 = 20;
+    const EACH: u64 = 25;
+    let mut still = reader(&log, ">", Start::First).await;
+    let appenders: Vec<_> = (0..APPENDERS)
+        .map(|appender| {
+            let log = log.clone();
+            tokio::spawn(async move {
+                let subject = format!("wf.obs.site.tick.c{appender}");
+                let mut acks = Vec::new();
+                for from in (0..EACH).step_by(5) {
+                    let numbers = (from..from + 5).map(|number| appender * EACH + number);
+                    let messages =
+                        numbers.map(|number| message(STREAM, &subject, number, vec![number as u8; 4096]));
+                    acks.extend(append(&log, messages.collect()).await);
+                }
+                acks
+            })
+        })
+        .collect();
+    let mut acked = Vec::new();
+    for appender in appenders {
+        let acks = appender.await.expect("ends");
+        assert!(acks.is_sorted_by_key(|ack| ack.sequence) && acks.iter().all(|ack| !ack.duplicate));
+        acked.extend(acks.iter().map(|ack| ack.sequence));
+    }
+    acked.sort_unstable();
+    assert_eq!(acked, (1..=APPENDERS * EACH).collect::<Vec<u64>>());
+    let (records, lost) = rest(&mut still).await;
+    assert_eq!((sequences(&records), lost), (acked, 0));
+    for appender in 0..APPENDERS {
+        let subject = format!("wf.obs.site.tick.c{appender}");
+        let ids = records.iter().filter(|record| record.subject == subject);
+        let want = (0..EACH).map(|number| format!("site/contract/1/{}", appender * EACH + number));
+        assert!(
+            ids.map(|record| record.id.0.clone()).eq(want),
+            "{subject} is in order"
+        );
+    }
+}
+
+/// What it read and did not deal with is there for the next one, which goes on from the position that was saved.
+async fn a_reader_that_dies_mid_batch(log: Arc<dyn MessageLog>) {
+    append(&log, numbered(1..=40)).await;
+    let mut first = reader(&log, ">", Start::First).await;
+    let mut dealt_with = 0;
+    while dealt_with < 7 {
+        let batch = next(&mut first, 10).await;
+        dealt_with = sequences(&batch.records).into_iter().take(7).max().unwrap_or(7);
+        log.save_position("sink/site", position_at(&log, dealt_with).await)
+            .await
+            .expect("saves");
+    }
+    let waiting = tokio::spawn(async move { first.next(10).await.map(|batch| batch.records.len()) });
+    tokio::task::yield_now().await;
+    waiting.abort();
+    let saved = log.load_position("sink/site").await.expect("loads");
+    let saved = saved.expect("was saved");
+    assert!(agrees(log.as_ref(), STREAM, &saved).await.expect("asks"));
+    let mut second = reader(&log, ">", Start::Sequence(saved.sequence + 1)).await;
+    let (records, lost) = rest(&mut second).await;
+    assert_eq!(
+        (sequences(&records), lost),
+        ((saved.sequence + 1..=40).collect(), 0)
+    );
 }
 
 async fn a_restart_changes_nothing(transport: &dyn Transport, log: Arc<dyn MessageLog>) {
