@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use watchfold_connect::ConnectArgs;
 use watchfold_schemas::{Span, Time};
 
 /// Watches small sites: who answers, who is here, what went wrong, and tells.
@@ -56,6 +57,8 @@ pub struct UpArgs {
     pub config: Option<PathBuf>,
     #[command(flatten)]
     pub data: DataArgs,
+    #[command(flatten)]
+    pub connect: ConnectArgs,
     /// Where the page listens, in place of the configured address.
     #[arg(long, value_name = "ADDR")]
     pub listen: Option<SocketAddr>,
@@ -87,6 +90,19 @@ pub struct InitArgs {
 pub enum ConfigCommand {
     /// Check a file whole, and show what it comes to.
     Check(CheckArgs),
+    /// Record a file as the configuration of its site, for processes elsewhere that follow the log.
+    Activate(ActivateArgs),
+}
+
+#[derive(Debug, Args)]
+pub struct ActivateArgs {
+    /// The configuration of one site.
+    pub file: PathBuf,
+    #[command(flatten)]
+    pub connect: ConnectArgs,
+    /// Stay, and record every good change of the file, and the whole once a day so that retention never takes it.
+    #[arg(long)]
+    pub follow: bool,
 }
 
 #[derive(Debug, Args)]

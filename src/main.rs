@@ -1,5 +1,6 @@
 //! The all-in-one command: reads the command line, runs what was asked, and ends with a status that says how it went.
 
+mod activate;
 mod bench;
 mod cli;
 mod config;
@@ -16,12 +17,13 @@ mod record;
 mod reload;
 mod replay;
 mod scenario;
-mod supervise;
 mod up;
 
 use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser};
+
+use watchfold_process::tracing_setup::choose_tls;
 
 use cli::{Cli, Command, ConfigCommand};
 
@@ -30,7 +32,7 @@ fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(error) => return exit::of_usage(&error),
     };
-    start_tracing(cli.log_level.as_deref());
+    watchfold_process::tracing_setup::start_tracing(cli.log_level.as_deref());
     match run(cli.command) {
         Ok(code) => code,
         Err(error) => {
@@ -43,15 +45,18 @@ fn main() -> ExitCode {
 fn run(command: Command) -> anyhow::Result<ExitCode> {
     match command {
         Command::Up(args) => {
-            // The provider of TLS can be chosen once; a second choice would be the same one.
-            drop(rustls::crypto::ring::default_provider().install_default());
+            choose_tls();
             up::up(&args)?;
             Ok(ExitCode::SUCCESS)
         }
         Command::Init(args) => init::init(&args),
         Command::Config(ConfigCommand::Check(args)) => init::check(&args),
+        Command::Config(ConfigCommand::Activate(args)) => {
+            choose_tls();
+            activate::activate(&args)
+        }
         Command::Doctor(args) => {
-            drop(rustls::crypto::ring::default_provider().install_default());
+            choose_tls();
             doctor::doctor(&args)
         }
         Command::Log(command) => logs::run(command),
@@ -69,20 +74,4 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
             Ok(ExitCode::SUCCESS)
         }
     }
-}
-
-/// Log lines go to standard error: coloured on a terminal, plain elsewhere.
-fn start_tracing(level: Option<&str>) {
-    use std::io::IsTerminal;
-    let filter = level.map_or_else(
-        || tracing_subscriber::EnvFilter::new("warn,watchfold=info"),
-        tracing_subscriber::EnvFilter::new,
-    );
-    let colour = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .with_ansi(colour)
-        .with_target(false)
-        .init();
 }

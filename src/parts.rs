@@ -8,10 +8,15 @@ use anyhow::Context;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use watchfold_connect::{ConnectArgs, Opened, Patience};
 use watchfold_dashboard::{Dashboard, DashboardOptions};
 use watchfold_healthchecks::{Role, Stage};
 use watchfold_kit::{Progress, ProgressSnapshot, Publisher};
-use watchfold_log::{Embedded, LogError, MessageLog, Options};
+use watchfold_log::{Leases, LogError, MessageLog};
+use watchfold_process::activate;
+use watchfold_process::configured::{Without, while_configured};
+use watchfold_process::share::{Led, lease_name, led};
+use watchfold_process::supervise::supervise;
 use watchfold_runner::{ChainRunner, ParityCheck, ParityOptions, RunnerOptions, SiteFold};
 use watchfold_schemas::{Body, Chain, SiteConfig, Stream};
 use watchfold_sink_kit::{SinkContext, SinkStats};
@@ -20,8 +25,7 @@ use crate::config::Config;
 use crate::explain::explainer;
 use crate::narrate;
 use crate::paths::{Data, write_private};
-use crate::reload::{Channels, Reloader, activate};
-use crate::supervise::supervise;
+use crate::reload::{Channels, Reloader};
 
 /// The distance of ticks where the log is in this process.
 const TICK_EVERY: Duration = Duration::from_secs(1);
@@ -37,7 +41,7 @@ const ACTIVATE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Everything that runs.
 pub struct Parts {
-    log: Arc<Embedded>,
+    opened: Opened,
     /// Collectors stop first, then the chain, then those who tell: what was seen is still folded and told.
     collectors: Group,
     chains: Group,
@@ -74,6 +78,7 @@ impl Group {
 struct House {
     site: String,
     log: Arc<dyn MessageLog>,
+    leases: Arc<dyn Leases>,
     data: Data,
     stages: Stages,
 }
@@ -107,15 +112,31 @@ impl House {
             .await
             .with_context(|| format!("failed to start the collector {collector}"))
     }
+
+    /// What others must not do at the same time, where others can.
+    fn led(&self, part: &str, progress: &Arc<Progress>, group: &Group) -> Led {
+        Led {
+            leases: self.leases.clone(),
+            name: lease_name(part, &self.site),
+            progress: progress.clone(),
+            cancel: group.cancel.clone(),
+        }
+    }
 }
 
 impl Parts {
-    pub async fn start(data: &Data, config_path: PathBuf, config: Config) -> anyhow::Result<Parts> {
+    pub async fn start(
+        data: &Data,
+        connect: &ConnectArgs,
+        config_path: PathBuf,
+        config: Config,
+    ) -> anyhow::Result<Parts> {
         let config_text = config.text.clone();
-        let log = open_log(data).await?;
+        let opened = open_log(data, connect).await?;
         let house = House {
             site: config.site.site.clone(),
-            log: log.clone(),
+            log: opened.log.clone(),
+            leases: opened.leases.clone(),
             data: data.clone(),
             stages: Stages::default(),
         };
@@ -164,7 +185,7 @@ impl Parts {
         };
         collectors.tasks.spawn(reloader.run(collectors.cancel.clone()));
         Ok(Parts {
-            log,
+            opened,
             collectors,
             chains,
             sinks,
@@ -201,7 +222,7 @@ impl Parts {
         let mut failed = self.failed.clone();
         tokio::select! {
             () = stop.cancelled() => Ok(()),
-            error = log_stopped(self.log.clone()) => Err(error.into()),
+            error = log_stopped(self.opened.log.clone()) => Err(error.into()),
             why = failed.wait_for(Option::is_some) => match why.ok().and_then(|why| why.clone()) {
                 Some(why) => Err(anyhow::anyhow!("the page stopped: {why}")),
                 None => Ok(()),
@@ -215,7 +236,7 @@ impl Parts {
         self.chains.stop().await;
         self.sinks.stop().await;
         self.flush().await;
-        self.log.close();
+        self.opened.close().await;
     }
 }
 
@@ -229,10 +250,16 @@ async fn log_stopped(log: Arc<dyn MessageLog>) -> LogError {
     }
 }
 
-async fn open_log(data: &Data) -> anyhow::Result<Arc<Embedded>> {
-    let directory = data.log();
-    let opened = tokio::task::spawn_blocking(move || Embedded::open(&directory, Options::default())).await;
-    Ok(opened.context("opening the log panicked")??)
+/// The log that the command line names, or the one in the data directory.
+async fn open_log(data: &Data, connect: &ConnectArgs) -> anyhow::Result<Opened> {
+    let mut connect = connect.clone();
+    let own = format!("file:{}", data.log().display());
+    let url = connect.log.get_or_insert(own).clone();
+    let opened = watchfold_connect::open(&connect, Patience::Forever).await?;
+    if !url.starts_with("file:") {
+        tracing::info!(log = %opened.place, "the log is kept elsewhere");
+    }
+    Ok(opened)
 }
 
 async fn bind_dashboard(
@@ -282,16 +309,22 @@ fn run_chain(house: &House, group: &Group) {
     let progress = house.stages.add("chain:site", Some(Role::Processor));
     let (log, site) = (house.log.clone(), house.site.clone());
     let store = house.data.store(&site);
-    let (cancel, shown) = (group.cancel.clone(), progress.clone());
+    let led_by = house.led("chain:site", &progress, group);
+    let shown = progress.clone();
     let part = move || {
-        let (log, site, store, cancel) = (log.clone(), site.clone(), store.clone(), cancel.clone());
+        let (log, site, store) = (log.clone(), site.clone(), store.clone());
         let progress = shown.clone();
-        async move {
-            let fold = Box::new(SiteFold::new(&site));
-            let options = RunnerOptions::for_chain(Chain::Site);
-            let runner = ChainRunner::open(log, &store, &site, Chain::Site, fold, progress, options).await?;
-            runner.run(cancel).await
-        }
+        led(led_by.clone(), move |cancel| {
+            let (log, site, store) = (log.clone(), site.clone(), store.clone());
+            let progress = progress.clone();
+            async move {
+                let fold = Box::new(SiteFold::new(&site));
+                let options = RunnerOptions::for_chain(Chain::Site);
+                let runner =
+                    ChainRunner::open(log, &store, &site, Chain::Site, fold, progress, options).await?;
+                runner.run(cancel).await
+            }
+        })
     };
     group.tasks.spawn(supervise(progress, group.cancel.clone(), part));
 }
@@ -326,26 +359,7 @@ async fn run_clock(house: &House, group: &Group) -> anyhow::Result<Arc<Publisher
     let publisher = house.publisher("clock").await?;
     let progress = house.stages.add("collector:clock", Some(Role::Collector));
     let (clock, shown, cancel) = (publisher.clone(), progress.clone(), group.cancel.clone());
-    let part = move || {
-        let (clock, shown, cancel) = (clock.clone(), shown.clone(), cancel.clone());
-        async move {
-            let ticks = watchfold_clock::run(clock.clone(), TICK_EVERY, cancel);
-            tokio::pin!(ticks);
-            loop {
-                let stats = clock.stats();
-                shown.advance(stats.published, stats.published + stats.queued);
-                // It writes every second, so it is the first to know of a log that takes nothing.
-                match clock.trouble() {
-                    Some(trouble) => shown.fail(trouble),
-                    None => shown.ok(),
-                }
-                tokio::select! {
-                    ended = &mut ticks => return ended,
-                    () = tokio::time::sleep(TICK_EVERY) => {}
-                }
-            }
-        }
-    };
+    let part = move || watchfold_clock::run_shown(clock.clone(), TICK_EVERY, shown.clone(), cancel.clone());
     group.tasks.spawn(supervise(progress, group.cancel.clone(), part));
     Ok(publisher)
 }
@@ -381,10 +395,16 @@ async fn run_discord(
         stats: Arc::new(SinkStats::default()),
     };
     let cancel = group.cancel.clone();
+    let led_by = house.led("sink:discord", &progress, group);
     let part = move || {
         let (context, config, cancel) = (context.clone(), config.clone(), cancel.clone());
-        while_configured(config, context.progress.clone(), cancel, move |config, cancel| {
-            watchfold_discord::run(context.clone(), config, cancel)
+        let led_by = led_by.clone();
+        let progress = context.progress.clone();
+        while_configured(config, Without::Idle, progress, cancel, move |config, cancel| {
+            let (context, led_by) = (context.clone(), led_by.under(cancel));
+            led(led_by, move |cancel| {
+                watchfold_discord::run(context.clone(), config.clone(), cancel)
+            })
         })
     };
     group.tasks.spawn(supervise(progress, group.cancel.clone(), part));
@@ -412,62 +432,13 @@ fn run_healthchecks(
         let (source, shown) = (source.clone(), shown.clone());
         while_configured(
             config.clone(),
+            Without::Idle,
             shown.clone(),
             cancel.clone(),
             move |config, cancel| watchfold_healthchecks::run(source.clone(), config, shown.clone(), cancel),
         )
     };
     group.tasks.spawn(supervise(progress, group.cancel.clone(), part));
-}
-
-/// Runs `part` while there is a configuration; a stage without one has nothing to do and says so by advancing.
-async fn while_configured<C, F, R, E>(
-    mut config: watch::Receiver<Option<Arc<C>>>,
-    progress: Arc<Progress>,
-    cancel: CancellationToken,
-    part: F,
-) -> Result<(), E>
-where
-    C: Send + Sync + 'static,
-    F: Fn(watch::Receiver<Arc<C>>, CancellationToken) -> R,
-    R: Future<Output = Result<(), E>>,
-{
-    loop {
-        let current = config.borrow_and_update().clone();
-        let Some(first) = current else {
-            progress.advance(0, 0);
-            tokio::select! {
-                () = cancel.cancelled() => return Ok(()),
-                // Nobody reloads any more, because everything is about to stop.
-                changed = config.changed() => if changed.is_err() { cancel.cancelled().await },
-                () = tokio::time::sleep(TICK_EVERY) => {}
-            }
-            continue;
-        };
-        let (sender, receiver) = watch::channel(first);
-        let stop = cancel.child_token();
-        let running = part(receiver, stop.clone());
-        tokio::pin!(running);
-        loop {
-            tokio::select! {
-                ended = &mut running => return ended,
-                changed = config.changed() => {
-                    if changed.is_err() {
-                        return running.await;
-                    }
-                    let next = config.borrow_and_update().clone();
-                    match next {
-                        Some(next) => drop(sender.send_replace(next)),
-                        None => {
-                            stop.cancel();
-                            running.await?;
-                            break;
-                        }
-                    }
-                }
-            }
-        }
-    }
 }
 
 async fn narrated(log: Arc<dyn MessageLog>, site: String, cancel: CancellationToken) {

@@ -3,6 +3,9 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
+use watchfold_process::files::create_private;
+
+pub use watchfold_process::files::write_private;
 
 /// A data directory.
 #[derive(Clone, Debug)]
@@ -37,7 +40,7 @@ impl Data {
             std::fs::create_dir_all(&directory)
                 .with_context(|| format!("failed to make the data directory {}", directory.display()))?;
         }
-        owner_only(&self.0).with_context(|| format!("failed to protect {}", self.0.display()))
+        create_private(&self.0)
     }
 
     pub fn path(&self) -> &Path {
@@ -69,30 +72,4 @@ impl Data {
     pub fn link(&self) -> PathBuf {
         self.0.join("link")
     }
-}
-
-#[cfg(unix)]
-fn owner_only(path: &Path) -> std::io::Result<()> {
-    use std::os::unix::fs::PermissionsExt;
-    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o700))
-}
-
-#[cfg(not(unix))]
-fn owner_only(_path: &Path) -> std::io::Result<()> {
-    Ok(())
-}
-
-/// Writes a file that only its owner may read.
-pub fn write_private(path: &Path, text: &str) -> std::io::Result<()> {
-    use std::io::Write;
-    let mut options = std::fs::OpenOptions::new();
-    options.write(true).create(true).truncate(true);
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::OpenOptionsExt;
-        options.mode(0o600);
-    }
-    let mut file = options.open(path)?;
-    file.write_all(text.as_bytes())?;
-    file.sync_all()
 }

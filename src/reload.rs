@@ -9,9 +9,10 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use watchfold_discord::DiscordConfig;
 use watchfold_healthchecks::HealthchecksConfig;
-use watchfold_kit::{KitError, Progress, Publisher};
-use watchfold_schemas::observation::Activation;
-use watchfold_schemas::{Body, SiteConfig};
+use watchfold_kit::{Progress, Publisher};
+use watchfold_process::activate;
+use watchfold_process::signals::Hangup;
+use watchfold_schemas::SiteConfig;
 
 use crate::config::{self, Config, FileText};
 
@@ -29,19 +30,6 @@ pub struct Channels {
     pub healthchecks: watch::Sender<Option<Arc<HealthchecksConfig>>>,
 }
 
-/// Records the configuration as the one in force.
-pub async fn activate(publisher: &Publisher, site: &SiteConfig) -> Result<(), KitError> {
-    let recorded = publisher.publish_with(|stamp| {
-        Body::Activation(Box::new(Activation {
-            at: stamp.now(),
-            hash: site.hash(),
-            config: site.clone(),
-            software: env!("CARGO_PKG_VERSION").to_owned(),
-        }))
-    });
-    recorded.await.map(drop)
-}
-
 /// Watches the file until cancelled.
 pub struct Reloader {
     pub path: PathBuf,
@@ -56,7 +44,7 @@ pub struct Reloader {
 impl Reloader {
     pub async fn run(mut self, cancel: CancellationToken) {
         let mut looks = 0u64;
-        let mut hangup = Hangup::new();
+        let mut hangup = Hangup::listen();
         let mut recorded = Instant::now();
         // What runs is the file as it was a moment ago.
         self.progress.advance(looks, looks);
@@ -128,37 +116,5 @@ impl Reloader {
             tracing::error!("the changed configuration is not used, the last good one is kept: {why}");
         }
         self.progress.fail(why.to_owned());
-    }
-}
-
-/// SIGHUP asks for a look at once, changed or not: a secret's file may be new.
-struct Hangup {
-    #[cfg(unix)]
-    signal: Option<tokio::signal::unix::Signal>,
-}
-
-impl Hangup {
-    #[cfg(unix)]
-    fn new() -> Hangup {
-        let signal = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::hangup());
-        if let Err(error) = &signal {
-            tracing::warn!(%error, "SIGHUP is not listened to");
-        }
-        Hangup { signal: signal.ok() }
-    }
-
-    #[cfg(not(unix))]
-    fn new() -> Hangup {
-        Hangup {}
-    }
-
-    async fn rung(&mut self) {
-        #[cfg(unix)]
-        if let Some(signal) = &mut self.signal
-            && signal.recv().await.is_some()
-        {
-            return;
-        }
-        std::future::pending().await
     }
 }

@@ -1,11 +1,15 @@
 //! `watchfold up`: starts everything in one process, says where the page is, and drains when asked to stop.
 
+use std::convert::Infallible;
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::Context;
 use tokio_util::sync::CancellationToken;
+use watchfold_connect::ConnectArgs;
+use watchfold_process::notify::Notifier;
+use watchfold_process::signals::listen_for_signals;
 
 use crate::cli::UpArgs;
 use crate::config::{self, Config};
@@ -32,7 +36,7 @@ pub fn up(args: &UpArgs) -> anyhow::Result<()> {
         .enable_all()
         .build()
         .context("failed to start the runtime")?;
-    runtime.block_on(serve(&data, path, config, found))?;
+    runtime.block_on(serve(&data, args.connect.clone(), path, config, found))?;
     runtime.shutdown_timeout(Duration::from_millis(500));
     Ok(())
 }
@@ -52,18 +56,30 @@ fn config_path(args: &UpArgs, data: &Data) -> anyhow::Result<(PathBuf, Option<St
     Ok((path, Some(found)))
 }
 
-async fn serve(data: &Data, path: PathBuf, config: Config, found: Option<String>) -> anyhow::Result<()> {
+async fn serve(
+    data: &Data,
+    connect: ConnectArgs,
+    path: PathBuf,
+    config: Config,
+    found: Option<String>,
+) -> anyhow::Result<()> {
     let stop = CancellationToken::new();
-    listen_for_signals(stop.clone())?;
+    listen_for_signals(stop.clone()).context("failed to listen for signals")?;
+    let notifier = Notifier::from_environment();
     for warning in &config.warnings {
         tracing::warn!("{warning}");
     }
     let parts = tokio::select! {
-        parts = Parts::start(data, path, config) => parts?,
+        parts = Parts::start(data, &connect, path, config) => parts?,
         () = stop.cancelled() => return Ok(()),
     };
     announce(data, &parts, found.as_deref());
-    let failed = parts.until_stopped(&stop).await;
+    notifier.ready();
+    let failed = tokio::select! {
+        failed = parts.until_stopped(&stop) => failed,
+        never = watched(&notifier) => match never {},
+    };
+    notifier.stopping();
     if tokio::time::timeout(DRAIN, parts.drain()).await.is_err() {
         tracing::warn!(
             seconds = DRAIN.as_secs(),
@@ -71,6 +87,17 @@ async fn serve(data: &Data, path: PathBuf, config: Config, found: Option<String>
         );
     }
     failed
+}
+
+/// Tells the service manager that we live, as often as it wants to hear it: this runs while the runtime does.
+async fn watched(notifier: &Notifier) -> Infallible {
+    loop {
+        match notifier.watchdog_every() {
+            Some(every) => tokio::time::sleep(every).await,
+            None => std::future::pending().await,
+        }
+        notifier.alive();
+    }
 }
 
 /// One line with the link; the token is shown to a terminal only.
@@ -94,24 +121,4 @@ fn opening_line(parts: &Parts, link: &Path, terminal: bool) -> String {
             link.display()
         )
     }
-}
-
-pub fn listen_for_signals(stop: CancellationToken) -> anyhow::Result<()> {
-    #[cfg(unix)]
-    let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())
-        .context("failed to listen for SIGTERM")?;
-    tokio::spawn(async move {
-        #[cfg(unix)]
-        tokio::select! {
-            _ = tokio::signal::ctrl_c() => {}
-            _ = terminate.recv() => {}
-        }
-        #[cfg(not(unix))]
-        if tokio::signal::ctrl_c().await.is_err() {
-            return;
-        }
-        tracing::info!("stopping");
-        stop.cancel();
-    });
-    Ok(())
 }

@@ -22,6 +22,7 @@ use tokio_util::task::TaskTracker;
 use watchfold_dashboard::{Dashboard, DashboardConfig, DashboardError, DashboardOptions};
 use watchfold_kit::Progress;
 use watchfold_log::{Embedded, MessageLog, Options, StreamOptions};
+use watchfold_process::signals::listen_for_signals;
 use watchfold_runner::{ChainRunner, RunnerOptions, SiteFold};
 use watchfold_schemas::{Chain, Span, Stream, Time};
 
@@ -29,7 +30,6 @@ use crate::cli::DemoArgs;
 use crate::explain::explainer;
 use crate::narrate;
 use crate::paths::{Data, write_private};
-use crate::up::listen_for_signals;
 use cafe::SITE;
 use day::Days;
 use feed::{DemoTime, Feed};
@@ -75,7 +75,7 @@ pub fn demo(args: &DemoArgs) -> anyhow::Result<()> {
 
 async fn serve(data: &Data, args: &DemoArgs) -> anyhow::Result<()> {
     let stop = CancellationToken::new();
-    listen_for_signals(stop.clone())?;
+    listen_for_signals(stop.clone()).context("failed to listen for signals")?;
     // The log's own clock tells which day it is; from there on the demo's time takes its place.
     let start = last_midnight((Options::default().clock)());
     let time = DemoTime::new(start);

@@ -7,7 +7,7 @@ mod config;
 mod probe;
 
 pub use config::ClockConfig;
-pub use probe::run;
+pub use probe::{run, run_shown};
 
 use watchfold_kit::KitError;
 

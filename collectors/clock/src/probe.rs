@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
-use watchfold_kit::Publisher;
+use watchfold_kit::{Progress, Publisher};
 use watchfold_schemas::observation::Tick;
 use watchfold_schemas::{Body, Span, Time};
 
@@ -15,6 +15,9 @@ const INTERVAL_MIN: Duration = Duration::from_millis(100);
 
 /// Longer ones would make every deadline of a chain late by as much.
 const INTERVAL_MAX: Duration = Duration::from_secs(60);
+
+/// How often it is shown how the clock goes.
+const SHOW_EVERY: Duration = Duration::from_secs(1);
 
 /// Publishes a tick at once and then at every multiple of `interval` by the collector's clock, until cancelled.
 /// After a late wake there is one tick, not a burst; after a step of the clock the grid is the new one.
@@ -50,6 +53,29 @@ pub async fn run(
                 })
             })?;
             due = next_tick(now, every);
+        }
+    }
+}
+
+/// [`run`], and shows how it goes: it writes often, so it is the first to know of a log that takes nothing.
+pub async fn run_shown(
+    publisher: Arc<Publisher>,
+    interval: Duration,
+    progress: Arc<Progress>,
+    cancel: CancellationToken,
+) -> Result<(), ClockError> {
+    let ticks = run(publisher.clone(), interval, cancel);
+    tokio::pin!(ticks);
+    loop {
+        let stats = publisher.stats();
+        progress.advance(stats.published, stats.published + stats.queued);
+        match publisher.trouble() {
+            Some(trouble) => progress.fail(trouble),
+            None => progress.ok(),
+        }
+        tokio::select! {
+            ended = &mut ticks => return ended,
+            () = tokio::time::sleep(SHOW_EVERY) => {}
         }
     }
 }

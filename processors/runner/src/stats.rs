@@ -31,6 +31,13 @@ macro_rules! counters {
         #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
         pub struct RunnerStats { $($(#[$doc])* pub $name: u64,)* }
 
+        impl RunnerStats {
+            /// Name and value of every counter and gauge.
+            pub fn rows(&self) -> Vec<(&'static str, u64)> {
+                vec![$((stringify!($name), self.$name),)*]
+            }
+        }
+
         impl Counters {
             fn snapshot(&self) -> RunnerStats {
                 RunnerStats { $($name: self.$name.get(),)* }

@@ -16,10 +16,11 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use watchfold_log::LogError;
+use watchfold_process::token::Token;
 
 use crate::api::explain::Explaining;
 use crate::api::{App, router};
-use crate::auth::{Auth, Token};
+use crate::auth::Auth;
 use crate::feed::{Feed, FeedCounters};
 use crate::live::{Identity, Live};
 use crate::metrics::HttpCounters;

@@ -22,6 +22,7 @@ use std::sync::Arc;
 
 use watchfold_kit::{Progress, ProgressSnapshot, Publisher};
 use watchfold_log::{LogError, MessageLog};
+use watchfold_process::token::TokenError;
 
 pub use api::explain::{Explain, ExplainFailure, ExplainRequest};
 pub use config::DashboardConfig;
@@ -62,10 +63,8 @@ pub enum DashboardError {
         path: PathBuf,
         source: std::io::Error,
     },
-    #[error("{path} does not hold an access token: delete it, and a new one is made at the next start")]
-    Token { path: PathBuf },
-    #[error("the system gave no random bytes for an access token: {0}")]
-    Random(String),
+    #[error(transparent)]
+    Token(#[from] TokenError),
     #[error("the log cannot be read: {0}")]
     Log(#[from] LogError),
 }

@@ -17,16 +17,32 @@ fn may_know(folder: &str) -> Option<&'static [&'static str]> {
         "nats/log" => &["schemas"],
         "nats/jetstream" => &["schemas", "nats/log"],
         "nats/connect" => &["schemas", "nats/log", "nats/jetstream"],
+        // The frame of every process knows the message plane and nothing that runs in it.
+        "process" => &["schemas", "config", "nats/log", "nats/connect", "collectors/kit"],
         "collectors/kit" => &["schemas", "nats/log"],
         "processors/folds" => &["schemas"],
         "processors/runner" => &["schemas", "nats/log", "collectors/kit", "processors/folds"],
+        // A program and no library: chains, under leases that it is given.
+        "processors/main" => &[
+            "schemas",
+            "config",
+            "process",
+            "collectors/kit",
+            "processors/runner",
+        ],
         // What replays can tell nobody anything: it knows no sink, and nothing that runs or publishes.
         "replay" => &["schemas", "nats/log", "processors/folds"],
         "sinks/kit" => &["schemas", "nats/log", "collectors/kit"],
-        _ if folder.starts_with("collectors/") => &["schemas", "collectors/kit"],
-        _ if folder.starts_with("sinks/") => {
-            &["schemas", "config", "nats/log", "collectors/kit", "sinks/kit"]
-        }
+        // `config` and `process` are for their `main.rs`: see `only_programs_know_the_frame`.
+        _ if folder.starts_with("collectors/") => &["schemas", "collectors/kit", "config", "process"],
+        _ if folder.starts_with("sinks/") => &[
+            "schemas",
+            "config",
+            "process",
+            "nats/log",
+            "collectors/kit",
+            "sinks/kit",
+        ],
         _ => return None,
     })
 }
@@ -132,6 +148,26 @@ fn every_package_knows_only_what_it_may() {
     }
     assert!(broken.is_empty(), "{broken:#?}");
     assert!(folders.len() >= 13, "packages are missing: {folders:?}");
+}
+
+/// A component is a library that anybody may wire; only its program knows how a process is run.
+#[test]
+fn only_programs_know_the_frame() {
+    let mut broken = Vec::new();
+    let mut programs = 0;
+    for path in files(".rs")
+        .iter()
+        .filter(|path| path.starts_with("collectors/") || path.starts_with("sinks/"))
+    {
+        let text = read(path).replace("watchfold_process::token", "");
+        let knows = text.contains("watchfold_process");
+        programs += usize::from(knows);
+        if knows && !path.ends_with("/src/main.rs") {
+            broken.push(path.clone());
+        }
+    }
+    assert!(broken.is_empty(), "{broken:#?}");
+    assert!(programs >= 5, "only {programs} programs were found");
 }
 
 #[test]

@@ -1,0 +1,99 @@
+//! The configuration of a site in the log: recording the one in force, and following what others recorded.
+//!
+//! Exactly one party records the configuration of a site: the all-in-one, or `watchfold config activate`.
+
+use std::sync::Arc;
+
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use watchfold_kit::{KitError, Progress, Publisher};
+use watchfold_log::{LogError, MessageLog, Record, Start};
+use watchfold_schemas::observation::Activation;
+use watchfold_schemas::{Body, SiteConfig, Stream, decode_observation, subjects};
+
+/// Activations read at once; they are rare.
+const READ_BATCH: usize = 16;
+
+/// The version in what is recorded: all programs of this repository have one.
+const SOFTWARE: &str = env!("CARGO_PKG_VERSION");
+
+/// Records the configuration as the one in force.
+pub async fn activate(publisher: &Publisher, site: &SiteConfig) -> Result<(), KitError> {
+    let recorded = publisher.publish_with(|stamp| {
+        Body::Activation(Box::new(Activation {
+            at: stamp.now(),
+            hash: site.hash(),
+            config: site.clone(),
+            software: SOFTWARE.to_owned(),
+        }))
+    });
+    recorded.await.map(drop)
+}
+
+/// Follows the newest configuration of `site` in the log until cancelled. Until there is one, the progress says how to
+/// record it.
+pub async fn follow_activations(
+    log: Arc<dyn MessageLog>,
+    site: String,
+    config: Arc<watch::Sender<Option<Arc<SiteConfig>>>>,
+    progress: Arc<Progress>,
+    cancel: CancellationToken,
+) -> Result<(), LogError> {
+    let filter = subjects::activations(&site);
+    // Asked first: what is recorded between the two questions stands behind it.
+    let head = log.info(Stream::Observations).await?.last_sequence;
+    let newest = log.last(Stream::Observations, &filter).await?;
+    let after = newest.as_ref().map_or(head, |record| record.sequence);
+    match newest {
+        Some(record) => take_over(&record, &site, &config, &progress),
+        None => progress.fail(format!(
+            "the log holds no configuration of {site}: record one with `watchfold config activate FILE`"
+        )),
+    }
+    let mut reader = log
+        .reader(Stream::Observations, &filter, Start::Sequence(after + 1))
+        .await?;
+    loop {
+        let batch = tokio::select! {
+            () = cancel.cancelled() => return Ok(()),
+            batch = reader.next(READ_BATCH) => batch?,
+        };
+        for record in &batch.records {
+            take_over(record, &site, &config, &progress);
+        }
+    }
+}
+
+fn take_over(
+    record: &Record,
+    site: &str,
+    config: &watch::Sender<Option<Arc<SiteConfig>>>,
+    progress: &Progress,
+) {
+    let activation = match decode_observation(&record.payload).map(|observation| observation.body) {
+        Ok(Body::Activation(activation)) if activation.config.site == site => activation,
+        Ok(_) => {
+            tracing::warn!(
+                sequence = record.sequence,
+                site,
+                "a record is no configuration of this site; passed over"
+            );
+            return;
+        }
+        Err(error) => {
+            tracing::warn!(sequence = record.sequence, site, %error, "a configuration cannot be read; the one before stays in force");
+            return;
+        }
+    };
+    progress.advance(record.sequence, record.sequence);
+    progress.ok();
+    let new = Arc::new(activation.config);
+    let changed = config.send_if_modified(|old| {
+        let changed = old.as_ref() != Some(&new);
+        *old = Some(new);
+        changed
+    });
+    if changed {
+        tracing::info!(site, "the configuration in the log is in force");
+    }
+}

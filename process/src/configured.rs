@@ -1,0 +1,96 @@
+//! Runs a part while there is a configuration for it, and again when one comes later.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use watchfold_kit::Progress;
+
+/// How often a part without a configuration says that it has nothing to do.
+const IDLE_EVERY: Duration = Duration::from_secs(1);
+
+/// Whether a part without a configuration has nothing to do and is well, or waits for what it cannot do without.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Without {
+    Idle,
+    Waiting,
+}
+
+/// Runs `part` while there is a configuration, until cancelled.
+pub async fn while_configured<C, F, R, E>(
+    mut config: watch::Receiver<Option<Arc<C>>>,
+    without: Without,
+    progress: Arc<Progress>,
+    cancel: CancellationToken,
+    part: F,
+) -> Result<(), E>
+where
+    C: Send + Sync + 'static,
+    F: Fn(watch::Receiver<Arc<C>>, CancellationToken) -> R,
+    R: Future<Output = Result<(), E>>,
+{
+    loop {
+        let current = config.borrow_and_update().clone();
+        let Some(first) = current else {
+            if without == Without::Idle {
+                progress.advance(0, 0);
+            }
+            tokio::select! {
+                () = cancel.cancelled() => return Ok(()),
+                // Nobody reloads any more, because everything is about to stop.
+                changed = config.changed() => if changed.is_err() { cancel.cancelled().await },
+                () = tokio::time::sleep(IDLE_EVERY) => {}
+            }
+            continue;
+        };
+        let (sender, receiver) = watch::channel(first);
+        let stop = cancel.child_token();
+        let running = part(receiver, stop.clone());
+        tokio::pin!(running);
+        loop {
+            tokio::select! {
+                ended = &mut running => return ended,
+                changed = config.changed() => {
+                    if changed.is_err() {
+                        return running.await;
+                    }
+                    let next = config.borrow_and_update().clone();
+                    match next {
+                        Some(next) => drop(sender.send_replace(next)),
+                        None => {
+                            stop.cancel();
+                            running.await?;
+                            break;
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Runs `part` on what `map` makes of a configuration, and of every later one.
+pub async fn mapped<A, B, R: Future>(
+    mut input: watch::Receiver<Option<Arc<A>>>,
+    map: impl Fn(&A) -> B,
+    part: impl FnOnce(watch::Receiver<Option<Arc<B>>>) -> R,
+) -> R::Output {
+    let now = |input: &mut watch::Receiver<Option<Arc<A>>>| {
+        let config = input.borrow_and_update().clone();
+        config.as_deref().map(|config| Arc::new(map(config)))
+    };
+    let (sender, receiver) = watch::channel(now(&mut input));
+    let running = part(receiver);
+    tokio::pin!(running);
+    loop {
+        tokio::select! {
+            output = &mut running => return output,
+            changed = input.changed() => match changed {
+                Ok(()) => drop(sender.send_replace(now(&mut input))),
+                Err(_) => return running.await,
+            },
+        }
+    }
+}

@@ -1,0 +1,138 @@
+//! Access tokens: made once, kept in a file that only its owner may read, compared in constant time.
+//!
+//! The token itself appears in its file and in requests; in no log line, error or answer.
+
+use std::fmt;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use subtle::ConstantTimeEq;
+
+/// Random bytes in a token: 256 bits.
+const TOKEN_BYTES: usize = 32;
+/// Their base64url form.
+const TOKEN_TEXT_BYTES: usize = 43;
+
+/// An access token. Its `Debug` does not show it.
+pub struct Token(String);
+
+impl fmt::Debug for Token {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Token(…)")
+    }
+}
+
+/// Why there is no token.
+#[derive(Debug, thiserror::Error)]
+pub enum TokenError {
+    #[error("{path} does not hold an access token: delete it, and a new one is made at the next start")]
+    Damaged { path: PathBuf },
+    #[error("failed to {action} {path}: {source}; make its directory writable and start again")]
+    File {
+        action: &'static str,
+        path: PathBuf,
+        source: std::io::Error,
+    },
+    #[error("the system gave no random bytes for an access token: {0}")]
+    Random(String),
+}
+
+impl Token {
+    /// Reads `path`, or makes it with a new token that only the owner may read.
+    pub fn load_or_create(path: &Path) -> Result<Token, TokenError> {
+        match std::fs::read_to_string(path) {
+            Ok(text) => Token::parse(path, &text),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Token::create(path),
+            Err(source) => Err(TokenError::File {
+                action: "read",
+                path: path.to_owned(),
+                source,
+            }),
+        }
+    }
+
+    /// A token that a test chose.
+    pub fn known(text: &str) -> Token {
+        Token(text.to_owned())
+    }
+
+    /// Compares in a time that does not depend on where the two differ.
+    pub fn is(&self, candidate: &str) -> bool {
+        self.0.as_bytes().ct_eq(candidate.as_bytes()).into()
+    }
+
+    /// For the cookie and the owner's link.
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+
+    fn parse(path: &Path, text: &str) -> Result<Token, TokenError> {
+        let text = text.trim();
+        let decoded = URL_SAFE_NO_PAD.decode(text);
+        if text.len() != TOKEN_TEXT_BYTES || !decoded.is_ok_and(|bytes| bytes.len() == TOKEN_BYTES) {
+            return Err(TokenError::Damaged {
+                path: path.to_owned(),
+            });
+        }
+        Ok(Token(text.to_owned()))
+    }
+
+    fn create(path: &Path) -> Result<Token, TokenError> {
+        let mut bytes = [0; TOKEN_BYTES];
+        getrandom::fill(&mut bytes).map_err(|error| TokenError::Random(error.to_string()))?;
+        let token = Token(URL_SAFE_NO_PAD.encode(bytes));
+        let fail = |action| {
+            move |source| TokenError::File {
+                action,
+                path: path.to_owned(),
+                source,
+            }
+        };
+        let folder = path.parent().map_or_else(|| PathBuf::from("."), Path::to_owned);
+        std::fs::create_dir_all(&folder).map_err(fail("create the folder of"))?;
+        // A temporary file is readable by its owner alone from its first moment.
+        let mut file = tempfile::NamedTempFile::new_in(&folder).map_err(fail("create"))?;
+        writeln!(file, "{}", token.0).map_err(fail("write"))?;
+        file.as_file().sync_all().map_err(fail("sync"))?;
+        match file.persist_noclobber(path) {
+            Ok(_) => Ok(token),
+            // Another process was first: its token counts.
+            Err(error) if error.error.kind() == std::io::ErrorKind::AlreadyExists => {
+                Token::load_or_create(path)
+            }
+            Err(error) => Err(fail("create")(error.error)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_token_is_made_once_and_kept() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("deep").join("token");
+        let first = Token::load_or_create(&path).unwrap();
+        assert_eq!(first.expose().len(), TOKEN_TEXT_BYTES);
+        assert!(Token::load_or_create(&path).unwrap().is(first.expose()));
+        assert!(!first.is("") && !first.is(&first.expose()[1..]));
+        assert!(!format!("{first:?}").contains(first.expose()));
+        #[cfg(unix)]
+        {
+            use std::os::unix::fs::PermissionsExt;
+            assert_eq!(
+                std::fs::metadata(&path).unwrap().permissions().mode() & 0o777,
+                0o600
+            );
+        }
+        std::fs::write(&path, "short").unwrap();
+        let error = Token::load_or_create(&path).unwrap_err();
+        assert!(
+            error.to_string().contains("delete it") && !error.to_string().contains("short"),
+            "{error}"
+        );
+    }
+}

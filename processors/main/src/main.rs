@@ -1,0 +1,84 @@
+//! `watchfold-processors`: folds every site whose lease it holds. A site moves when its process dies, and is rebuilt
+//! silently from its newest snapshot and the log.
+//!
+//! What a chain does is the runner's, what it means the folds', and who has which site the frame's.
+
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use watchfold_config::{Naming, Sinks};
+use watchfold_kit::KitError;
+use watchfold_process::figures::Rows;
+use watchfold_process::share::{Share, Site, share};
+use watchfold_process::{Frame, ProcessArgs, Program, SitesArgs};
+use watchfold_runner::{ChainRunner, RunnerError, RunnerOptions, SiteFold, StatsHandle};
+use watchfold_schemas::Chain;
+
+/// Sites of one process when nothing else is said: some megabytes of state and a thread for each.
+const SITES_MAX_DEFAULT: usize = 256;
+
+/// Folds the observations of sites into events. Several of these share the sites of a log.
+#[derive(Debug, clap::Parser)]
+#[command(name = "watchfold-processors", version, about, max_term_width = 100)]
+struct Processors {
+    #[command(flatten)]
+    process: ProcessArgs,
+    #[command(flatten)]
+    sites: SitesArgs,
+    /// Serve at most so many sites; with several processes, somewhat more than each one's share.
+    #[arg(long, value_name = "N", default_value_t = SITES_MAX_DEFAULT)]
+    sites_max: usize,
+}
+
+fn main() -> ExitCode {
+    watchfold_process::run::<Processors>()
+}
+
+impl Program for Processors {
+    fn process(&self) -> &ProcessArgs {
+        &self.process
+    }
+
+    /// The chain's configuration comes from the log; a file given all the same is checked.
+    fn check(&self) -> anyhow::Result<Vec<String>> {
+        let Some(path) = &self.process.config else {
+            return Ok(Vec::new());
+        };
+        Ok(watchfold_config::load(path, Naming::Optional, |_: Sinks, _, _| ())?.warnings)
+    }
+
+    async fn start(self, frame: Arc<Frame>) -> anyhow::Result<()> {
+        let shared = Share {
+            part: "chain:site",
+            sites_max: self.sites_max,
+            sites: frame.sites(&self.sites.sites),
+        };
+        let progress = frame.stages.add("chains");
+        let served = frame.clone();
+        let part = move |site: Site| fold(served.clone(), site);
+        frame.spawn(share(frame.clone(), shared, progress, part));
+        Ok(())
+    }
+}
+
+/// Why a site is not folded here.
+#[derive(Debug, thiserror::Error)]
+enum FoldError {
+    #[error(transparent)]
+    Directory(#[from] KitError),
+    #[error(transparent)]
+    Runner(#[from] RunnerError),
+}
+
+async fn fold(frame: Arc<Frame>, site: Site) -> Result<(), FoldError> {
+    let store = frame.directory("state", &site.name)?;
+    let fold = Box::new(SiteFold::new(&site.name));
+    let options = RunnerOptions::for_chain(Chain::Site);
+    let log = frame.log.clone();
+    let runner =
+        ChainRunner::open(log, &store, &site.name, Chain::Site, fold, site.progress, options).await?;
+    let stats = Arc::new(runner.stats());
+    let rows = |stats: &StatsHandle| -> Rows { stats.snapshot().rows() };
+    frame.figures.join("chain", &[("site", &site.name)], &stats, rows);
+    Ok(runner.run(site.cancel).await?)
+}
