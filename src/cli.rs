@@ -254,9 +254,9 @@ pub enum Format {
 
 #[derive(Debug, Subcommand)]
 pub enum LogCommand {
-    /// What each stream holds, at a glance.
-    Stat(LogArgs),
-    /// Print records in order.
+    /// What each stream holds, at a glance; of a broker too.
+    Stat(StatArgs),
+    /// Print records in order; of a broker too.
     Cat(CatArgs),
     /// Read and check every record. Status 1 when some are damaged.
     Verify(LogArgs),
@@ -271,9 +271,19 @@ pub struct LogArgs {
 }
 
 #[derive(Debug, Args)]
+pub struct StatArgs {
+    #[command(flatten)]
+    pub log: LogArgs,
+    #[command(flatten)]
+    pub connect: ConnectArgs,
+}
+
+#[derive(Debug, Args)]
 pub struct CatArgs {
     #[command(flatten)]
     pub data: DataArgs,
+    #[command(flatten)]
+    pub connect: ConnectArgs,
     /// The stream: `WF_OBS`, `WF_EVT` or `WF_SNAP`.
     #[arg(long, default_value = "WF_EVT")]
     pub stream: String,

@@ -1,15 +1,18 @@
-//! `watchfold log`: looks into the log of a data directory, whether a process owns it or not.
+//! `watchfold log`: looks into the log of a data directory, whether a process owns it or not, or into a broker's.
+
+mod remote;
 
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context, bail};
 use serde_json::{Value, json};
+use watchfold_connect::ConnectArgs;
 use watchfold_log::{Record, Start, StreamFiles, stat, verify};
 use watchfold_schemas::{Stream, decode_event, decode_observation};
 
-use crate::cli::{CatArgs, CatFormat, DataArgs, Format, LogArgs, LogCommand};
+use crate::cli::{CatArgs, CatFormat, DataArgs, Format, LogCommand};
 use crate::paths::Data;
 
 /// Records held at once while printing.
@@ -17,14 +20,35 @@ const RECORDS_AT_ONCE: usize = 256;
 
 pub fn run(command: LogCommand) -> anyhow::Result<ExitCode> {
     match command {
-        LogCommand::Stat(args) => report(&args, false),
-        LogCommand::Verify(args) => report(&args, true),
-        LogCommand::Cat(args) => cat(&args),
+        LogCommand::Stat(args) => match elsewhere(&args.connect) {
+            true => remote::stat(&args),
+            false => report(&directory(&args.log.data, &args.connect)?, args.log.format, false),
+        },
+        LogCommand::Verify(args) => {
+            let directory = directory(&args.data, &ConnectArgs::default())?;
+            report(&directory, args.format, true)
+        }
+        LogCommand::Cat(args) => match elsewhere(&args.connect) {
+            true => remote::cat(&args),
+            false => cat(&args),
+        },
     }
 }
 
-fn directory(data: &DataArgs) -> anyhow::Result<PathBuf> {
-    let directory = Data::locate(data.data.as_deref())?.log();
+/// A log that is no directory of this machine.
+fn elsewhere(connect: &ConnectArgs) -> bool {
+    connect
+        .log
+        .as_deref()
+        .is_some_and(|url| !url.starts_with("file:"))
+}
+
+fn directory(data: &DataArgs, connect: &ConnectArgs) -> anyhow::Result<PathBuf> {
+    let named = connect.log.as_deref().and_then(|url| url.strip_prefix("file:"));
+    let directory = match named {
+        Some(path) => PathBuf::from(path.strip_prefix("//").unwrap_or(path)),
+        None => Data::locate(data.data.as_deref())?.log(),
+    };
     if !directory.is_dir() {
         bail!(
             "there is no log in {}: say where the data is with --data DIR",
@@ -34,14 +58,13 @@ fn directory(data: &DataArgs) -> anyhow::Result<PathBuf> {
     Ok(directory)
 }
 
-fn report(args: &LogArgs, whole: bool) -> anyhow::Result<ExitCode> {
-    let directory = directory(&args.data)?;
+fn report(directory: &Path, format: Format, whole: bool) -> anyhow::Result<ExitCode> {
     let report = if whole {
-        verify(&directory)?
+        verify(directory)?
     } else {
-        stat(&directory)?
+        stat(directory)?
     };
-    match args.format {
+    match format {
         Format::Json => println!("{}", serde_json::to_string_pretty(&report)?),
         Format::Human => {
             println!(
@@ -78,11 +101,8 @@ fn report(args: &LogArgs, whole: bool) -> anyhow::Result<ExitCode> {
 }
 
 fn cat(args: &CatArgs) -> anyhow::Result<ExitCode> {
-    let directory = directory(&args.data)?;
-    let stream = Stream::from_name(&args.stream).with_context(|| {
-        let known: Vec<&str> = Stream::ALL.iter().map(|stream| stream.name()).collect();
-        format!("no stream {:?}: there are {}", args.stream, known.join(", "))
-    })?;
+    let directory = directory(&args.data, &args.connect)?;
+    let stream = stream(&args.stream)?;
     let Some(mut files) = StreamFiles::open_filtered(&directory, stream, &args.filter)? else {
         bail!("{} holds nothing of {stream} yet", directory.display());
     };
@@ -112,6 +132,13 @@ fn cat(args: &CatArgs) -> anyhow::Result<ExitCode> {
         Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(error.into()),
         _ => Ok(ExitCode::SUCCESS),
     }
+}
+
+fn stream(name: &str) -> anyhow::Result<Stream> {
+    Stream::from_name(name).with_context(|| {
+        let known: Vec<&str> = Stream::ALL.iter().map(|stream| stream.name()).collect();
+        format!("no stream {name:?}: there are {}", known.join(", "))
+    })
 }
 
 fn print(out: &mut impl Write, stream: Stream, record: &Record, format: CatFormat) -> std::io::Result<()> {

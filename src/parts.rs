@@ -6,17 +6,19 @@ use std::time::Duration;
 
 use anyhow::Context;
 use tokio::sync::watch;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use watchfold_connect::{ConnectArgs, Opened, Patience};
 use watchfold_dashboard::{Dashboard, DashboardOptions};
 use watchfold_healthchecks::{Role, Stage};
-use watchfold_kit::{Progress, ProgressSnapshot, Publisher};
+use watchfold_kit::{Progress, ProgressSnapshot, Publisher, SpoolOptions};
 use watchfold_log::{Leases, LogError, MessageLog};
-use watchfold_process::activate;
 use watchfold_process::configured::{Without, while_configured};
+use watchfold_process::health::Health;
 use watchfold_process::share::{Led, lease_name, led};
 use watchfold_process::supervise::supervise;
+use watchfold_process::{SPOOL_BYTES_MAX, activate};
 use watchfold_runner::{ChainRunner, ParityCheck, ParityOptions, RunnerOptions, SiteFold};
 use watchfold_schemas::{Body, Chain, SiteConfig, Stream};
 use watchfold_sink_kit::{SinkContext, SinkStats};
@@ -42,6 +44,8 @@ const ACTIVATE_TIMEOUT: Duration = Duration::from_secs(2);
 /// Everything that runs.
 pub struct Parts {
     opened: Opened,
+    stages: Stages,
+    log_opened: Option<Instant>,
     /// Collectors stop first, then the chain, then those who tell: what was seen is still folded and told.
     collectors: Group,
     chains: Group,
@@ -79,6 +83,8 @@ struct House {
     site: String,
     log: Arc<dyn MessageLog>,
     leases: Arc<dyn Leases>,
+    /// The log is reached over a network.
+    elsewhere: bool,
     data: Data,
     stages: Stages,
 }
@@ -113,6 +119,18 @@ impl House {
             .with_context(|| format!("failed to start the collector {collector}"))
     }
 
+    /// What is measured waits on disk while the log is away.
+    async fn spooling_publisher(&self, collector: &str) -> anyhow::Result<Arc<Publisher>> {
+        let spool = SpoolOptions {
+            directory: self.data.path().join("spool"),
+            bytes_max: SPOOL_BYTES_MAX,
+        };
+        let (log, kit) = (self.log.clone(), self.data.kit());
+        Publisher::open_with_spool(log, &self.site, collector, &kit, spool)
+            .await
+            .with_context(|| format!("failed to start the collector {collector}"))
+    }
+
     /// What others must not do at the same time, where others can.
     fn led(&self, part: &str, progress: &Arc<Progress>, group: &Group) -> Led {
         Led {
@@ -137,6 +155,7 @@ impl Parts {
             site: config.site.site.clone(),
             log: opened.log.clone(),
             leases: opened.leases.clone(),
+            elsewhere: is_elsewhere(connect),
             data: data.clone(),
             stages: Stages::default(),
         };
@@ -186,6 +205,9 @@ impl Parts {
         collectors.tasks.spawn(reloader.run(collectors.cancel.clone()));
         Ok(Parts {
             opened,
+            stages: house.stages,
+            // Whether a log elsewhere answers is not asked here: its parts say so themselves.
+            log_opened: (!house.elsewhere).then(Instant::now),
             collectors,
             chains,
             sinks,
@@ -194,6 +216,16 @@ impl Parts {
             link,
             address,
         })
+    }
+
+    /// How the parts are, for the service manager.
+    pub fn health(&self) -> Health {
+        let snapshots = self.stages.snapshots().into_iter();
+        Health {
+            log_answers_for: self.log_opened.map(|at| at.elapsed()),
+            started: true,
+            stages: snapshots.map(|(_, progress)| progress).collect(),
+        }
     }
 
     /// What is still queued goes into the log, if the log takes it.
@@ -253,13 +285,16 @@ async fn log_stopped(log: Arc<dyn MessageLog>) -> LogError {
 /// The log that the command line names, or the one in the data directory.
 async fn open_log(data: &Data, connect: &ConnectArgs) -> anyhow::Result<Opened> {
     let mut connect = connect.clone();
-    let own = format!("file:{}", data.log().display());
-    let url = connect.log.get_or_insert(own).clone();
-    let opened = watchfold_connect::open(&connect, Patience::Forever).await?;
-    if !url.starts_with("file:") {
-        tracing::info!(log = %opened.place, "the log is kept elsewhere");
-    }
-    Ok(opened)
+    let own = || format!("file:{}", data.log().display());
+    connect.log.get_or_insert_with(own);
+    Ok(watchfold_connect::open(&connect, Patience::Forever).await?)
+}
+
+fn is_elsewhere(connect: &ConnectArgs) -> bool {
+    connect
+        .log
+        .as_deref()
+        .is_some_and(|url| !url.starts_with("file:"))
 }
 
 async fn bind_dashboard(
@@ -275,7 +310,8 @@ async fn bind_dashboard(
         listen,
         data_dir: house.data.path().to_owned(),
         operator: Some(operator),
-        explain: Some(explainer(&house.data, &house.site)),
+        // It folds files, and a log elsewhere has none here.
+        explain: (!house.elsewhere).then(|| explainer(&house.data, &house.site)),
         stages: Arc::new(move || {
             stages
                 .snapshots()
@@ -369,7 +405,10 @@ async fn run_ping(
     config: watch::Receiver<Arc<SiteConfig>>,
     group: &Group,
 ) -> anyhow::Result<Arc<Publisher>> {
-    let publisher = house.publisher("ping").await?;
+    let publisher = match house.elsewhere {
+        true => house.spooling_publisher("ping").await?,
+        false => house.publisher("ping").await?,
+    };
     let progress = house.stages.add("collector:ping", Some(Role::Collector));
     let (ping, shown, cancel) = (publisher.clone(), progress.clone(), group.cancel.clone());
     let part = move || watchfold_ping::run(ping.clone(), config.clone(), shown.clone(), cancel.clone());

@@ -77,7 +77,7 @@ async fn serve(
     notifier.ready();
     let failed = tokio::select! {
         failed = parts.until_stopped(&stop) => failed,
-        never = watched(&notifier) => match never {},
+        never = watched(&notifier, &parts) => match never {},
     };
     notifier.stopping();
     if tokio::time::timeout(DRAIN, parts.drain()).await.is_err() {
@@ -89,14 +89,20 @@ async fn serve(
     failed
 }
 
-/// Tells the service manager that we live, as often as it wants to hear it: this runs while the runtime does.
-async fn watched(notifier: &Notifier) -> Infallible {
+/// Tells the service manager that we live, as often as it wants to hear it, while every part gets on or says why not.
+async fn watched(notifier: &Notifier, parts: &Parts) -> Infallible {
     loop {
         match notifier.watchdog_every() {
             Some(every) => tokio::time::sleep(every).await,
             None => std::future::pending().await,
         }
-        notifier.alive();
+        match parts.health().stuck() {
+            Some(part) => tracing::error!(
+                part,
+                "a part is stuck and does not say why; the watchdog is not told that we live"
+            ),
+            None => notifier.alive(),
+        }
     }
 }
 

@@ -133,6 +133,7 @@ mod tests {
             head: 7,
             advanced_age: None,
             detail: Some("why".to_owned()),
+            note: None,
         };
         let text = figures.render("watchfold 1", true, &[stage]);
         assert!(

@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use watchfold_config::Config;
 use watchfold_connect::Opened;
-use watchfold_kit::{KitError, Progress, Publisher};
+use watchfold_kit::{KitError, Progress, Publisher, SpoolOptions};
 use watchfold_log::{Leases, MessageLog};
 use watchfold_schemas::SiteConfig;
 
@@ -24,6 +24,9 @@ use crate::supervise::supervise;
 
 /// How long the last flush may take, so that all of a stop fits into five seconds.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// Bytes that one collector keeps on disk while the log is away: some days of a café.
+pub const SPOOL_BYTES_MAX: u64 = 256 * 1024 * 1024;
 
 /// The inside of a running process.
 pub struct Frame {
@@ -44,11 +47,23 @@ pub struct Frame {
 
 impl Frame {
     pub fn new(name: &str, opened: &Opened, state: &Path) -> Arc<Frame> {
+        let (log, leases) = (opened.log.clone(), opened.leases.clone());
+        Frame::on(name, log, leases, &opened.place, state)
+    }
+
+    /// A frame on any log, with leases from anywhere.
+    pub fn on(
+        name: &str,
+        log: Arc<dyn MessageLog>,
+        leases: Arc<dyn Leases>,
+        place: &str,
+        state: &Path,
+    ) -> Arc<Frame> {
         Arc::new(Frame {
             name: name.to_owned(),
-            log: opened.log.clone(),
-            leases: opened.leases.clone(),
-            place: opened.place.clone(),
+            log,
+            leases,
+            place: place.to_owned(),
             stages: Stages::default(),
             figures: Figures::default(),
             state: state.to_owned(),
@@ -83,13 +98,29 @@ impl Frame {
     pub async fn publisher(&self, site: &str, collector: &str) -> Result<Arc<Publisher>, KitError> {
         let directory = self.directory("collectors", site)?;
         let publisher = Publisher::open(self.log.clone(), site, collector, &directory).await?;
+        self.join(site, collector, &publisher);
+        Ok(publisher)
+    }
+
+    /// The same for what must not be lost while the log is away: it waits on disk, also over a restart.
+    pub async fn spooling_publisher(&self, site: &str, collector: &str) -> Result<Arc<Publisher>, KitError> {
+        let directory = self.directory("collectors", site)?;
+        let spool = SpoolOptions {
+            directory: self.directory("spool", site)?,
+            bytes_max: SPOOL_BYTES_MAX,
+        };
+        let log = self.log.clone();
+        let publisher = Publisher::open_with_spool(log, site, collector, &directory, spool).await?;
+        self.join(site, collector, &publisher);
+        Ok(publisher)
+    }
+
+    fn join(&self, site: &str, collector: &str, publisher: &Arc<Publisher>) {
         let labels = [("site", site), ("collector", collector)];
-        self.figures.join("publisher", &labels, &publisher, published);
+        self.figures.join("publisher", &labels, publisher, published);
         let mut publishers = self.publishers();
         publishers.retain(|other| other.strong_count() > 0);
-        publishers.push(Arc::downgrade(&publisher));
-        drop(publishers);
-        Ok(publisher)
+        publishers.push(Arc::downgrade(publisher));
     }
 
     /// Runs a part until the process ends; one that fails is started again.
@@ -208,6 +239,10 @@ fn published(publisher: &Publisher) -> Rows {
     vec![
         ("published", stats.published),
         ("queued", stats.queued),
+        ("spooled", stats.spooled),
+        ("spooled_bytes", stats.spooled_bytes),
+        ("forwarded", stats.forwarded),
+        ("spool_lost", stats.spool_lost),
         ("dropped", stats.dropped),
         ("retries", stats.retries),
     ]

@@ -151,6 +151,7 @@ impl Seen {
             head: self.head,
             advanced_age: self.advanced_at.map(|at| at.elapsed()),
             detail: self.detail.clone(),
+            note: None,
         }
     }
 }

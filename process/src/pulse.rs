@@ -50,24 +50,33 @@ impl Pulse {
         self.state().started = true;
     }
 
-    /// Looks until dropped.
+    /// Looks until dropped. A log that takes its time to answer keeps no word from the service manager.
     pub async fn run(self: Arc<Self>, notifier: Arc<Notifier>) {
-        let every = notifier
-            .watchdog_every()
-            .map_or(LOOK_EVERY, |every| every.min(LOOK_EVERY));
-        let mut alive_at: Option<Instant> = None;
-        let mut line = String::new();
+        tokio::join!(self.follow_the_log(), self.tell(&notifier));
+    }
+
+    async fn follow_the_log(&self) {
         loop {
             self.look_at_the_log().await;
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+    }
+
+    async fn tell(&self, notifier: &Notifier) {
+        let watched = notifier.watchdog_every();
+        let every = watched.map_or(LOOK_EVERY, |every| every.min(LOOK_EVERY));
+        let mut line = String::new();
+        let mut alive_at: Option<Instant> = None;
+        loop {
             let health = self.health();
-            let due = notifier
-                .watchdog_every()
-                .is_some_and(|every| alive_at.is_none_or(|at| at.elapsed() + LOOK_EVERY / 2 >= every));
+            let due = watched.is_some_and(|limit| alive_at.is_none_or(|at| at.elapsed() + every > limit));
             match health.stuck() {
-                Some(part) => tracing::error!(
-                    part,
-                    "a part is stuck and does not say why; the watchdog is not told that we live"
-                ),
+                Some(part) => {
+                    tracing::error!(
+                        part,
+                        "a part is stuck and does not say why; the watchdog is not told that we live"
+                    );
+                }
                 None if due => {
                     notifier.alive();
                     alive_at = Some(Instant::now());

@@ -324,3 +324,6 @@ fn uneven(about: Duration) -> Duration {
 fn random() -> u64 {
     RandomState::new().hash_one(0)
 }
+
+#[cfg(test)]
+mod tests;

@@ -74,7 +74,7 @@ impl Program for Ping {
             }
             _ => frame.site_config(&site),
         };
-        let publisher = frame.publisher(&site, "ping").await?;
+        let publisher = frame.spooling_publisher(&site, "ping").await?;
         let progress = frame.stages.add("collector:ping");
         let (shown, cancel) = (progress.clone(), frame.cancel());
         frame.supervise(progress, move || {

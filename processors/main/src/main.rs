@@ -3,16 +3,21 @@
 //!
 //! What a chain does is the runner's, what it means the folds', and who has which site the frame's.
 
+use std::convert::Infallible;
 use std::process::ExitCode;
 use std::sync::Arc;
 
+use tokio_util::sync::CancellationToken;
 use watchfold_config::{Naming, Sinks};
 use watchfold_kit::KitError;
 use watchfold_process::figures::Rows;
 use watchfold_process::share::{Share, Site, share};
+use watchfold_process::supervise::supervise;
 use watchfold_process::{Frame, ProcessArgs, Program, SitesArgs};
-use watchfold_runner::{ChainRunner, RunnerError, RunnerOptions, SiteFold, StatsHandle};
-use watchfold_schemas::Chain;
+use watchfold_runner::{
+    ChainRunner, ParityCheck, ParityOptions, RunnerError, RunnerOptions, SiteFold, StatsHandle,
+};
+use watchfold_schemas::{Body, Chain};
 
 /// Sites of one process when nothing else is said: some megabytes of state and a thread for each.
 const SITES_MAX_DEFAULT: usize = 256;
@@ -80,5 +85,43 @@ async fn fold(frame: Arc<Frame>, site: Site) -> Result<(), FoldError> {
     let stats = Arc::new(runner.stats());
     let rows = |stats: &StatsHandle| -> Rows { stats.snapshot().rows() };
     frame.figures.join("chain", &[("site", &site.name)], &stats, rows);
-    Ok(runner.run(site.cancel).await?)
+    let checks = check_hours(frame, site.name, site.cancel.clone()).await?;
+    tokio::select! {
+        ended = runner.run(site.cancel) => Ok(ended?),
+        // It ends with the chain: both are under one lease.
+        never = checks => match never {},
+    }
+}
+
+/// Now and then folds an hour again; what it finds goes into the log, and the chain judges it like anything else.
+async fn check_hours(
+    frame: Arc<Frame>,
+    site: String,
+    cancel: CancellationToken,
+) -> Result<impl Future<Output = Infallible>, KitError> {
+    let publisher = frame.publisher(&site, "parity").await?;
+    let stage = frame.stages.join(&format!("parity/{site}"));
+    let check = ParityCheck {
+        log: frame.log.clone(),
+        site: site.clone(),
+        chain: Chain::Site,
+        fold: Arc::new(move || Box::new(SiteFold::new(&site))),
+        options: ParityOptions::default(),
+    };
+    let progress = stage.progress().clone();
+    let (shown, stop) = (progress.clone(), cancel.clone());
+    let part = move || {
+        let told = publisher.clone();
+        let tell = move |parity| {
+            if let Err(error) = told.submit(Body::Parity(parity)) {
+                tracing::warn!(%error, "what a check of an hour found is not recorded");
+            }
+        };
+        check.clone().run(shown.clone(), stop.clone(), tell)
+    };
+    Ok(async move {
+        supervise(progress, cancel, part).await;
+        let _until_the_end = stage;
+        std::future::pending().await
+    })
 }

@@ -78,6 +78,8 @@ impl Program for Page {
             listen,
             data_dir: frame.state().to_owned(),
             operator: Some(frame.publisher(&site, "operator").await?),
+            // The log is elsewhere, and folding a span of it again takes its files.
+            explain: None,
             stages: Arc::new(move || {
                 // Those of other processes once they were seen: the page is ready without them.
                 let elsewhere = observed.snapshots().into_iter();
