@@ -11,7 +11,7 @@ use watchfold_process::{Frame, ProcessArgs, Program, SitesArgs};
 
 /// The clock beside the log: chains take "now" from its ticks.
 #[derive(Debug, clap::Parser)]
-#[command(name = "watchfold-clock", version, about, max_term_width = 100)]
+#[command(name = "watchfold-clock", version, max_term_width = 100)]
 struct Clock {
     #[command(flatten)]
     process: ProcessArgs,

@@ -13,7 +13,7 @@ use watchfold_schemas::SiteConfig;
 
 /// Probes the targets and PCs of one site, and publishes what it measured.
 #[derive(Debug, clap::Parser)]
-#[command(name = "watchfold-ping", version, about, max_term_width = 100)]
+#[command(name = "watchfold-ping", version, max_term_width = 100)]
 struct Ping {
     #[command(flatten)]
     process: ProcessArgs,

@@ -24,7 +24,7 @@ const SITES_MAX_DEFAULT: usize = 256;
 
 /// Folds the observations of sites into events. Several of these share the sites of a log.
 #[derive(Debug, clap::Parser)]
-#[command(name = "watchfold-processors", version, about, max_term_width = 100)]
+#[command(name = "watchfold-processors", version, max_term_width = 100)]
 struct Processors {
     #[command(flatten)]
     process: ProcessArgs,

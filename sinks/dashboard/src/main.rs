@@ -17,7 +17,7 @@ use watchfold_process::{Frame, ProcessArgs, Program};
 
 /// Serves the live page and the API of one site.
 #[derive(Debug, clap::Parser)]
-#[command(name = "watchfold-dashboard", version, about, max_term_width = 100)]
+#[command(name = "watchfold-dashboard", version, max_term_width = 100)]
 struct Page {
     #[command(flatten)]
     process: ProcessArgs,

@@ -16,7 +16,7 @@ use watchfold_sink_kit::{SinkContext, SinkError, SinkStats};
 
 /// Tells Discord what the chains of sites ask for. Needs a configuration with [sinks.discord].
 #[derive(Debug, clap::Parser)]
-#[command(name = "watchfold-discord", version, about, max_term_width = 100)]
+#[command(name = "watchfold-discord", version, max_term_width = 100)]
 struct Discord {
     #[command(flatten)]
     process: ProcessArgs,

@@ -16,7 +16,7 @@ use watchfold_process::{Frame, ProcessArgs, Program};
 
 /// Pings healthchecks.io while every stage of a site gets on. Needs a configuration with [sinks.healthchecks].
 #[derive(Debug, clap::Parser)]
-#[command(name = "watchfold-healthchecks", version, about, max_term_width = 100)]
+#[command(name = "watchfold-healthchecks", version, max_term_width = 100)]
 struct Healthchecks {
     #[command(flatten)]
     process: ProcessArgs,
