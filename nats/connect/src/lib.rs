@@ -73,9 +73,15 @@ pub struct Opened {
     /// For people, without secrets.
     pub place: String,
     embedded: Option<Arc<Embedded>>,
+    broker: Option<Arc<JetStream>>,
 }
 
 impl Opened {
+    /// For health pages: why nothing gets through to the log just now, without secrets. `None` while all is well.
+    pub fn trouble(&self) -> Option<String> {
+        self.broker.as_ref().and_then(|broker| broker.trouble())
+    }
+
     /// Takes nothing more, and returns once everything taken is synced. A broker's log has nothing to do for it.
     pub async fn close(&self) {
         let Some(embedded) = self.embedded.clone() else {
@@ -141,6 +147,7 @@ async fn open_file(path: &str) -> Result<Opened, ConnectError> {
         leases: Arc::new(LocalLeases),
         place,
         embedded: Some(embedded),
+        broker: None,
     })
 }
 
@@ -153,14 +160,17 @@ async fn open_broker(args: &ConnectArgs, patience: Patience) -> Result<Opened, C
     }
     Ok(Opened {
         leases: log.leases(),
-        log,
+        log: log.clone(),
         place,
         embedded: None,
+        broker: Some(log),
     })
 }
 
 #[cfg(test)]
 mod tests {
+    use watchfold_jetstream::testing::NatsServer;
+
     use super::*;
 
     fn args(log: Option<String>) -> ConnectArgs {
@@ -182,6 +192,38 @@ mod tests {
             "{second}"
         );
         opened.close().await;
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_broker_is_opened_with_patience_or_without() {
+        let mut server = NatsServer::start().await.unwrap();
+        let args = args(Some(server.url()));
+        let opened = open(&args, Patience::AtMost(Duration::from_secs(60)))
+            .await
+            .unwrap();
+        assert_eq!((opened.place.clone(), opened.trouble()), (server.url(), None));
+        assert_eq!(
+            opened
+                .log
+                .info(watchfold_schemas::Stream::Events)
+                .await
+                .unwrap()
+                .last_sequence,
+            0
+        );
+        assert!(opened.leases.acquire("site/cafe-1").await.unwrap().is_some());
+        server.kill();
+        let later = open(&args, Patience::Forever).await.unwrap();
+        assert!(later.trouble().is_some());
+        let error = open(&args, Patience::AtMost(Duration::from_secs(1)))
+            .await
+            .err()
+            .unwrap();
+        assert!(
+            matches!(error, ConnectError::Log(LogError::Unreachable { .. })),
+            "{error}"
+        );
+        assert!(error.to_string().contains(&server.url()), "{error}");
     }
 
     #[tokio::test]

@@ -5,6 +5,7 @@
 
 mod bucket;
 mod failure;
+mod feed;
 mod leases;
 mod link;
 mod log;

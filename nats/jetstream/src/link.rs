@@ -106,6 +106,19 @@ impl Link {
         self.events.connects.subscribe()
     }
 
+    /// Why nothing gets through just now; `None` while there is a connection.
+    pub(crate) fn trouble(&self) -> Option<String> {
+        let client = self.client.borrow();
+        if client
+            .as_ref()
+            .is_some_and(|client| client.connection_state() == State::Connected)
+        {
+            return None;
+        }
+        let trouble = lock(&self.events.trouble).clone();
+        Some(trouble.map_or_else(|| "not connected yet".to_owned(), |trouble| trouble.reason))
+    }
+
     /// The most bytes of one message with its headers, once a server has said so.
     pub(crate) fn payload_max(&self) -> Option<usize> {
         let max = self.client.borrow().as_ref()?.server_info().max_payload;

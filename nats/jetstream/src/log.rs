@@ -103,6 +103,11 @@ impl JetStream {
         Ok(info.cluster.and_then(|cluster| cluster.leader))
     }
 
+    /// For health pages: why nothing gets through just now, `None` while there is a connection.
+    pub fn trouble(&self) -> Option<String> {
+        self.shared.link.trouble()
+    }
+
     /// For people, without secrets.
     pub fn place(&self) -> &str {
         self.shared.link.place()

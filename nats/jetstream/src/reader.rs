@@ -7,35 +7,23 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
-use async_nats::jetstream::consumer::{AckPolicy, Config, DeliverPolicy};
 use async_nats::jetstream::stream::Info;
-use async_nats::{Client, Message, StatusCode, Subscriber};
+use async_nats::{Message, StatusCode};
 use futures::future::BoxFuture;
 use futures::{FutureExt, StreamExt};
-use serde::Deserialize;
 use serde_json::json;
 use tokio::sync::watch;
-use tokio::time::{Instant, sleep, timeout, timeout_at};
+use tokio::time::{Instant, sleep, timeout_at};
 use watchfold_log::{Batch, LogError, LogReader, LostRange, Record, Start};
-use watchfold_schemas::{Stream, Time};
+use watchfold_schemas::Stream;
 
-use crate::failure::Failure;
+use crate::feed::{Feed, first_at};
 use crate::log::{Shared, filter_in};
 use crate::record;
 use crate::streams;
 
-/// Messages asked for in one pull: enough that a round trip of some 10 ms costs little.
-const PULL_MESSAGES: usize = 2048;
-/// Bytes asked for in one pull, so that a reader that is slow holds no more than this.
-const PULL_BYTES: usize = 4 * 1024 * 1024;
-/// How long a pull waits at the server. Each end is also when an idle reader looks how far the stream has gone.
-const PULL_EXPIRES: Duration = Duration::from_secs(30);
-/// How often the server says that a waiting pull is still there.
-const HEARTBEAT: Duration = Duration::from_secs(5);
 /// Without any word for this long the consumer is taken for lost: two heartbeats and a slow network.
 const STALLED_AFTER: Duration = Duration::from_secs(12);
-/// How long the server keeps a consumer that nobody pulls from.
-const CONSUMER_IDLE_MAX: Duration = Duration::from_secs(60);
 /// The first wait before another consumer is made in a row, doubled up to the longest.
 const REBUILD_MIN: Duration = Duration::from_millis(20);
 const REBUILD_MAX: Duration = Duration::from_secs(2);
@@ -55,6 +43,8 @@ pub(crate) struct Reader {
     found: VecDeque<Found>,
     feed: Option<Feed>,
     rebuilds: u32,
+    /// The broker is away, and that has been told.
+    away: bool,
     connects: watch::Receiver<u64>,
 }
 
@@ -63,33 +53,6 @@ enum Found {
     Lost(LostRange),
     /// Passed over between two records: does not match, or was gone. Only the stream knows.
     Gap(LostRange),
-}
-
-/// A consumer that delivers from [`Reader::next`] on.
-struct Feed {
-    /// The subject to pull from.
-    pull: String,
-    inbox: String,
-    messages: Subscriber,
-    /// The consumer's count of what arrived.
-    delivered: u64,
-    pulling: bool,
-    /// What the pull has yet to deliver.
-    asked: usize,
-    /// The last word from it; whoever reads may come and go in between.
-    heard: Instant,
-}
-
-/// The answer to `CONSUMER.CREATE`, as far as it matters.
-#[derive(Deserialize)]
-struct Made {
-    name: String,
-    delivered: MadeAt,
-}
-
-#[derive(Deserialize)]
-struct MadeAt {
-    stream_seq: u64,
 }
 
 /// What to do after a message.
@@ -130,6 +93,7 @@ impl Reader {
             found: VecDeque::new(),
             feed: None,
             rebuilds: 0,
+            away: false,
             connects,
             shared,
         })
@@ -167,6 +131,7 @@ impl Reader {
 
     async fn try_read(&mut self, max: usize) -> Result<Batch, LogError> {
         self.drain();
+        let mut stalled = false;
         loop {
             self.settle().await?;
             if let Some(batch) = self.take(max) {
@@ -178,21 +143,28 @@ impl Reader {
                     ..Batch::default()
                 });
             }
-            let deadline = self.shared.link.options.deadline;
+            let give_up = Instant::now() + self.shared.link.options.deadline;
             while self.found.is_empty() {
-                match timeout(deadline, self.fill()).await {
+                match timeout_at(give_up, self.fill()).await {
                     Ok(filled) => filled?,
-                    Err(_) => {
-                        self.feed = None;
-                        return Err(LogError::Unreachable {
-                            place: self.shared.link.place().to_owned(),
-                            reason: format!("{} has more and does not deliver it", self.stream.name()),
-                            remedy: "see the log of the server; this goes on by itself once it delivers"
-                                .to_owned(),
-                        });
-                    }
+                    // It may be gone since; then nothing more is there, and the leader says so.
+                    Err(_) if !stalled => break,
+                    Err(_) => return Err(self.stalled()),
                 }
             }
+            if self.found.is_empty() {
+                stalled = true;
+                self.rebuild("it does not deliver what is there");
+            }
+        }
+    }
+
+    fn stalled(&mut self) -> LogError {
+        self.rebuild("it does not deliver what is there");
+        LogError::Unreachable {
+            place: self.shared.link.place().to_owned(),
+            reason: format!("{} has more and does not deliver it", self.stream.name()),
+            remedy: "see the log of the server; this goes on by itself once it delivers".to_owned(),
         }
     }
 
@@ -306,7 +278,7 @@ impl Reader {
         if !feed.pulling {
             let client = self.shared.link.connected().await;
             let limit = self.shared.link.payload_max().unwrap_or(0);
-            feed.pull(&client, PULL_BYTES.max(2 * limit)).await;
+            feed.pull(&client, limit).await;
         }
         let message = tokio::select! {
             message = timeout_at(feed.heard + STALLED_AFTER, feed.messages.next()) => message,
@@ -454,102 +426,15 @@ impl Reader {
         self.connects.mark_unchanged();
         let info = self.look().await?;
         self.pass_lost(&info);
+        let filter = if self.sees_all() { "" } else { self.filter.as_str() };
         let (shared, stream, next) = (&self.shared, self.stream, self.next);
-        let config = Config {
-            deliver_policy: DeliverPolicy::ByStartSequence { start_sequence: next },
-            filter_subject: if self.sees_all() {
-                String::new()
-            } else {
-                self.filter.clone()
-            },
-            ..ephemeral()
-        };
-        let config = &config;
         let feed = shared
             .link
-            .patiently(|client| async move {
-                let inbox = client.new_inbox();
-                let messages = client
-                    .subscribe(inbox.clone())
-                    .await
-                    .map_err(|error| Failure::Again(error.to_string()))?;
-                let made = make(shared, &client, stream, config).await?;
-                let what = format!("CONSUMER.MSG.NEXT.{}.{}", stream.name(), made.name);
-                Ok(Feed {
-                    pull: shared.link.api_subject(&what),
-                    inbox,
-                    messages,
-                    delivered: 0,
-                    pulling: false,
-                    asked: 0,
-                    heard: Instant::now(),
-                })
-            })
+            .patiently(|client| async move { Feed::make(shared, &client, stream, filter, next).await })
             .await?;
         self.feed = Some(feed);
         Ok(())
     }
-}
-
-impl Feed {
-    async fn pull(&mut self, client: &Client, bytes_max: usize) {
-        let request = json!({
-            "batch": PULL_MESSAGES,
-            "max_bytes": bytes_max,
-            "expires": PULL_EXPIRES.as_nanos() as u64,
-            "idle_heartbeat": HEARTBEAT.as_nanos() as u64,
-        });
-        let sent = client
-            .publish_with_reply(self.pull.clone(), self.inbox.clone(), request.to_string().into())
-            .await;
-        // An unsent pull shows as silence, upon which the consumer is made anew.
-        (self.pulling, self.asked, self.heard) = (true, PULL_MESSAGES, Instant::now());
-        if let Err(error) = sent {
-            tracing::debug!(%error, "failed to send a pull");
-        }
-    }
-}
-
-/// A consumer that lives in memory, beside the stream's leader, for one reader.
-fn ephemeral() -> Config {
-    Config {
-        ack_policy: AckPolicy::None,
-        max_deliver: -1,
-        memory_storage: true,
-        num_replicas: 1,
-        inactive_threshold: CONSUMER_IDLE_MAX,
-        ..Config::default()
-    }
-}
-
-async fn make(shared: &Shared, client: &Client, stream: Stream, config: &Config) -> Result<Made, Failure> {
-    let what = format!("CONSUMER.CREATE.{}", stream.name());
-    let body = json!({ "stream_name": stream.name(), "config": config });
-    match shared.link.api::<Made>(client, &what, &body).await? {
-        Ok(made) => Ok(made),
-        Err(error) if crate::link::is_missing_stream(&error) => {
-            shared.forget(stream);
-            Err(Failure::NobodyThere)
-        }
-        Err(error) => Err(Failure::Final(
-            shared.link.refused(&format!("read {}", stream.name()), &error),
-        )),
-    }
-}
-
-/// The first sequence stored at or after `time`, or the one after the last: where the broker would begin to deliver.
-async fn first_at(shared: &Shared, client: &Client, stream: Stream, time: Time) -> Result<u64, Failure> {
-    let start_time = async_nats::datetime::from_nanos(i128::from(time.0))
-        .map_err(|error| Failure::Again(error.to_string()))?;
-    let config = Config {
-        deliver_policy: DeliverPolicy::ByStartTime { start_time },
-        ..ephemeral()
-    };
-    let made = make(shared, client, stream, &config).await?;
-    let what = format!("CONSUMER.DELETE.{}.{}", stream.name(), made.name);
-    // One that stays is forgotten by the server in a while.
-    let _ = shared.link.api::<serde_json::Value>(client, &what, &()).await;
-    Ok(made.delivered.stream_seq + 1)
 }
 
 impl LogReader for Reader {
@@ -559,9 +444,15 @@ impl LogReader for Reader {
                 match self.read(max).await {
                     // Whoever waits for the next record waits out a broker that is away, too.
                     Err(error @ LogError::Unreachable { .. }) => {
-                        tracing::warn!(stream = self.stream.name(), %error, "waiting for the broker to read on");
+                        if !self.away {
+                            tracing::warn!(stream = self.stream.name(), %error, "waiting for the broker to read on");
+                        }
+                        self.away = true;
                     }
-                    other => return other,
+                    outcome => {
+                        self.away = false;
+                        return outcome;
+                    }
                 }
             }
         }
