@@ -154,3 +154,24 @@ fn what_is_taken_back_again_and_again_leaves_nothing_behind() {
         "the table holds what is forgotten"
     );
 }
+
+/// As recovery may find them: a message that came again after the window had forgotten it.
+#[test]
+fn of_a_message_that_stands_twice_the_last_place_counts() {
+    let mut seen = window(3, 0, 3);
+    let place = |seen: &SeenIds| seen.place(seen.hash("twice"));
+    seen.insert(seen.hash("twice"), 5, Time::EPOCH);
+    seen.insert(seen.hash("twice"), 6, Time::EPOCH);
+    assert_eq!(place(&seen), Some(6));
+    seen.prepend(seen.hash("twice"), 4, Time::EPOCH);
+    assert_eq!(place(&seen), Some(6));
+    seen.insert(seen.hash("other"), 7, Time::EPOCH);
+    seen.insert(seen.hash("another"), 8, Time::EPOCH);
+    assert_eq!(
+        place(&seen),
+        Some(6),
+        "forgetting the first place does not forget the last"
+    );
+    seen.insert(seen.hash("one more"), 9, Time::EPOCH);
+    assert_eq!(place(&seen), None);
+}
