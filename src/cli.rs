@@ -3,9 +3,10 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use clap::builder::PossibleValuesParser;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use watchfold_connect::ConnectArgs;
-use watchfold_schemas::{Span, Time};
+use watchfold_schemas::{Body, Span, Time};
 
 /// Watches small sites: who answers, who is here, what went wrong, and tells.
 #[derive(Debug, Parser)]
@@ -161,6 +162,13 @@ pub struct RecordArgs {
     pub data: DataArgs,
     #[command(flatten)]
     pub span: SpanArgs,
+    /// Only observations of these kinds, separated by commas. What chains derive cannot be derived again without all of
+    /// them but receipts.
+    #[arg(long = "kind", value_name = "KIND", num_args = 1.., value_delimiter = ',', value_parser = PossibleValuesParser::new(Body::KINDS))]
+    pub kinds: Vec<String>,
+    /// Go on as the log grows, until Ctrl-C or the end of the span. The file can be read meanwhile.
+    #[arg(long)]
+    pub follow: bool,
     /// The file to make. It must not exist.
     #[arg(long, value_name = "FILE")]
     pub out: PathBuf,
@@ -168,8 +176,9 @@ pub struct RecordArgs {
 
 #[derive(Debug, Args)]
 pub struct ReplayArgs {
-    /// A recording or a data directory.
-    pub input: PathBuf,
+    /// Recordings or data directories: of several sites, or pieces of one that follow each other.
+    #[arg(required = true, value_name = "INPUT")]
+    pub inputs: Vec<PathBuf>,
     /// Fold under this configuration from the start of the span on, in place of those recorded.
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
@@ -182,8 +191,25 @@ pub struct ReplayArgs {
     /// The first side of the difference: this configuration in place of those recorded.
     #[arg(long, value_name = "FILE", requires = "diff")]
     pub against: Option<PathBuf>,
+    /// How fast: as fast as it goes (`max`), or so many times as fast as it happened (`1x`, `10x`).
+    #[arg(long, value_name = "SPEED", default_value = "max", value_parser = speed, conflicts_with = "diff")]
+    pub speed: Speed,
+    /// Show it on the page, read-only, instead of printing it; the page stays until Ctrl-C. The day before --from comes along.
+    #[arg(long, conflicts_with_all = ["diff", "format"])]
+    pub dashboard: bool,
+    /// Where the page listens. Default: 127.0.0.1:8737, or another port when that one is taken.
+    #[arg(long, value_name = "ADDR", requires = "dashboard")]
+    pub listen: Option<SocketAddr>,
     #[arg(long, value_enum, default_value_t)]
     pub format: ReplayFormat,
+}
+
+/// How fast a replay goes.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Speed {
+    Max,
+    /// So many times as fast as it happened.
+    Times(f64),
 }
 
 #[derive(Debug, Args)]
@@ -402,3 +428,18 @@ fn span(text: &str) -> Result<Span, String> {
         _ => Err("not a length of time: write it as 90s, 5m or 1h".to_owned()),
     }
 }
+
+/// `max`, or a factor: `10x`.
+pub fn speed(text: &str) -> Result<Speed, String> {
+    if text == "max" {
+        return Ok(Speed::Max);
+    }
+    let times = text.strip_suffix(['x', 'X']).and_then(|times| times.parse::<f64>().ok());
+    match times {
+        Some(times) if SPEEDS.contains(&times) => Ok(Speed::Times(times)),
+        _ => Err("write it as max, or as 1x, 10x, 0.5x: from 0.001x to 1000000x".to_owned()),
+    }
+}
+
+/// Slower nobody waits for, faster is `max`.
+const SPEEDS: std::ops::RangeInclusive<f64> = 0.001..=1e6;

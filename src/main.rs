@@ -11,6 +11,7 @@ mod explain;
 mod init;
 mod logs;
 mod narrate;
+mod open_page;
 mod parts;
 mod paths;
 mod record;

@@ -1,39 +1,127 @@
-//! `watchfold record`: a piece of the log as one portable file.
+//! `watchfold record`: a piece of the log as one portable file, at once or for as long as the log grows.
 
 use std::process::ExitCode;
+use std::time::Duration;
 
+use anyhow::Context;
+use tokio::time::{Instant, sleep};
+use tokio_util::sync::CancellationToken;
 use watchfold_replay::recording::BeginningState;
-use watchfold_replay::{RecordOptions, Selection};
+use watchfold_replay::{Followed, Following, RecordOptions, Recorded, Selection};
+use watchfold_schemas::{Span, Time};
 
 use crate::cli::RecordArgs;
 use crate::paths::Data;
+use crate::up::listen_for_signals;
 
-/// The recording was made, and something is wrong with what it was made from.
+/// Something is wrong with what it was made from, or it could not be made.
 const TROUBLE: u8 = 2;
 
+/// How often a recording looks for more: those who read it meanwhile are a second behind at most.
+const LOOK_EVERY: Duration = Duration::from_millis(500);
+
+/// Steps copied before it looks whether to stop: some milliseconds.
+const STEPS_AT_ONCE: usize = 4_096;
+
+/// How long it waits at the end for the last events: live derives within milliseconds, and may have stopped.
+const LAST_EVENTS: Duration = Duration::from_secs(2);
+
+/// A silent log does not show that the span is over; the clock does, this much later.
+const AFTER_SPAN: Span = Span::from_seconds(2);
+
 pub fn record(args: &RecordArgs) -> anyhow::Result<ExitCode> {
+    make(args).or_else(|error| {
+        eprintln!("watchfold: {error:#}");
+        Ok(ExitCode::from(TROUBLE))
+    })
+}
+
+fn make(args: &RecordArgs) -> anyhow::Result<ExitCode> {
     let data = Data::locate(args.data.data.as_deref())?;
-    let selection = Selection {
-        site: args.span.site.clone(),
-        from: args.span.from,
-        to: args.span.to,
-        with_events: true,
-    };
     let options = RecordOptions {
-        selection,
+        selection: Selection {
+            site: args.span.site.clone(),
+            from: args.span.from,
+            to: args.span.to,
+            with_events: true,
+        },
+        kinds: args.kinds.clone(),
         out: args.out.clone(),
         software: env!("CARGO_PKG_VERSION").to_owned(),
     };
-    let recorded = watchfold_replay::record(data.path(), &options)?;
+    let recorded = if args.follow {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .context("failed to start the runtime")?;
+        runtime.block_on(follow(&data, &options))?
+    } else {
+        watchfold_replay::record(data.path(), &options)?
+    };
+    tell(args, &recorded);
+    Ok(if recorded.problems.is_empty() {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::from(TROUBLE)
+    })
+}
+
+/// Records until it is stopped or the span is over. Whatever ends it, the file can be read up to its last frame.
+async fn follow(data: &Data, options: &RecordOptions) -> anyhow::Result<Recorded> {
+    let stop = CancellationToken::new();
+    listen_for_signals(stop.clone())?;
+    let mut following = Following::open(data.path(), options)?;
+    eprintln!("recording into {}; Ctrl-C ends it", options.out.display());
+    let mut ends_by = None;
+    loop {
+        let followed = following.advance(STEPS_AT_ONCE)?;
+        let is_over = stop.is_cancelled() || options.selection.to.is_some_and(|to| now() > to + AFTER_SPAN);
+        match (followed, ends_by) {
+            (Followed::Over, _) => break,
+            (Followed::Behind, _) => tokio::task::yield_now().await,
+            (Followed::CaughtUp, Some(ends_by)) => {
+                if following.has_all_events() || Instant::now() > ends_by {
+                    break;
+                }
+                sleep(LOOK_EVERY / 10).await;
+            }
+            // It looks once more: what was stored up to now belongs to it.
+            (Followed::CaughtUp, None) if is_over => {
+                while following.advance(STEPS_AT_ONCE)? == Followed::Behind {}
+                following.end_observations();
+                ends_by = Some(Instant::now() + LAST_EVENTS);
+            }
+            (Followed::CaughtUp, None) => tokio::select! {
+                () = stop.cancelled() => {}
+                () = sleep(LOOK_EVERY) => {}
+            },
+        }
+    }
+    Ok(following.finish()?)
+}
+
+/// The clock that the log stamps with.
+fn now() -> Time {
+    (watchfold_log::Options::default().clock)()
+}
+
+fn tell(args: &RecordArgs, recorded: &Recorded) {
+    let header = &recorded.header;
     println!(
         "{}: {} observations and {} events of {}, {} bytes",
         args.out.display(),
         recorded.records,
         recorded.events,
-        recorded.header.sites.join(", "),
+        header.sites.join(", "),
         recorded.bytes
     );
-    for beginning in &recorded.header.beginnings {
+    if !header.is_basis() {
+        println!(
+            "only {} was recorded: it can be looked at, and is no basis for deriving events again",
+            header.kinds.join(", ")
+        );
+    }
+    for beginning in header.beginnings.iter().filter(|_| header.is_basis()) {
         let site = &beginning.site;
         match beginning.state {
             BeginningState::Empty | BeginningState::Snapshot => {}
@@ -49,9 +137,4 @@ pub fn record(args: &RecordArgs) -> anyhow::Result<ExitCode> {
     for problem in &recorded.problems {
         eprintln!("watchfold: {problem}");
     }
-    Ok(if recorded.problems.is_empty() {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::from(TROUBLE)
-    })
 }

@@ -2,14 +2,14 @@
 //!
 //! Memory depends on what is watched, not on how long the recording is. Nothing is stored and nothing is published.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use watchfold_folds::SiteChain;
 use watchfold_schemas::observation::Activation;
 use watchfold_schemas::snapshot::{FoldVersion, StateEntry};
 use watchfold_schemas::{Body, Event, Observation, Origin, SiteConfig, Span, Stream, Time};
 
-use crate::input::Step;
+use crate::input::{Sites, Step};
 use crate::intake::{Intake, Taken};
 use crate::recording::{ActivationInForce, Beginning, BeginningState, Header, SiteSnapshot};
 
@@ -44,6 +44,8 @@ pub struct Counters {
     pub lost_records: u64,
     /// Recorded activations that another configuration replaced.
     pub ignored_activations: u64,
+    /// Sites that began anew with a further input, because it does not go on where the one before ended.
+    pub joints: u64,
 }
 
 /// A site whose state at the beginning could not be known whole.
@@ -61,7 +63,16 @@ pub struct Engine {
     sites: BTreeMap<String, Site>,
     counters: Counters,
     in_force: Vec<ActivationInForce>,
-    cut: Option<String>,
+    cuts: Cuts,
+    /// Sites that stand in an input before the one that begins: whether it goes on from there its first step shows.
+    joining: BTreeSet<String>,
+}
+
+/// Why it is not known what was before, for every site or for some.
+#[derive(Default)]
+struct Cuts {
+    all: Option<String>,
+    by_site: BTreeMap<String, String>,
 }
 
 struct Site {
@@ -84,7 +95,8 @@ impl Engine {
             sites: BTreeMap::new(),
             counters: Counters::default(),
             in_force: Vec::new(),
-            cut: None,
+            cuts: Cuts::default(),
+            joining: BTreeSet::new(),
         }
     }
 
@@ -122,18 +134,25 @@ impl Engine {
                 self.begin_with(snapshot);
                 Vec::new()
             }
-            Step::Cut(reason) => {
-                self.cut = Some(reason.clone());
+            Step::Begins { sites, activations } => {
+                self.begin_input(sites, activations);
                 Vec::new()
             }
-            Step::Lost { from, to, lead_in } => {
+            Step::Cut { reason, sites } => {
+                self.cuts.note(reason, sites);
+                Vec::new()
+            }
+            Step::Lost {
+                from,
+                to,
+                lead_in,
+                sites,
+            } => {
                 if !lead_in {
                     self.counters.lost_records += to - from + 1;
                 }
-                let lost = self
-                    .sites
-                    .values_mut()
-                    .flat_map(|site| site.chain.apply_lost(*from, *to));
+                let concerned = self.sites.iter_mut().filter(|(name, _)| is_among(name, sites));
+                let lost = concerned.flat_map(|(_, site)| site.chain.apply_lost(*from, *to));
                 lost.filter(|_| !lead_in).collect()
             }
             Step::Record {
@@ -177,7 +196,7 @@ impl Engine {
         let beginning = |name: &String| {
             let state = match self.sites.get(name) {
                 Some(site) => site.began,
-                None if self.cut.is_some() => BeginningState::Cut,
+                None if self.cuts.of(name).is_some() => BeginningState::Cut,
                 None => BeginningState::Empty,
             };
             Beginning {
@@ -197,8 +216,25 @@ impl Engine {
         )
     }
 
-    /// A snapshot counts where a site begins; later ones stand there for those who seek.
+    fn begin_input(&mut self, sites: &Sites, activations: &[ActivationInForce]) {
+        self.cuts.forget(sites);
+        self.in_force
+            .retain(|known| activations.iter().all(|one| one.site != known.site));
+        self.in_force.extend_from_slice(activations);
+        let known = self.sites.keys().filter(|name| is_among(name, sites));
+        self.joining.extend(known.cloned());
+    }
+
+    /// A snapshot counts where a site begins; later ones stand there for those who seek. Where a further input begins with one that is not
+    /// what was reached, something lies between them, and the site begins anew.
     fn begin_with(&mut self, snapshot: &SiteSnapshot) {
+        if self.joining.remove(&snapshot.site)
+            && let Some(site) = self.sites.get(&snapshot.site)
+            && !site.intake.stands_at(&snapshot.collectors)
+        {
+            self.sites.remove(&snapshot.site);
+            self.counters.joints += 1;
+        }
         if self.sites.contains_key(&snapshot.site) || self.sites.len() >= SITES_MAX {
             return;
         }
@@ -239,15 +275,28 @@ impl Engine {
             under,
             sites,
             counters,
-            cut,
+            cuts,
+            joining,
             ..
         } = self;
+        // A further input without a snapshot: a log from its first record on, or what was kept of one.
+        if joining.remove(name) {
+            let goes_on = cuts.of(name).is_some()
+                && sites
+                    .get(name)
+                    .is_some_and(|site| site.intake.goes_on_with(payload));
+            if !goes_on {
+                sites.remove(name);
+                counters.joints += 1;
+            }
+        }
         if !sites.contains_key(name) {
             if sites.len() >= SITES_MAX {
                 tracing::warn!(limit = SITES_MAX, site = name, "more sites than are replayed");
                 counters.quarantined += 1;
                 return Vec::new();
             }
+            let cut = cuts.of(name).cloned();
             let began = match cut {
                 Some(_) => BeginningState::LeadIn {
                     from_sequence: sequence,
@@ -255,7 +304,7 @@ impl Engine {
                 // What was folded from its first record on is a snapshot to those who come later.
                 None => BeginningState::Snapshot,
             };
-            sites.insert(name.to_owned(), Site::new(name, began, cut.clone()));
+            sites.insert(name.to_owned(), Site::new(name, began, cut));
         }
         let Some(site) = sites.get_mut(name) else {
             return Vec::new();
@@ -296,6 +345,32 @@ impl Engine {
         }
         events
     }
+}
+
+impl Cuts {
+    fn note(&mut self, reason: &str, sites: &Sites) {
+        match sites {
+            None => self.all = Some(reason.to_owned()),
+            Some(sites) => self
+                .by_site
+                .extend(sites.iter().map(|site| (site.clone(), reason.to_owned()))),
+        }
+    }
+
+    fn forget(&mut self, sites: &Sites) {
+        match sites {
+            None => *self = Cuts::default(),
+            Some(sites) => self.by_site.retain(|site, _| !sites.contains(site)),
+        }
+    }
+
+    fn of(&self, site: &str) -> Option<&String> {
+        self.by_site.get(site).or(self.all.as_ref())
+    }
+}
+
+fn is_among(site: &String, sites: &Sites) -> bool {
+    sites.as_ref().is_none_or(|sites| sites.contains(site))
 }
 
 impl WarmUp {

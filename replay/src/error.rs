@@ -33,6 +33,20 @@ pub enum ReplayError {
         last: Option<Time>,
     },
     #[error(
+        "{first} (from {} to {}) and {second} (from {} to {}) hold the same time of site {site}: name one of them, or record a piece of one \
+         with --from and --to",
+        first_span.0, first_span.1, second_span.0, second_span.1
+    )]
+    Overlap {
+        site: String,
+        first: PathBuf,
+        first_span: (Time, Time),
+        second: PathBuf,
+        second_span: (Time, Time),
+    },
+    #[error("more than {limit} inputs: name fewer at once")]
+    TooManyInputs { limit: usize },
+    #[error(
         "more than {limit} incidents, sessions and jitters to compare: take a shorter span with --from and --to"
     )]
     TooManyOutcomes { limit: usize },

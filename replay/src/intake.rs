@@ -71,6 +71,26 @@ impl Intake {
         self.collectors.values().cloned().collect()
     }
 
+    /// Whether these positions are where it stands, by the collectors' numbers.
+    pub(crate) fn stands_at(&self, collectors: &[CollectorPosition]) -> bool {
+        collectors.len() == self.collectors.len()
+            && collectors.iter().all(|other| {
+                self.collectors.get(&other.collector).is_some_and(|known| {
+                    (known.incarnation, known.number) == (other.incarnation, other.number)
+                })
+            })
+    }
+
+    /// Whether this record has the number that its collector's next one must have.
+    pub(crate) fn goes_on_with(&self, payload: &[u8]) -> bool {
+        let Ok(Observation { origin, .. }) = decode_observation(payload) else {
+            return false;
+        };
+        self.collectors.get(&origin.collector).is_some_and(|known| {
+            (known.incarnation, known.number.saturating_add(1)) == (origin.incarnation, origin.number)
+        })
+    }
+
     fn forget_oldest(&mut self) {
         if self.collectors.len() <= COLLECTORS_MAX {
             return;

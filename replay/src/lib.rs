@@ -18,7 +18,7 @@ pub mod scenario;
 
 pub use engine::{Counters, Engine, Under, WARM_UP, WarmUp};
 pub use error::ReplayError;
-pub use input::{Input, Selection, Step};
+pub use input::{Input, Inputs, Selection, Sites, Step};
 pub use outcomes::{OUTCOMES_MAX, Outcomes};
-pub use record::{RecordOptions, Recorded, SNAPSHOT_EVERY_RECORDS, record};
+pub use record::{Followed, Following, RecordOptions, Recorded, SNAPSHOT_EVERY_RECORDS, record};
 pub use recorded::RecordedEvents;

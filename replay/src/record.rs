@@ -1,25 +1,33 @@
-//! Makes a recording of an input: what stands before the span is folded into a snapshot, what is in it is copied.
+//! Makes a recording of an input: what stands before the span is folded into a snapshot, what is in it is copied, once or for as long as the
+//! log grows. It waits for nothing; whoever follows a log says when to look again.
 
+use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
+use watchfold_schemas::event::Place;
+use watchfold_schemas::subjects::kind_of_observation;
 use watchfold_schemas::{Event, Stream};
 
 use crate::ReplayError;
 use crate::engine::{Engine, Under};
 use crate::input::{Input, Selection, Step};
 use crate::recorded::RecordedEvents;
-use crate::recording::{FORMAT_VERSION, Finished, Header, Item, RecordStream, RecordingError, Writer};
+use crate::recording::{
+    Beginning, BeginningState, FORMAT_VERSION, Finished, Header, Item, RecordStream, RecordingError, Writer,
+};
 
 /// Records between two sets of snapshots: folding as many to reach a moment takes about a second.
 pub const SNAPSHOT_EVERY_RECORDS: u64 = 100_000;
 
 /// What is to be recorded.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct RecordOptions {
     /// Which part of the input; events always come along.
     pub selection: Selection,
+    /// Only these kinds of observation, as `Body::kind` spells them; all where none is named.
+    pub kinds: Vec<String>,
     /// The file to make; it must not exist.
     pub out: PathBuf,
     /// The version of the program, for the header.
@@ -43,13 +51,8 @@ pub struct Recorded {
 
 /// Records a data directory, or a piece of another recording. On an error the file is removed.
 pub fn record(path: &Path, options: &RecordOptions) -> Result<Recorded, ReplayError> {
-    let selection = Selection {
-        with_events: true,
-        ..options.selection.clone()
-    };
-    let mut input = Input::open(path, &selection)?;
-    let mut recorder = Recorder::new(&input, options);
-    let recorded = recorder.run(&mut input);
+    let mut recorder = Recorder::open(path, options)?;
+    let recorded = recorder.run();
     if recorded.is_err()
         && recorder.is_created
         && let Err(error) = std::fs::remove_file(&options.out)
@@ -59,8 +62,68 @@ pub fn record(path: &Path, options: &RecordOptions) -> Result<Recorded, ReplayEr
     recorded
 }
 
+/// How far a recording that follows its log has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Followed {
+    /// There is more to copy at once.
+    Behind,
+    /// Everything that the log had is in the file.
+    CaughtUp,
+    /// The span that was asked for is over.
+    Over,
+}
+
+/// A recording that grows with the log of a data directory. Dropped, or killed, it leaves a file that is read up to its last frame.
+pub struct Following<'a>(Recorder<'a>);
+
+impl<'a> Following<'a> {
+    pub fn open(path: &Path, options: &'a RecordOptions) -> Result<Following<'a>, ReplayError> {
+        Ok(Following(Recorder::open(path, options)?))
+    }
+
+    /// Copies at most so many steps. What was copied is handed to the file whole as soon as nothing more is there, so that others can read
+    /// it; then looks into the log again.
+    pub fn advance(&mut self, steps_max: usize) -> Result<Followed, ReplayError> {
+        let recorder = &mut self.0;
+        for _ in 0..steps_max {
+            let Some(step) = recorder.input.step_so_far()? else {
+                recorder.flush()?;
+                if recorder.input.is_past_span() && recorder.has_all_events() {
+                    return Ok(Followed::Over);
+                }
+                recorder.input.refresh()?;
+                return Ok(Followed::CaughtUp);
+            };
+            recorder.take(&step)?;
+        }
+        Ok(Followed::Behind)
+    }
+
+    /// Takes no further observation.
+    pub fn end_observations(&mut self) {
+        self.0.input.end_observations();
+    }
+
+    /// Whether everything that follows from what was recorded has been recorded, too: live derives a few milliseconds later than it
+    /// observes.
+    pub fn has_all_events(&self) -> bool {
+        self.0.has_all_events()
+    }
+
+    /// The observations and events so far.
+    pub fn counts(&self) -> (u64, u64) {
+        (self.0.observation_count, self.0.event_count)
+    }
+
+    /// Writes the index. An error when there was nothing to record.
+    pub fn finish(mut self) -> Result<Recorded, ReplayError> {
+        self.0.finish()
+    }
+}
+
 struct Recorder<'a> {
     options: &'a RecordOptions,
+    input: Input,
     /// Folds what is recorded, for the snapshots.
     engine: Engine,
     events: RecordedEvents,
@@ -69,17 +132,31 @@ struct Recorder<'a> {
     is_created: bool,
     event_count: u64,
     observation_count: u64,
+    /// The last event of each site that follows from what was read, and the last that was read.
+    derived: BTreeMap<String, Place>,
+    kept: BTreeMap<String, Place>,
 }
 
 impl<'a> Recorder<'a> {
-    fn new(input: &Input, options: &'a RecordOptions) -> Recorder<'a> {
+    fn open(path: &Path, options: &'a RecordOptions) -> Result<Recorder<'a>, ReplayError> {
+        let selection = Selection {
+            with_events: true,
+            ..options.selection.clone()
+        };
+        let input = Input::open(path, &selection)?;
+        if options.out.exists() {
+            return Err(ReplayError::Exists {
+                path: options.out.clone(),
+            });
+        }
         let engine = Engine::new(Under::Recorded);
         let engine = match input.header() {
             Some(header) => engine.with_header(header),
             None => engine,
         };
-        Recorder {
+        Ok(Recorder {
             options,
+            input,
             engine,
             events: RecordedEvents::default(),
             writer: None,
@@ -87,46 +164,82 @@ impl<'a> Recorder<'a> {
             is_created: false,
             event_count: 0,
             observation_count: 0,
-        }
+            derived: BTreeMap::new(),
+            kept: BTreeMap::new(),
+        })
     }
 
-    fn run(&mut self, input: &mut Input) -> Result<Recorded, ReplayError> {
-        while let Some(step) = input.next_step()? {
-            let begins = matches!(
-                &step,
-                Step::Record {
-                    stream: Stream::Observations,
-                    lead_in: false,
-                    ..
-                }
-            );
-            if begins && self.writer.is_none() {
-                self.begin(input)?;
-            }
-            let kept = self.events.take(&step);
-            drop(self.engine.take(&step));
-            let Some(writer) = &mut self.writer else { continue };
-            let write = copy(writer, &step, kept.as_ref());
-            let is_event = write.map_err(|source| self.failed(source))?;
-            match is_event {
-                Some(true) => self.event_count += 1,
-                Some(false) => {
-                    self.observation_count += 1;
-                    if self.observation_count.is_multiple_of(SNAPSHOT_EVERY_RECORDS) {
-                        self.snapshot()?;
-                    }
-                }
-                None => {}
-            }
+    fn run(&mut self) -> Result<Recorded, ReplayError> {
+        while let Some(step) = self.input.next_step()? {
+            self.take(&step)?;
         }
-        self.finish(input)
+        self.finish()
     }
 
-    fn begin(&mut self, input: &Input) -> Result<(), ReplayError> {
+    fn take(&mut self, step: &Step) -> Result<(), ReplayError> {
+        let begins = matches!(
+            step,
+            Step::Record {
+                stream: Stream::Observations,
+                lead_in: false,
+                ..
+            }
+        );
+        if begins && self.writer.is_none() {
+            self.begin()?;
+        }
+        let kept = self.events.take(step);
+        if let Some(event) = &kept {
+            self.kept.insert(event.site.clone(), event.place);
+        }
+        for event in self.engine.take(step) {
+            self.derived.insert(event.site, event.place);
+        }
+        if !self.is_wanted(step) {
+            return Ok(());
+        }
+        let Some(writer) = &mut self.writer else {
+            return Ok(());
+        };
+        let write = copy(writer, step, kept.as_ref());
+        let is_event = write.map_err(|source| self.failed(source))?;
+        match is_event {
+            Some(true) => self.event_count += 1,
+            Some(false) => {
+                self.observation_count += 1;
+                if self.observation_count.is_multiple_of(SNAPSHOT_EVERY_RECORDS) {
+                    self.snapshot()?;
+                }
+            }
+            None => {}
+        }
+        Ok(())
+    }
+
+    fn is_wanted(&self, step: &Step) -> bool {
+        let kinds = &self.options.kinds;
+        let Step::Record {
+            stream: Stream::Observations,
+            record,
+            ..
+        } = step
+        else {
+            return true;
+        };
+        kinds.is_empty()
+            || kind_of_observation(&record.subject).is_some_and(|kind| kinds.iter().any(|one| one == kind))
+    }
+
+    fn has_all_events(&self) -> bool {
+        let is_kept = |(site, place)| self.kept.get(site).is_some_and(|kept| kept >= place);
+        self.derived.iter().all(is_kept)
+    }
+
+    fn begin(&mut self) -> Result<(), ReplayError> {
         let selection = &self.options.selection;
         let sites = match &selection.site {
             Some(site) => vec![site.clone()],
-            None => input.known_sites()?,
+            None => self.input.known_sites()?,
         };
         let (beginnings, activations) = self.engine.beginnings(&sites);
         self.header = Header {
@@ -140,7 +253,16 @@ impl<'a> Recorder<'a> {
                 .to_vec(),
             activations,
             beginnings,
+            kinds: self.options.kinds.clone(),
         };
+        if !self.header.is_basis() {
+            // A state without what led on from it would say more than was asked for, and help nobody.
+            let cut = |site: &String| Beginning {
+                site: site.clone(),
+                state: BeginningState::Cut,
+            };
+            self.header.beginnings = self.header.sites.iter().map(cut).collect();
+        }
         let file = self.create()?;
         self.is_created = true;
         let writer = Writer::new(file, &self.header).map_err(|source| self.failed(source))?;
@@ -165,7 +287,7 @@ impl<'a> Recorder<'a> {
     }
 
     fn snapshot(&mut self) -> Result<(), ReplayError> {
-        let Some(writer) = &mut self.writer else {
+        let Some(writer) = self.writer.as_mut().filter(|_| self.header.is_basis()) else {
             return Ok(());
         };
         let written = self
@@ -176,13 +298,17 @@ impl<'a> Recorder<'a> {
         written.map_err(|source| self.failed(source))
     }
 
-    fn finish(&mut self, input: &Input) -> Result<Recorded, ReplayError> {
+    fn flush(&mut self) -> Result<(), ReplayError> {
+        match self.writer.as_mut().map(Writer::flush) {
+            Some(Err(source)) => Err(self.failed(source)),
+            _ => Ok(()),
+        }
+    }
+
+    fn finish(&mut self) -> Result<Recorded, ReplayError> {
         let path = || self.options.out.clone();
         let Some(writer) = self.writer.take() else {
-            // An input without a record in the span has failed before.
-            return Err(ReplayError::NoInput {
-                path: input.path().to_owned(),
-            });
+            return Err(self.input.nothing_there()?);
         };
         let finished = writer.finish().map_err(|source| self.failed(source))?;
         let Finished {
@@ -205,7 +331,7 @@ impl<'a> Recorder<'a> {
             frames,
             bytes,
             hash,
-            problems: input.problems().to_vec(),
+            problems: self.input.problems().to_vec(),
         })
     }
 
@@ -245,10 +371,15 @@ fn copy(
             from,
             to,
             lead_in: false,
+            ..
         } => {
             writer.push(&Item::Lost { from: *from, to: *to })?;
             Ok(None)
         }
-        Step::Record { .. } | Step::Lost { .. } | Step::Snapshot(_) | Step::Cut(_) => Ok(None),
+        Step::Begins { .. }
+        | Step::Record { .. }
+        | Step::Lost { .. }
+        | Step::Snapshot(_)
+        | Step::Cut { .. } => Ok(None),
     }
 }

@@ -29,6 +29,10 @@ struct Span {
 
 impl RecordedEvents {
     pub fn take(&mut self, step: &Step) -> Option<Event> {
+        if let Step::Begins { sites, .. } = step {
+            let is_among = |site: &String| sites.as_ref().is_none_or(|sites| sites.contains(site));
+            self.sites.retain(|site, _| !is_among(site));
+        }
         let Step::Record {
             stream,
             record,

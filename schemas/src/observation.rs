@@ -53,6 +53,19 @@ pub enum Body {
 }
 
 impl Body {
+    /// All kinds, as [`Body::kind`] spells them.
+    pub const KINDS: [&'static str; 9] = [
+        "ping_round",
+        "quiet",
+        "fault",
+        "gap",
+        "tick",
+        "operator",
+        "receipt",
+        "activation",
+        "parity",
+    ];
+
     /// The kind as it stands in the subject.
     pub const fn kind(&self) -> &'static str {
         match self {

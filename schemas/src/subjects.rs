@@ -103,6 +103,11 @@ pub fn observation(site: &str, kind: &str, collector: &str) -> String {
     format!("wf.obs.{site}.{kind}.{collector}")
 }
 
+/// The kind in the subject of an observation.
+pub fn kind_of_observation(subject: &str) -> Option<&str> {
+    subject.strip_prefix("wf.obs.")?.split('.').nth(1)
+}
+
 /// `wf.evt.<site>.<chain>.<kind>.<key>`; the key is made a token.
 pub fn event(site: &str, chain: Chain, kind: &str, key: &str) -> String {
     format!("wf.evt.{site}.{}.{kind}.{}", chain.token(), tokenize(key))

@@ -9,7 +9,6 @@ pub mod random;
 #[cfg(test)]
 mod tests;
 
-use std::io::IsTerminal;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,7 +18,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use watchfold_dashboard::{Dashboard, DashboardConfig, DashboardError, DashboardOptions};
+use watchfold_dashboard::{Dashboard, DashboardOptions};
 use watchfold_kit::Progress;
 use watchfold_log::{Embedded, MessageLog, Options, StreamOptions};
 use watchfold_process::signals::listen_for_signals;
@@ -29,7 +28,8 @@ use watchfold_schemas::{Chain, Span, Stream, Time};
 use crate::cli::DemoArgs;
 use crate::explain::explainer;
 use crate::narrate;
-use crate::paths::{Data, write_private};
+use crate::open_page;
+use crate::paths::Data;
 use cafe::SITE;
 use day::Days;
 use feed::{DemoTime, Feed};
@@ -99,7 +99,8 @@ async fn serve(data: &Data, args: &DemoArgs) -> anyhow::Result<()> {
     let feed = Feed::new(log.clone(), days, time, house.chain.clone(), house.feed.clone());
     let running = async {
         let feed = house.write_history(feed, start + OPENS_AT).await?;
-        announce(data, &link, &address, args.speed)?;
+        let what = format!("watching, {} times as fast", args.speed);
+        open_page::announce(data, &what, &link, &address)?;
         house.narrate();
         feed.run(start + OPENS_AT, args.speed, house.cancel.clone()).await
     };
@@ -133,16 +134,8 @@ struct House {
 }
 
 impl House {
-    /// Without a given address, the usual one, or any that is free when that one is taken.
     async fn bind(&self, data: &Data, listen: Option<SocketAddr>) -> anyhow::Result<Dashboard> {
-        let usual = DashboardConfig::default().listen;
-        match Dashboard::bind(self.options(data, listen.unwrap_or(usual))).await {
-            Err(DashboardError::AddressInUse { .. }) if listen.is_none() => {
-                let any = SocketAddr::new(usual.ip(), 0);
-                Ok(Dashboard::bind(self.options(data, any)).await?)
-            }
-            bound => Ok(bound?),
-        }
+        open_page::bind(listen, |listen| self.options(data, listen)).await
     }
 
     fn options(&self, data: &Data, listen: SocketAddr) -> DashboardOptions {
@@ -233,23 +226,6 @@ async fn open_log(data: &Data, time: &DemoTime) -> anyhow::Result<Arc<Embedded>>
     let directory = data.log();
     let opened = tokio::task::spawn_blocking(move || Embedded::open(&directory, options)).await;
     Ok(opened.context("opening the log panicked")??)
-}
-
-/// The token is shown to a terminal only, as `watchfold up` does it.
-fn announce(data: &Data, link: &str, address: &str, speed: u32) -> anyhow::Result<()> {
-    let file = data.link();
-    write_private(&file, &format!("{link}\n"))
-        .with_context(|| format!("failed to write {}", file.display()))?;
-    if std::io::stdout().is_terminal() {
-        println!("watching, {speed} times as fast; open {link}");
-        println!("Ctrl-C ends it, and nothing is left behind");
-    } else {
-        println!(
-            "watching, {speed} times as fast; the page is at {address} and the link with its token in {}",
-            file.display()
-        );
-    }
-    Ok(())
 }
 
 /// The first moment of the last day that is over, in UTC, which is the café's time.

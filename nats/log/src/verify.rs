@@ -160,6 +160,11 @@ impl StreamFiles {
         self.reader.seek(&self.view, start)
     }
 
+    /// Where reading goes on, in files opened again later too.
+    pub fn next_sequence(&self) -> u64 {
+        self.reader.next_sequence()
+    }
+
     /// The next records, at most `max`; an empty batch without a loss is the end.
     pub fn next(&mut self, max: usize) -> Result<Batch, LogError> {
         loop {

@@ -10,7 +10,8 @@ use watchfold_schemas::Time;
 use super::{Raw, Selection};
 use crate::ReplayError;
 use crate::recording::{
-    Beginning, BeginningState, Ending, FrameContent, FrameKind, Header, Item, Reader, RecordingError,
+    Beginning, BeginningState, Ending, Frame, FrameContent, FrameKind, Header, IndexEntry, Item, Reader,
+    RecordStream, RecordingError,
 };
 
 /// Bytes read ahead of a frame's header.
@@ -21,30 +22,17 @@ pub(super) struct FileSource {
     reader: Reader<BufReader<File>>,
     bytes: u64,
     items: VecDeque<Item>,
-    /// Why nothing is known of what was before, until it was told.
-    cut: Option<String>,
+    /// Of which sites nothing is known of what was before, until it was told.
+    cut: Option<Raw>,
     is_ended: bool,
     extent: (Option<Time>, Option<Time>),
 }
 
 impl FileSource {
     pub(super) fn open(path: &Path, selection: &Selection) -> Result<FileSource, ReplayError> {
-        let file = File::open(path).map_err(|source| ReplayError::Io {
-            action: "open",
-            path: path.to_owned(),
-            source,
-        })?;
-        let bytes = file.metadata().map_or(0, |metadata| metadata.len());
-        let wrong = |source| match source {
-            RecordingError::NotARecording => ReplayError::NoInput {
-                path: path.to_owned(),
-            },
-            source => ReplayError::Recording {
-                path: path.to_owned(),
-                source,
-            },
-        };
-        let mut reader = Reader::open(BufReader::with_capacity(READ_AHEAD_BYTES, file)).map_err(wrong)?;
+        let mut reader = open(path)?;
+        let bytes = std::fs::metadata(path).map_or(0, |metadata| metadata.len());
+        let wrong = |source| wrong(path, source);
         let index = reader.index().map_err(wrong)?;
         let mut records = index.iter().filter(|entry| entry.kind == FrameKind::Records);
         let first = records.next();
@@ -55,15 +43,7 @@ impl FileSource {
         if let Some(from) = selection.from {
             reader.seek(from).map_err(wrong)?;
         }
-        let is_cut = |beginning: &Beginning| {
-            beginning.state == BeginningState::Cut
-                && selection
-                    .site
-                    .as_ref()
-                    .is_none_or(|wanted| *wanted == beginning.site)
-        };
-        let cut = reader.header().beginnings.iter().any(is_cut);
-        let cut = cut.then(|| "the log held nothing earlier when it was recorded".to_owned());
+        let cut = cut_of(reader.header(), selection);
         Ok(FileSource {
             path: path.to_owned(),
             reader,
@@ -83,13 +63,40 @@ impl FileSource {
         self.extent
     }
 
+    /// When its first and its last observation were stored; other than in the index, events do not count.
+    pub(super) fn observed(&self) -> Result<(Option<Time>, Option<Time>), ReplayError> {
+        let mut reader = open(&self.path)?;
+        let index = reader.index().map_err(|source| wrong(&self.path, source))?;
+        let holds_observations =
+            |entry: &&IndexEntry| entry.kind == FrameKind::Records && entry.last_sequence > 0;
+        let mut observed_in = |entry: Option<&IndexEntry>| {
+            let Some(entry) = entry else { return Vec::new() };
+            reader.go_to(entry.offset);
+            match reader.next_frame() {
+                Ok(Some(Frame {
+                    content: FrameContent::Items(items),
+                    ..
+                })) => items.iter().filter_map(observed_at).collect(),
+                // What is damaged is told when it is read.
+                _ => vec![entry.first_stored_at, entry.last_stored_at],
+            }
+        };
+        let first = observed_in(index.iter().find(holds_observations));
+        let last = observed_in(index.iter().rev().find(holds_observations));
+        Ok((first.first().copied(), last.last().copied()))
+    }
+
+    pub(super) fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
     pub(super) fn progress(&self) -> Option<f64> {
         (self.bytes > 0).then(|| self.reader.offset() as f64 / self.bytes as f64)
     }
 
     pub(super) fn next(&mut self) -> Result<Option<Raw>, ReplayError> {
-        if let Some(reason) = self.cut.take() {
-            return Ok(Some(Raw::Cut(reason)));
+        if let Some(cut) = self.cut.take() {
+            return Ok(Some(cut));
         }
         if let Some(item) = self.items.pop_front() {
             return Ok(Some(match item {
@@ -133,5 +140,49 @@ impl FileSource {
                 self.bytes
             )),
         }
+    }
+}
+
+fn open(path: &Path) -> Result<Reader<BufReader<File>>, ReplayError> {
+    let file = File::open(path).map_err(|source| ReplayError::Io {
+        action: "open",
+        path: path.to_owned(),
+        source,
+    })?;
+    Reader::open(BufReader::with_capacity(READ_AHEAD_BYTES, file)).map_err(|source| wrong(path, source))
+}
+
+fn wrong(path: &Path, source: RecordingError) -> ReplayError {
+    let path = path.to_owned();
+    match source {
+        RecordingError::NotARecording => ReplayError::NoInput { path },
+        source => ReplayError::Recording { path, source },
+    }
+}
+
+/// The sites of which the recording does not say what was before it.
+fn cut_of(header: &Header, selection: &Selection) -> Option<Raw> {
+    let is_cut = |beginning: &&Beginning| beginning.state == BeginningState::Cut;
+    let is_wanted = |site: &String| selection.site.as_ref().is_none_or(|wanted| wanted == site);
+    let sites = header.beginnings.iter().filter(is_cut).map(|one| one.site.clone());
+    let sites: Vec<String> = sites.filter(is_wanted).collect();
+    let reason = if header.is_basis() {
+        "the log held nothing earlier when it was recorded".to_owned()
+    } else {
+        format!(
+            "only {} was recorded, which is no basis for deriving what followed; record without --kind for that",
+            header.kinds.join(", ")
+        )
+    };
+    (!sites.is_empty()).then(|| Raw::Cut {
+        reason,
+        sites: Some(sites.into()),
+    })
+}
+
+fn observed_at(item: &Item) -> Option<Time> {
+    match item {
+        Item::Record(record) if record.stream == RecordStream::Observations => Some(record.stored_at),
+        Item::Record(_) | Item::Lost { .. } => None,
     }
 }

@@ -19,6 +19,8 @@ pub(super) struct LogSource {
     report: StreamReport,
     observations: Queue,
     events: Option<Queue>,
+    /// Whose events are wanted, where they are: the stream is made with the first of them.
+    events_of: Option<Option<String>>,
     /// What stands before the first record.
     prologue: VecDeque<Raw>,
     position: u64,
@@ -27,10 +29,13 @@ pub(super) struct LogSource {
 /// The files of one stream, a batch ahead.
 struct Queue {
     stream: RecordStream,
+    filter: String,
     files: StreamFiles,
     records: VecDeque<Record>,
     lost: Option<(u64, u64)>,
     is_ended: bool,
+    /// Nothing more is wanted, whatever is added.
+    is_over: bool,
 }
 
 impl LogSource {
@@ -42,12 +47,14 @@ impl LogSource {
             return Ok(None);
         };
         // Observations first: then the events show at least what had been derived from these observations.
-        let Some(observations) = Queue::open(directory, RecordStream::Observations, selection)? else {
+        let filter = |stream| filter_of(stream, selection.site.as_deref());
+        let stream = RecordStream::Observations;
+        let Some(observations) = Queue::open(directory, stream, filter(stream))? else {
             return Ok(None);
         };
         let mut events = None;
         if selection.with_events {
-            events = Queue::open(directory, RecordStream::Events, selection)?;
+            events = Queue::open(directory, RecordStream::Events, filter(RecordStream::Events))?;
             if let (Some(events), Some(from)) = (&mut events, selection.from) {
                 events.files.seek(&Start::StoredAt(from))?;
             }
@@ -58,6 +65,7 @@ impl LogSource {
             prologue: VecDeque::new(),
             position: 0,
             events,
+            events_of: selection.with_events.then(|| selection.site.clone()),
             observations,
         };
         source.begin(selection)?;
@@ -97,9 +105,25 @@ impl LogSource {
         Some(self.position.saturating_sub(self.report.first_sequence) as f64 / total as f64)
     }
 
+    pub(super) fn bytes(&self) -> u64 {
+        self.report.bytes
+    }
+
+    /// Looks into the files again. Events first: then whatever they were derived of is among the observations.
+    pub(super) fn refresh(&mut self) -> Result<(), ReplayError> {
+        if let Some(events) = &mut self.events {
+            events.refresh(&self.directory)?;
+        } else if let Some(site) = &self.events_of {
+            let filter = filter_of(RecordStream::Events, site.as_deref());
+            self.events = Queue::open(&self.directory, RecordStream::Events, filter)?;
+        }
+        self.observations.refresh(&self.directory)
+    }
+
     /// No observation is wanted any more.
     pub(super) fn end_observations(&mut self) {
         self.observations.is_ended = true;
+        self.observations.is_over = true;
         self.observations.records.clear();
     }
 
@@ -139,7 +163,8 @@ impl LogSource {
             )
         });
         let Some(from) = selection.from else {
-            self.prologue.extend(cut.map(Raw::Cut));
+            self.prologue
+                .extend(cut.map(|reason| Raw::Cut { reason, sites: None }));
             return Ok(());
         };
         let sites = match &selection.site {
@@ -158,7 +183,10 @@ impl LogSource {
                 }
                 // This one has to be folded from its first record on.
                 None => {
-                    self.prologue.extend(cut.clone().map(Raw::Cut));
+                    self.prologue.extend(cut.clone().map(|reason| Raw::Cut {
+                        reason,
+                        sites: Some([site.clone()].into()),
+                    }));
                     begin = Some(0);
                 }
             }
@@ -179,23 +207,30 @@ impl LogSource {
 }
 
 impl Queue {
-    fn open(
-        directory: &Path,
-        stream: RecordStream,
-        selection: &Selection,
-    ) -> Result<Option<Queue>, ReplayError> {
-        let filter = match &selection.site {
-            Some(site) => site_filter(stream.stream(), site),
-            None => ">".to_owned(),
-        };
+    fn open(directory: &Path, stream: RecordStream, filter: String) -> Result<Option<Queue>, ReplayError> {
         let files = StreamFiles::open_filtered(directory, stream.stream(), &filter)?;
         Ok(files.map(|files| Queue {
             stream,
+            filter,
             files,
             records: VecDeque::new(),
             lost: None,
             is_ended: false,
+            is_over: false,
         }))
+    }
+
+    fn refresh(&mut self, directory: &Path) -> Result<(), ReplayError> {
+        if self.is_over {
+            return Ok(());
+        }
+        let next = self.files.next_sequence();
+        if let Some(mut files) = StreamFiles::open_filtered(directory, self.stream.stream(), &self.filter)? {
+            files.seek(&Start::Sequence(next))?;
+            self.files = files;
+            self.is_ended = false;
+        }
+        Ok(())
     }
 
     fn fill(&mut self) -> Result<(), ReplayError> {
@@ -223,5 +258,12 @@ impl Queue {
             subject: record.subject,
             payload: record.payload.to_vec(),
         })
+    }
+}
+
+fn filter_of(stream: RecordStream, site: Option<&str>) -> String {
+    match site {
+        Some(site) => site_filter(stream.stream(), site),
+        None => ">".to_owned(),
     }
 }

@@ -2,6 +2,7 @@
 
 mod file;
 mod log;
+mod several;
 mod snapshots;
 
 use std::collections::BTreeSet;
@@ -12,7 +13,9 @@ use watchfold_schemas::subjects::site_of;
 use watchfold_schemas::{Stream, Time};
 
 use crate::ReplayError;
-use crate::recording::{Header, RecordStream, SiteSnapshot, StoredRecord};
+use crate::recording::{ActivationInForce, Header, RecordStream, SiteSnapshot, StoredRecord};
+
+pub use several::Inputs;
 
 /// Problems that are told one by one; more are only counted.
 const PROBLEMS_MAX: usize = 100;
@@ -29,13 +32,22 @@ pub struct Selection {
     pub with_events: bool,
 }
 
+/// The sites that a step is about; `None` is every site.
+pub type Sites = Option<Arc<[String]>>;
+
 /// The next thing of an input.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Step {
+    /// One of several inputs begins: what is said of these sites from here on need not follow from what was said before.
+    Begins {
+        sites: Sites,
+        /// The configurations in force at its start, as far as it tells.
+        activations: Vec<ActivationInForce>,
+    },
     /// The state of a site's chain at this point.
     Snapshot(Box<SiteSnapshot>),
-    /// What was before cannot be known any more, for the given reason.
-    Cut(String),
+    /// What was before cannot be known, for the given reason.
+    Cut { reason: String, sites: Sites },
     Record {
         stream: Stream,
         record: StoredRecord,
@@ -43,7 +55,12 @@ pub enum Step {
         lead_in: bool,
     },
     /// Records of `WF_OBS` are gone.
-    Lost { from: u64, to: u64, lead_in: bool },
+    Lost {
+        from: u64,
+        to: u64,
+        lead_in: bool,
+        sites: Sites,
+    },
 }
 
 /// An input being read, in the order of its log.
@@ -54,6 +71,7 @@ pub struct Input {
     site: Arc<str>,
     /// Whether an observation lay in the span.
     is_in_span: bool,
+    is_past_span: bool,
     is_ended: bool,
     first_stored_at: Option<Time>,
     problems: Vec<String>,
@@ -67,7 +85,10 @@ enum Source {
 /// What a source gives: everything, unselected.
 enum Raw {
     Snapshot(Box<SiteSnapshot>),
-    Cut(String),
+    Cut {
+        reason: String,
+        sites: Sites,
+    },
     Record(StoredRecord),
     Lost {
         from: u64,
@@ -96,6 +117,7 @@ impl Input {
             selection: selection.clone(),
             site: Arc::from(""),
             is_in_span: false,
+            is_past_span: false,
             is_ended: false,
             first_stored_at: None,
             problems: Vec::new(),
@@ -122,6 +144,42 @@ impl Input {
         }
     }
 
+    /// When its first and its last observation were stored, whatever was selected.
+    pub fn observed(&self) -> Result<Option<(Time, Time)>, ReplayError> {
+        let (first, last) = match &self.source {
+            Source::File(file) => file.observed()?,
+            Source::Log(log) => log.extent()?,
+        };
+        Ok(first.zip(last))
+    }
+
+    /// Looks what a log that is being written has got since; the next steps are those.
+    pub fn refresh(&mut self) -> Result<(), ReplayError> {
+        if let Source::Log(log) = &mut self.source {
+            log.refresh()?;
+            self.is_ended = false;
+        }
+        Ok(())
+    }
+
+    /// Whether an observation that was stored after the span was seen: the span is over.
+    pub fn is_past_span(&self) -> bool {
+        self.is_past_span
+    }
+
+    /// Whether an observation of the span was given.
+    pub fn has_begun(&self) -> bool {
+        self.is_in_span
+    }
+
+    /// About how many bytes it has, to weigh its progress against that of others.
+    fn bytes(&self) -> u64 {
+        match &self.source {
+            Source::File(file) => file.bytes(),
+            Source::Log(log) => log.bytes(),
+        }
+    }
+
     /// What was wrong with it so far: damage, and an end that is none.
     pub fn problems(&self) -> &[String] {
         &self.problems
@@ -137,6 +195,14 @@ impl Input {
 
     /// The next step, or `None` at the end. A selection that holds nothing is an error that tells what is there.
     pub fn next_step(&mut self) -> Result<Option<Step>, ReplayError> {
+        match self.step_so_far()? {
+            None if !self.is_in_span => Err(self.nothing_there()?),
+            step => Ok(step),
+        }
+    }
+
+    /// Like [`Input::next_step`], of a log that more may come to: that nothing is there is no error yet.
+    pub fn step_so_far(&mut self) -> Result<Option<Step>, ReplayError> {
         while !self.is_ended {
             let raw = match &mut self.source {
                 Source::Log(log) => log.next()?,
@@ -150,21 +216,25 @@ impl Input {
                 return Ok(Some(step));
             }
         }
-        if self.is_in_span {
-            Ok(None)
-        } else {
-            Err(self.nothing_there()?)
+        Ok(None)
+    }
+
+    /// Takes no further observation; events of those that were given may still come.
+    pub fn end_observations(&mut self) {
+        if let Source::Log(log) = &mut self.source {
+            log.end_observations();
         }
     }
 
     fn select(&mut self, raw: Raw) -> Option<Step> {
         match raw {
             Raw::Snapshot(snapshot) => self.is_wanted(&snapshot.site).then_some(Step::Snapshot(snapshot)),
-            Raw::Cut(reason) => Some(Step::Cut(reason)),
+            Raw::Cut { reason, sites } => Some(Step::Cut { reason, sites }),
             Raw::Lost { from, to } => Some(Step::Lost {
                 from,
                 to,
                 lead_in: self.is_lead_in(),
+                sites: None,
             }),
             Raw::Problem(problem) => {
                 if self.problems.len() < PROBLEMS_MAX {
@@ -194,6 +264,7 @@ impl Input {
         if is_observation {
             self.first_stored_at.get_or_insert(record.stored_at);
             if self.selection.to.is_some_and(|to| record.stored_at >= to) {
+                self.is_past_span = true;
                 // Events of the span may still come; without them there is nothing more to wait for.
                 self.is_ended = !self.selection.with_events;
                 if let Source::Log(log) = &mut self.source {
@@ -224,7 +295,7 @@ impl Input {
         self.selection.from.is_some() && !self.is_in_span
     }
 
-    fn nothing_there(&self) -> Result<ReplayError, ReplayError> {
+    pub(crate) fn nothing_there(&self) -> Result<ReplayError, ReplayError> {
         let known = self.known_sites()?;
         if let Some(site) = &self.selection.site
             && !known.contains(site)

@@ -22,7 +22,7 @@ mod writer;
 use serde::{Deserialize, Serialize};
 use watchfold_schemas::observation::Activation;
 use watchfold_schemas::snapshot::{CollectorPosition, FoldVersion, StateEntry};
-use watchfold_schemas::{Stream, Time};
+use watchfold_schemas::{Body, Stream, Time};
 
 pub use reader::{Ending, Frame, FrameContent, Reader};
 pub use writer::{Finished, Writer};
@@ -43,6 +43,9 @@ pub const FRAME_BYTES_MAX: usize = 256 * 1024 * 1024;
 
 /// The most bytes of the header in the preamble: a configuration for each of thousands of sites.
 pub const HEADER_BYTES_MAX: usize = 64 * 1024 * 1024;
+
+/// What a sink did: the only kind that no chain looks at.
+const KIND_WITHOUT_CONSEQUENCE: &str = "receipt";
 
 const MAGIC: &[u8; 8] = b"\x89WFREC\r\n";
 const END_MAGIC: &[u8; 8] = b"WFREC\x1aND";
@@ -65,6 +68,19 @@ pub struct Header {
     pub activations: Vec<ActivationInForce>,
     /// How each site begins.
     pub beginnings: Vec<Beginning>,
+    /// The kinds of observation that were recorded, `ping_round` say; none named means all.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub kinds: Vec<String>,
+}
+
+impl Header {
+    /// Whether it holds every kind that chains look at: only then what followed can be derived of it.
+    pub fn is_basis(&self) -> bool {
+        let mut needed = Body::KINDS
+            .iter()
+            .filter(|kind| **kind != KIND_WITHOUT_CONSEQUENCE);
+        self.kinds.is_empty() || needed.all(|kind| self.kinds.iter().any(|held| held == kind))
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -164,12 +164,17 @@ impl<R: Read + Seek> Reader<R> {
         if first > 0
             && let Some(entry) = index.get(first)
         {
-            self.offset = entry.offset;
-            self.before = None;
-            self.ending = None;
-            self.is_past_index = false;
+            self.go_to(entry.offset);
         }
         Ok(())
+    }
+
+    /// Reads on at the frame that begins at `offset`, an entry's of the index; that it follows the one before is not checked.
+    pub fn go_to(&mut self, offset: u64) {
+        self.offset = offset;
+        self.before = None;
+        self.ending = None;
+        self.is_past_index = false;
     }
 
     /// The header of the frame at `offset`; `None` at the end, which is noted.

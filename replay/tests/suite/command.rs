@@ -80,6 +80,13 @@ fn record_replay_and_diff_end_as_they_say() {
         (&Value::Bool(true), &Value::from(3))
     );
 
+    // Two sides that are both given, and differ.
+    let configs = ["--against", &path("same.toml"), "--config", &path("raised.toml")];
+    let two = run(&[&["replay", &recording, "--diff"][..], &configs[..]].concat());
+    assert_eq!(two.status.code(), Some(1), "{two:?}");
+    let text = String::from_utf8_lossy(&two.stdout).into_owned();
+    assert!(text.contains("2 gained, 2 lost, 1 changed, 0 the same"), "{text}");
+
     let broken = run(&["replay", &recording, "--config", &path("broken.toml")]);
     assert_eq!(
         (broken.status.code(), broken.stdout.len()),
@@ -120,11 +127,48 @@ fn trouble_ends_with_two_and_says_what_is_there() {
             "{arguments:?}: {output:?}"
         );
     }
-    let taken = run(&["record", "--data", &data, "--out", &path("r.wfrec")]);
-    assert!(
-        !taken.status.success() && String::from_utf8_lossy(&taken.stderr).contains("is there already"),
-        "{taken:?}"
-    );
+    std::fs::write(path("broken.toml"), "site = \"cafe-1\"\nnetwrk = 1\n").unwrap();
+    let later = ["--from", "2030-01-01T00:00:00Z"];
+    let (whole, new, broken) = (path("r.wfrec"), path("new.wfrec"), path("broken.toml"));
+    let new = ["record", "--data", data.as_str(), "--out", new.as_str()];
+    let record = |more: [&'static str; 2]| [&new[..], &more[..]].concat();
+    let cases: [(Vec<&str>, &str); 6] = [
+        (
+            vec!["record", "--data", &data, "--out", &whole],
+            "is there already",
+        ),
+        (record(["--site", "bar"]), "there are cafe-1"),
+        (record(later), "there are records from 2026-01-05T08:0"),
+        (
+            vec!["replay", &data, &whole],
+            "hold the same time of site cafe-1",
+        ),
+        (
+            vec!["replay", &data, "--diff", "--config", &broken],
+            "netwrk",
+        ),
+        (
+            vec!["replay", &data, "--dashboard", "--site", "bar"],
+            "there are cafe-1",
+        ),
+    ];
+    for (arguments, want) in cases {
+        let output = run(&arguments);
+        let told = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(
+            output.status.code() == Some(2) && told.contains(want) && output.stdout.is_empty(),
+            "{arguments:?}: {output:?}"
+        );
+    }
+    assert!(!world.file("new.wfrec").exists());
+    for wrong in [
+        vec!["replay", &data, "--speed", "fast"],
+        vec!["replay", &data, "--diff", "--speed", "2x"],
+        vec!["replay", &data, "--listen", "127.0.0.1:0"],
+        record(["--kind", "ping"]),
+    ] {
+        assert_eq!(run(&wrong).status.code(), Some(64), "{wrong:?}");
+    }
 }
 
 pub fn run(arguments: &[&str]) -> Output {
@@ -136,7 +180,7 @@ pub fn run(arguments: &[&str]) -> Output {
 }
 
 /// The command, built from the sources as they are now, in the profile of this test.
-fn built_command() -> PathBuf {
+pub fn built_command() -> PathBuf {
     static BUILT: OnceLock<PathBuf> = OnceLock::new();
     BUILT.get_or_init(build).clone()
 }

@@ -2,10 +2,12 @@
 
 use proptest::prelude::*;
 use watchfold_replay::digest::Digests;
-use watchfold_replay::{Under, record};
-use watchfold_schemas::Event;
+use watchfold_log::default_stream_options;
+use watchfold_replay::{Engine, Input, Step, Under, record};
+use watchfold_schemas::{Event, Stream};
+use watchfold_tests::story::{observations, parse};
 
-use crate::world::{World, everything, record_as, replay, span};
+use crate::world::{GrowingLog, World, everything, record_as, replay, replay_all, span};
 
 const SITE: &str = "target router\ntarget internet 8.8.8.8 1.1.1.1 after router\npcs 3\nset min_session 20\n\
     set flapping_window 120\nset batch_window 10\nset remind_every 60\nrun 0..300\n";
@@ -48,21 +50,86 @@ proptest! {
         prop_assert_eq!(&replay(world.data(), everything(), Under::Recorded).digests, &live);
         // A wall clock that was set back leaves `stored_at` standing still, so a cut may leave one side empty.
         let halves = [span(None, Some(cut)), span(Some(cut), None)];
-        let mut pieces = Vec::new();
+        let (mut pieces, mut made) = (Vec::new(), Vec::new());
         for (name, half) in ["first.wfrec", "second.wfrec"].into_iter().zip(halves) {
             let options = watchfold_replay::RecordOptions {
                 selection: half,
                 out: world.file(name),
                 software: "0.1.0".to_owned(),
+                ..watchfold_replay::RecordOptions::default()
             };
             if record(world.data(), &options).is_ok() {
                 let piece = replay(&world.file(name), everything(), Under::Recorded);
                 prop_assert_eq!(&piece.recorded, &piece.events);
                 pieces.extend(piece.events);
+                made.push(world.file(name));
             }
         }
         prop_assert_eq!(digest(&pieces), live.clone());
+        // Given together, in whatever order, they are the whole too.
+        made.reverse();
+        prop_assert_eq!(replay_all(&made, everything(), Under::Recorded).digests, live.clone());
         record_as(world.data(), &world.file("whole.wfrec"), everything());
         prop_assert_eq!(replay(&world.file("whole.wfrec"), everything(), Under::Recorded).digests, live);
     }
+
+    #[test]
+    fn several_sites_in_any_split_with_restarts_anywhere_have_the_same_digest(
+        texts in prop::collection::vec(story(), 1..4),
+        splits in prop::collection::vec(1usize..200, 1..12),
+        restarts in prop::collection::vec(0.0f64..1.0, 0..4),
+    ) {
+        let directory = tempfile::tempdir().unwrap();
+        let (mut sites, mut alone) = (Vec::new(), Vec::new());
+        for (index, text) in texts.iter().enumerate() {
+            let mut story = parse(text).unwrap();
+            story.config.site = format!("cafe-{index}");
+            let observed = observations(&story);
+            alone.extend(watchfold_tests::story::fold(&story.config.site, &observed));
+            sites.push(observed.into_iter());
+        }
+        let want = digest(&alone);
+        // The sites take turns with a few records each, and the log gets them in batches of its own.
+        let mut log = GrowingLog::open(&directory.path().join("log"), default_stream_options(Stream::Observations));
+        let mut sizes = splits.iter().cycle();
+        loop {
+            let turn = sites.iter_mut().flat_map(|site| site.by_ref().take(*sizes.next().unwrap()));
+            let batch: Vec<_> = turn.collect();
+            if batch.is_empty() {
+                break;
+            }
+            log.append(&batch);
+        }
+        let of_log = replay(directory.path(), everything(), Under::Recorded);
+        prop_assert_eq!(&of_log.digests, &want);
+        prop_assert_eq!(digest(&of_log.recorded), want.clone());
+        let file = directory.path().join("all.wfrec");
+        record_as(directory.path(), &file, everything());
+        for path in [directory.path(), &file] {
+            prop_assert_eq!(&with_restarts(path, &restarts), &want);
+        }
+    }
+}
+
+/// The digest of a replay that is broken off at parts of the whole, and goes on each time from what a snapshot holds.
+fn with_restarts(path: &std::path::Path, restarts: &[f64]) -> Vec<(String, String, u64)> {
+    let mut input = Input::open(path, &everything()).unwrap();
+    let mut steps = Vec::new();
+    while let Some(step) = input.next_step().unwrap() {
+        steps.push(step);
+    }
+    let stops: Vec<usize> = restarts.iter().map(|part| (part * steps.len() as f64) as usize).collect();
+    let mut engine = Engine::new(Under::Recorded);
+    let mut events = Vec::new();
+    for (index, step) in steps.iter().enumerate() {
+        if stops.contains(&index) {
+            let snapshots = engine.snapshots();
+            engine = Engine::new(Under::Recorded);
+            for snapshot in snapshots {
+                engine.take(&Step::Snapshot(Box::new(snapshot)));
+            }
+        }
+        events.extend(engine.take(step));
+    }
+    digest(&events)
 }

@@ -227,6 +227,7 @@ fn a_refused_or_failed_recording_leaves_no_file_and_harms_none() {
         selection: span(Some(900.0), None),
         out: out.clone(),
         software: "0.1.0".to_owned(),
+        ..watchfold_replay::RecordOptions::default()
     };
     assert!(watchfold_replay::record(world.data(), &options).is_err());
     assert!(!out.exists());

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use watchfold_log::{Append, Embedded, MessageLog, Options, StreamOptions, default_stream_options};
 use watchfold_replay::digest::Digests;
 use watchfold_replay::{
-    Engine, Input, Outcomes, RecordOptions, Recorded, RecordedEvents, Selection, Under, record,
+    Engine, Input, Inputs, Outcomes, RecordOptions, Recorded, RecordedEvents, Selection, Step, Under, record,
 };
 use watchfold_schemas::subjects;
 use watchfold_schemas::{Event, Observation, Stream, Time, encode_event, encode_observation};
@@ -64,6 +64,7 @@ pub fn record_as(input: &Path, out: &Path, selection: Selection) -> Recorded {
         selection,
         out: out.to_owned(),
         software: "0.1.0".to_owned(),
+        ..RecordOptions::default()
     };
     record(input, &options).unwrap()
 }
@@ -74,28 +75,56 @@ pub fn write(log: &Path, observations: &[Observation]) -> Vec<Event> {
 }
 
 fn write_with(log: &Path, observations: &[Observation], limits: StreamOptions) -> Vec<Event> {
-    let now = Arc::new(AtomicI64::new(0));
-    let clock = now.clone();
-    let options = Options {
-        clock: Arc::new(move || Time(clock.load(Ordering::SeqCst))),
-        streams: [(Stream::Observations, limits)].into(),
-    };
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .unwrap();
-    let log = Embedded::open(log, options).unwrap();
-    let mut chains = std::collections::BTreeMap::<String, watchfold_folds::SiteChain>::new();
+    let mut log = GrowingLog::open(log, limits);
     let mut events = Vec::new();
-    let mut sequence = 0;
     for batch in observations.chunks(RECORDS_AT_ONCE) {
+        events.extend(log.append(batch));
+    }
+    log.log.close();
+    events
+}
+
+/// A log that a site's collectors and its chain write to, piece by piece.
+pub struct GrowingLog {
+    log: std::sync::Arc<Embedded>,
+    now: Arc<AtomicI64>,
+    runtime: tokio::runtime::Runtime,
+    chains: std::collections::BTreeMap<String, watchfold_folds::SiteChain>,
+    sequence: u64,
+}
+
+impl GrowingLog {
+    pub fn open(log: &Path, limits: StreamOptions) -> GrowingLog {
+        let now = Arc::new(AtomicI64::new(0));
+        let clock = now.clone();
+        let options = Options {
+            clock: Arc::new(move || Time(clock.load(Ordering::SeqCst))),
+            streams: [(Stream::Observations, limits)].into(),
+        };
+        GrowingLog {
+            log: Embedded::open(log, options).unwrap(),
+            now,
+            runtime: tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build()
+                .unwrap(),
+            chains: Default::default(),
+            sequence: 0,
+        }
+    }
+
+    /// Observations, and what follows from them; returns that.
+    pub fn append(&mut self, batch: &[Observation]) -> Vec<Event> {
+        let events = self.observe(batch);
+        self.tell(&events);
+        events
+    }
+
+    /// Observations alone; what follows from them is for [`GrowingLog::tell`].
+    pub fn observe(&mut self, batch: &[Observation]) -> Vec<Event> {
         // What was late is stored when it came; the clock of a log does not fall.
-        let latest = batch
-            .iter()
-            .map(|observation| observation.observed_at.0)
-            .max()
-            .unwrap();
-        now.fetch_max(latest, Ordering::SeqCst);
+        let latest = batch.iter().map(|observation| observation.observed_at.0).max();
+        self.now.fetch_max(latest.unwrap(), Ordering::SeqCst);
         let appends = batch.iter().map(|observation| {
             let (site, collector) = (&observation.origin.site, &observation.origin.collector);
             Append {
@@ -105,17 +134,22 @@ fn write_with(log: &Path, observations: &[Observation], limits: StreamOptions) -
                 payload: encode_observation(observation).unwrap().into(),
             }
         });
-        runtime.block_on(log.append(appends.collect())).unwrap();
+        self.runtime.block_on(self.log.append(appends.collect())).unwrap();
         let mut derived = Vec::new();
         for observation in batch {
-            sequence += 1;
+            self.sequence += 1;
             let site = &observation.origin.site;
-            let chain = chains
+            let chain = self
+                .chains
                 .entry(site.clone())
                 .or_insert_with(|| watchfold_folds::SiteChain::new(site));
-            derived.extend(chain.apply(sequence, observation));
+            derived.extend(chain.apply(self.sequence, observation));
         }
-        let appends = derived.iter().map(|event| Append {
+        derived
+    }
+
+    pub fn tell(&mut self, events: &[Event]) {
+        let appends = events.iter().map(|event| Append {
             stream: Stream::Events,
             subject: subjects::event(&event.site, event.chain, event.body.kind(), &event.key),
             id: event.id.message_id(),
@@ -123,12 +157,9 @@ fn write_with(log: &Path, observations: &[Observation], limits: StreamOptions) -
         });
         let appends: Vec<Append> = appends.collect();
         if !appends.is_empty() {
-            runtime.block_on(log.append(appends)).unwrap();
+            self.runtime.block_on(self.log.append(appends)).unwrap();
         }
-        events.extend(derived);
     }
-    log.close();
-    events
 }
 
 /// What a replay gave.
@@ -153,9 +184,28 @@ pub fn replay(path: &Path, selection: Selection, under: Under) -> Replayed {
     if let Some(header) = input.header() {
         engine = engine.with_header(header);
     }
+    let mut replayed = fold(engine, || input.next_step().unwrap());
+    replayed.problems = input.problems().to_vec();
+    replayed
+}
+
+/// Several inputs as one.
+pub fn replay_all(paths: &[PathBuf], selection: Selection, under: Under) -> Replayed {
+    let selection = Selection {
+        with_events: true,
+        ..selection
+    };
+    let mut inputs = Inputs::open(paths, &selection).unwrap();
+    let mut replayed = fold(Engine::new(under), || inputs.next_step().unwrap());
+    replayed.problems = inputs.problems();
+    replayed
+}
+
+/// Folds steps as the command does.
+pub fn fold(mut engine: Engine, mut next: impl FnMut() -> Option<Step>) -> Replayed {
     let mut recorded_events = RecordedEvents::default();
     let (mut events, mut recorded) = (Vec::new(), Vec::new());
-    while let Some(step) = input.next_step().unwrap() {
+    while let Some(step) = next() {
         recorded.extend(recorded_events.take(&step));
         events.extend(engine.take(&step));
     }
@@ -171,7 +221,7 @@ pub fn replay(path: &Path, selection: Selection, under: Under) -> Replayed {
         digests: digests.finish(),
         engine_counters: engine.counters(),
         warm_ups: engine.warm_ups().len(),
-        problems: input.problems().to_vec(),
+        problems: Vec::new(),
     }
 }
 

@@ -10,6 +10,8 @@ use watchfold_schemas::event::{Incident, IncidentClass};
 use watchfold_schemas::{Event, EventBody, Observation, Stream, decode_event, decode_observation};
 use watchfold_tests::story::{self, parse};
 
+use crate::watchfold::House;
+
 /// Everything in the log of a data directory.
 #[derive(Clone)]
 pub struct Recorded {
@@ -122,6 +124,36 @@ impl Recorded {
         };
         (of(opened), of(closed))
     }
+}
+
+/// A recording that was made while it happened holds all of it, and gives what live derived: event for event, in another process.
+pub async fn replays_as_it_was(house: &House, recording: &Path, live: &Recorded) {
+    let path = recording.to_str().unwrap();
+    let replayed = house.run_plain(&["replay", path, "--format", "jsonl"]).await;
+    let told = String::from_utf8_lossy(&replayed.stderr);
+    assert_eq!(replayed.status.code(), Some(0), "{told}");
+    let lines = String::from_utf8(replayed.stdout).unwrap();
+    let events: Vec<Event> = lines
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    for (replayed, live) in events.iter().zip(&live.events) {
+        assert_eq!(replayed, live, "the replay of the recording gives another event");
+    }
+    assert_eq!(events.len(), live.events.len(), "{told}");
+    assert!(
+        told.contains(&format!("{} observations", live.observations.len())),
+        "{told}"
+    );
+    let same = house.run_plain(&["replay", path, "--diff"]).await;
+    let told = String::from_utf8_lossy(&same.stderr);
+    assert_eq!(same.status.code(), Some(0), "{told}");
+    let digest = |what: &str| {
+        let line = told.lines().find_map(|line| line.strip_prefix(what));
+        line.map(str::trim).map(str::to_owned)
+    };
+    assert_eq!(digest("digest recorded"), digest("digest derived"), "{told}");
+    assert!(digest("digest derived").is_some(), "{told}");
 }
 
 fn opened(body: &EventBody) -> Option<&Incident> {

@@ -1,5 +1,8 @@
 //! A day at a café in a minute: real ICMP, real ARP, the whole command, and what Discord shows of it.
 
+use std::path::Path;
+use std::sync::OnceLock;
+
 use serde_json::{Value, json};
 use watchfold_discord::testing::{Call, DiscordServer};
 use watchfold_healthchecks::testing::HealthchecksServer;
@@ -7,7 +10,7 @@ use watchfold_healthchecks::testing::HealthchecksServer;
 use crate::inside::inside;
 use crate::network;
 use crate::outage::items;
-use crate::record::Recorded;
+use crate::record::{Recorded, replays_as_it_was};
 use crate::watchfold::House;
 
 const RED: u32 = 15_158_332;
@@ -28,7 +31,13 @@ async fn day() {
     let config = config(&discord, &healthchecks);
     let house = House::new(&directory.path().join("data"), &config);
     let running = house.start().await;
-    let cafe = Cafe { house, discord };
+    let recording = directory.path().join("day.wfrec");
+    let recorder = house.record(&recording);
+    let cafe = Cafe {
+        house,
+        discord,
+        arrivals: OnceLock::new(),
+    };
 
     cafe.opens().await;
     cafe.loses_its_server().await;
@@ -37,6 +46,7 @@ async fn day() {
     cafe.loses_a_guest().await;
 
     assert!(running.stop().await.success(), "{}", cafe.house.said());
+    assert!(recorder.stop().await.success(), "{}", cafe.house.said());
     cafe.is_told_in_full();
     let kinds = healthchecks.kinds();
     assert_eq!(kinds.first().map(String::as_str), Some("start"), "{kinds:?}");
@@ -62,6 +72,9 @@ async fn day() {
         (20, 1),
         "{kinds:?}"
     );
+    replays_as_it_was(&cafe.house, &recording, &recorded).await;
+    cafe.is_judged_otherwise_under_a_raised_threshold(&recording, &config)
+        .await;
 }
 
 pub fn config(discord: &DiscordServer, healthchecks: &HealthchecksServer) -> String {
@@ -112,6 +125,8 @@ period_s = 12
 struct Cafe {
     house: House,
     discord: DiscordServer,
+    /// In how many messages the arrivals were told.
+    arrivals: OnceLock<usize>,
 }
 
 impl Cafe {
@@ -136,21 +151,36 @@ impl Cafe {
             let drops = network::drops_echo(index as u32 + 1);
             assert_eq!(echo, !drops, "seen by what it answers: {pc}");
         }
-        let [list] = self.requests("sessions_started", 1).await.try_into().unwrap();
-        let sessions = &list["sessions"];
-        let (from, to) = (clock(&sessions["from"]), clock(&sessions["to"]));
-        self.told(
-            "occupancy",
-            1,
-            json!({
-                "title": "New activity: 20 PCs",
-                "description": format!("20 between {from} and {to}: [the full list](http://watch.example/#occupancy)"),
-                "url": "http://watch.example/#occupancy",
-                "color": STARTED,
-                "footer": { "text": "cafe-1" },
-            }),
-        )
-        .await;
+        self.arrivals_are_told().await;
+    }
+
+    /// In one message or, when a loaded machine sees some of them later, in more: together they are everybody, once.
+    async fn arrivals_are_told(&self) {
+        let lists = self.batches_of("sessions_started", 20).await;
+        let batches: Vec<(u64, &Value)> = lists
+            .iter()
+            .map(|list| (list["sessions"]["total"].as_u64().unwrap(), &list["sessions"]))
+            .collect();
+        self.arrivals.set(batches.len()).unwrap();
+        for (index, (total, sessions)) in batches.iter().enumerate() {
+            let named = sessions["named"].as_array().unwrap();
+            let (from, to) = (clock(&sessions["from"]), clock(&sessions["to"]));
+            let message = self.message("occupancy", index + 1).await;
+            let embed = &message["embeds"][0];
+            let title = format!("New activity: {total} PC{}", if *total == 1 { "" } else { "s" });
+            assert_eq!(embed["title"], title, "{message:#}");
+            // A few are named, which `sinks/discord` holds; many are counted.
+            if named.is_empty() {
+                let whole = json!({
+                    "title": title,
+                    "description": format!("{total} between {from} and {to}: [the full list](http://watch.example/#occupancy)"),
+                    "url": "http://watch.example/#occupancy",
+                    "color": STARTED,
+                    "footer": { "text": "cafe-1" },
+                });
+                assert_eq!(*embed, whole, "{message:#}");
+            }
+        }
     }
 
     async fn loses_its_server(&self) {
@@ -258,7 +288,7 @@ impl Cafe {
         };
         self.told(
             "occupancy",
-            2,
+            self.arrivals() + 1,
             json!({
                 "title": "Session ended: 1 PC",
                 "description": format!("• **PC-3** {lasted}{unmeasured}, since {since}, until {until}"),
@@ -339,8 +369,12 @@ impl Cafe {
             .await
     }
 
-    /// The notices of a kind that were requested, once there are `count`.
-    async fn requests(&self, kind: &str, count: usize) -> Vec<Value> {
+    fn arrivals(&self) -> usize {
+        *self.arrivals.get().expect("the cafe has opened")
+    }
+
+    /// The notices of a kind that were requested, in their order, once they are about `count` sessions together.
+    async fn batches_of(&self, kind: &str, count: u64) -> Vec<Value> {
         let path = "events?kind=notification_requested&limit=200";
         self.house
             .wait(&format!("{count} {kind}"), path, |page| {
@@ -348,10 +382,25 @@ impl Cafe {
                     let notice = &event["event"]["body"]["notification_requested"]["notice"][kind];
                     (!notice.is_null()).then(|| notice.clone())
                 });
-                let notices: Vec<Value> = notices.collect();
-                (notices.len() == count).then_some(notices)
+                let mut notices: Vec<Value> = notices.collect();
+                notices.sort_by(|a, b| clock(&a["sessions"]["from"]).cmp(&clock(&b["sessions"]["from"])));
+                let total: u64 = notices
+                    .iter()
+                    .filter_map(|notice| notice["sessions"]["total"].as_u64())
+                    .sum();
+                (total == count).then_some(notices)
             })
             .await
+    }
+
+    /// The message that a webhook got as the so-manieth.
+    async fn message(&self, webhook: &str, number: usize) -> Value {
+        let sent = crate::watchfold::until(
+            &format!("message {number} to {webhook}"),
+            &self.house,
+            async || self.sent(webhook).get(number - 1).map(|call| call.body.clone()),
+        );
+        sent.await
     }
 
     /// Waits until as many messages were sent to a webhook, and holds the last one against the whole of `want`.
@@ -369,6 +418,38 @@ impl Cafe {
         let whole = json!({ "username": "cafe-1", "allowed_mentions": { "parse": [] }, "embeds": [want] });
         let got = &sent[messages - 1].body;
         assert_eq!(*got, whole, "got {got:#}\nwanted {whole:#}");
+    }
+
+    /// By hand: each of the three outages was shorter than an hour, so each would have been jitter, and nothing else changes.
+    async fn is_judged_otherwise_under_a_raised_threshold(&self, recording: &Path, config: &str) {
+        let raised = recording.with_extension("toml");
+        let text = config.replace("min_incident = \"3s\"", "min_incident = \"1h\"");
+        assert_ne!(text, config);
+        std::fs::write(&raised, text).unwrap();
+        let arguments = [
+            "replay",
+            path_of(recording),
+            "--diff",
+            "--format",
+            "jsonl",
+            "--config",
+            path_of(&raised),
+        ];
+        let output = self.house.run_plain(&arguments).await;
+        let told = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{told}");
+        let found: Value = serde_json::from_slice(&output.stdout).unwrap();
+        let differences = items_of(&found["differences"], |one| {
+            format!("{} {} {}", one["change"].as_str()?, one["kind"].as_str()?, one["subject"].as_str()?).into()
+        });
+        let mut want = Vec::new();
+        for subject in ["server", "internet", "router"] {
+            want.push(format!("lost incident {subject}"));
+            want.push(format!("gained jitter {subject}"));
+        }
+        assert_eq!(differences, want, "{found:#}");
+        // Twenty sessions, and what jitter there was before.
+        assert!(found["same"].as_u64() >= Some(20) && found["changed"] == 0, "{found:#}");
     }
 
     fn sent(&self, webhook: &str) -> Vec<Call> {
@@ -397,9 +478,13 @@ impl Cafe {
                 "Router is back"
             ]
         );
-        assert_eq!(
-            titles("occupancy"),
-            ["New activity: 20 PCs", "Session ended: 1 PC"]
+        let occupancy = titles("occupancy");
+        let (last, arrivals) = occupancy.split_last().expect("somebody left");
+        assert_eq!(last, "Session ended: 1 PC", "{occupancy:?}");
+        assert_eq!(arrivals.len(), self.arrivals(), "{occupancy:?}");
+        assert!(
+            arrivals.iter().all(|title| title.starts_with("New activity: ")),
+            "{occupancy:?}"
         );
         let refused: Vec<Call> = self
             .discord
@@ -409,6 +494,14 @@ impl Cafe {
             .collect();
         assert!(refused.is_empty(), "{refused:#?}");
     }
+}
+
+fn items_of(list: &Value, text: impl Fn(&Value) -> Option<String>) -> Vec<String> {
+    list.as_array().unwrap().iter().filter_map(text).collect()
+}
+
+fn path_of(path: &Path) -> &str {
+    path.to_str().unwrap()
 }
 
 fn embed(title: &str, color: u32, fields: Vec<Value>) -> Value {

@@ -153,10 +153,40 @@ impl House {
             .await
     }
 
-    /// Runs the command to its end.
+    /// Starts `watchfold record --follow` beside what runs on the directory.
+    pub fn record(&self, out: &Path) -> Running {
+        let log = std::fs::OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(self.errors())
+            .unwrap();
+        let child = Command::new(built_command())
+            .args(["record", "--follow", "--data"])
+            .arg(&self.data)
+            .arg("--out")
+            .arg(out)
+            .stdout(log.try_clone().unwrap())
+            .stderr(log)
+            .stdin(Stdio::null())
+            .kill_on_drop(true)
+            .spawn()
+            .unwrap();
+        Running {
+            child,
+            errors: self.errors(),
+        }
+    }
+
+    /// Runs the command to its end, on this directory.
     pub async fn run(&self, arguments: &[&str]) -> Output {
+        let data = self.data.to_str().unwrap();
+        self.run_plain(&[arguments, &["--data", data]].concat()).await
+    }
+
+    /// Runs the command to its end.
+    pub async fn run_plain(&self, arguments: &[&str]) -> Output {
         let mut command = Command::new(built_command());
-        command.args(arguments).arg("--data").arg(&self.data);
+        command.args(arguments);
         command.stdin(Stdio::null()).kill_on_drop(true);
         tokio::time::timeout(LIMIT, command.output())
             .await

@@ -1,14 +1,18 @@
-//! Golden scenarios: each directory of `scenarios/` is a story with what it expects, and the events it gives.
+//! Golden scenarios: each directory of `scenarios/` is one that `watchfold scenario test` runs, with the story that it was made from.
 //!
-//! `story` holds both the site's day and the hand count (`expect …`); `expected.jsonl` pins every field of every
-//! event. `WATCHFOLD_BLESS=1` writes it anew; the hand count is never written by a machine.
+//! `story` is what people write: the site's day and the hand count (`expect …`). `input` is the recording that the story gives, and
+//! `expected.jsonl` pins every field of every event that follows from it. `WATCHFOLD_BLESS=1` writes these two anew; the hand count is never
+//! written by a machine.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use watchfold_schemas::digest::EventDigest;
-use watchfold_schemas::event::Event;
-use watchfold_tests::story::{fold, happened, observations, parse};
+use watchfold_replay::recording::{
+    Beginning, BeginningState, FORMAT_VERSION, Header, Item, RecordStream, RecordingError, StoredRecord, Writer,
+};
+use watchfold_replay::scenario::{self, Compared, Difference};
+use watchfold_schemas::{Stream, Time, encode_observation, subjects};
+use watchfold_tests::story::{Story, fold, happened, observations, parse};
 
 #[test]
 fn every_scenario_gives_what_it_expects() {
@@ -59,46 +63,73 @@ fn check(directory: &Path) -> Result<(), String> {
     if compared != wanted {
         return Err(format!("expected {wanted:#?}\nbut there was {compared:#?}"));
     }
-    compare_whole(directory, &events)
+    keep_input(directory, &story)?;
+    compare_whole(directory)
 }
 
-fn compare_whole(directory: &Path, events: &[Event]) -> Result<(), String> {
-    let path = directory.join("expected.jsonl");
-    let mut lines = String::new();
-    // A digest says nothing that the other events do not, and names the software.
-    for event in events.iter().filter(|event| EventDigest::covers(&event.body)) {
-        lines.push_str(&serde_json::to_string(&Line::of(event)).map_err(|error| error.to_string())?);
-        lines.push('\n');
+/// `input` is the recording that a log of the story gives: what `watchfold scenario test` reads.
+fn keep_input(directory: &Path, story: &Story) -> Result<(), String> {
+    let path = directory.join(scenario::INPUT);
+    let bytes = recording(story).map_err(|error| error.to_string())?;
+    if is_blessing() {
+        return fs::write(&path, bytes).map_err(|error| error.to_string());
     }
-    if std::env::var_os("WATCHFOLD_BLESS").is_some() {
-        return fs::write(&path, lines).map_err(|error| error.to_string());
-    }
-    let wanted = fs::read_to_string(&path).map_err(|error| format!("{}: {error}", path.display()))?;
-    match lines.lines().zip(wanted.lines()).find(|(got, want)| got != want) {
-        Some((got, want)) => Err(format!("expected.jsonl differs:\n  want {want}\n  got  {got}")),
-        None if lines.len() != wanted.len() => Err("expected.jsonl has more or fewer events".to_owned()),
-        None => Ok(()),
+    let stored = fs::read(&path).map_err(|error| format!("{}: {error}", path.display()))?;
+    if stored == bytes {
+        Ok(())
+    } else {
+        Err("input is not what its story gives: make it anew with WATCHFOLD_BLESS=1".to_owned())
     }
 }
 
-/// An event's content with its identity, without the sequences that a log gives.
-#[derive(serde::Serialize)]
-struct Line<'a> {
-    at: watchfold_schemas::Time,
-    id: &'a str,
-    key: &'a str,
-    body: &'a watchfold_schemas::EventBody,
+/// Only what was observed: what follows from it is for the folds to say, and stands in `expected.jsonl`.
+fn recording(story: &Story) -> Result<Vec<u8>, RecordingError> {
+    let site = &story.config.site;
+    let header = Header {
+        v: FORMAT_VERSION,
+        software: "story".to_owned(),
+        sites: vec![site.clone()],
+        streams: vec![Stream::Observations.name().to_owned()],
+        beginnings: vec![Beginning {
+            site: site.clone(),
+            state: BeginningState::Empty,
+        }],
+        ..Header::default()
+    };
+    let mut writer = Writer::new(Vec::new(), &header)?;
+    let mut stored_at = Time(i64::MIN);
+    for (sequence, observation) in (1..).zip(observations(story)) {
+        // What was late is stored when it came; the clock of a log does not fall.
+        stored_at = stored_at.max(observation.observed_at);
+        let origin = &observation.origin;
+        writer.push(&Item::Record(StoredRecord {
+            stream: RecordStream::Observations,
+            sequence,
+            stored_at,
+            id: origin.message_id().0,
+            subject: subjects::observation(site, observation.body.kind(), &origin.collector),
+            payload: encode_observation(&observation).expect("a story is encoded"),
+        }))?;
+    }
+    Ok(writer.finish()?.out)
 }
 
-impl Line<'_> {
-    fn of(event: &Event) -> Line<'_> {
-        Line {
-            at: event.at,
-            id: &event.id.0,
-            key: &event.key,
-            body: &event.body,
-        }
+fn compare_whole(directory: &Path) -> Result<(), String> {
+    if is_blessing() {
+        return scenario::bless(directory)
+            .map(drop)
+            .map_err(|error| error.to_string());
     }
+    match scenario::compare(directory).map_err(|error| error.to_string())? {
+        Compared::Same(_) => Ok(()),
+        Compared::Different(Difference { line, wanted, got }) => Err(format!(
+            "expected.jsonl differs at line {line}:\n  want {wanted:?}\n  got  {got:?}"
+        )),
+    }
+}
+
+fn is_blessing() -> bool {
+    std::env::var_os("WATCHFOLD_BLESS").is_some()
 }
 
 fn scenarios() -> Vec<PathBuf> {

@@ -1,0 +1,41 @@
+//! The page of something that does not watch: a demo, a replay. It is given what to show, and says where it is.
+
+use std::io::IsTerminal;
+use std::net::SocketAddr;
+
+use anyhow::Context;
+use watchfold_dashboard::{Dashboard, DashboardConfig, DashboardError, DashboardOptions};
+
+use crate::paths::{Data, write_private};
+
+/// Without a given address, the usual one, or any that is free when that one is taken.
+pub async fn bind(
+    listen: Option<SocketAddr>,
+    options: impl Fn(SocketAddr) -> DashboardOptions,
+) -> anyhow::Result<Dashboard> {
+    let usual = DashboardConfig::default().listen;
+    match Dashboard::bind(options(listen.unwrap_or(usual))).await {
+        Err(DashboardError::AddressInUse { .. }) if listen.is_none() => {
+            let any = SocketAddr::new(usual.ip(), 0);
+            Ok(Dashboard::bind(options(any)).await?)
+        }
+        bound => Ok(bound?),
+    }
+}
+
+/// Says what goes on and where. The token is shown to a terminal only, as `watchfold up` does it.
+pub fn announce(data: &Data, what: &str, link: &str, address: &str) -> anyhow::Result<()> {
+    let file = data.link();
+    write_private(&file, &format!("{link}\n"))
+        .with_context(|| format!("failed to write {}", file.display()))?;
+    if std::io::stdout().is_terminal() {
+        println!("{what}; open {link}");
+        println!("Ctrl-C ends it, and nothing is left behind");
+    } else {
+        println!(
+            "{what}; the page is at {address} and the link with its token in {}",
+            file.display()
+        );
+    }
+    Ok(())
+}

@@ -1,0 +1,173 @@
+//! `watchfold replay`: logs and recordings through today's folds once more. Tells standard output, or the page of a machine's owner, and
+//! nobody else.
+
+mod pace;
+mod page;
+mod source;
+
+use std::io::{BufWriter, ErrorKind, Write};
+use std::process::ExitCode;
+
+use anyhow::bail;
+use serde_json::json;
+use watchfold_replay::RecordedEvents;
+use watchfold_replay::diff::{Diff, diff};
+use watchfold_schemas::Event;
+
+use crate::cli::{ReplayArgs, ReplayFormat};
+use crate::config::ConfigError;
+use pace::Pace;
+use source::Source;
+
+/// As `diff` ends: the two sides differ.
+const DIFFERENT: u8 = 1;
+/// As `diff` ends: the input is damaged or cannot be used, so nothing is known, or not all.
+const TROUBLE: u8 = 2;
+
+pub fn replay(args: &ReplayArgs) -> anyhow::Result<ExitCode> {
+    let ended = if args.diff {
+        compare(args)
+    } else if args.dashboard {
+        page::show(args)
+    } else {
+        tell(args)
+    };
+    match ended {
+        Err(error) if is_closed_pipe(&error) => Ok(ExitCode::SUCCESS),
+        // A wrong configuration is told by its own status, but for a comparison, where 1 says that the sides differ.
+        Err(error) if args.diff || !error.is::<ConfigError>() => {
+            eprintln!("watchfold: {error:#}");
+            Ok(ExitCode::from(TROUBLE))
+        }
+        ended => ended,
+    }
+}
+
+/// Derives the events and prints them.
+fn tell(args: &ReplayArgs) -> anyhow::Result<ExitCode> {
+    let mut source = Source::open(args, args.span.from, false)?;
+    let mut side = source.side(args.config.as_deref())?;
+    let mut out = BufWriter::new(std::io::stdout().lock());
+    let mut pace = Pace::new(args.speed);
+    while let Some(step) = source.next(&side)? {
+        while let Some(wait) = pace.wait(&step) {
+            out.flush()?;
+            source.show_progress_when_due(&side);
+            std::thread::sleep(wait);
+        }
+        for event in side.engine.take(&step) {
+            side.note(&event)?;
+            print(&mut out, &event, args.format)?;
+        }
+    }
+    out.flush()?;
+    source.summarize(&side);
+    side.tell_digests("digest");
+    Ok(source.exit(ExitCode::SUCCESS, TROUBLE))
+}
+
+fn print(out: &mut impl Write, event: &Event, format: ReplayFormat) -> anyhow::Result<()> {
+    match format {
+        ReplayFormat::Jsonl => writeln!(out, "{}", serde_json::to_string(event)?)?,
+        ReplayFormat::Text => {
+            let body = serde_json::to_value(&event.body)?;
+            // The body's only key is its kind.
+            let body = body
+                .as_object()
+                .and_then(|body| body.values().next())
+                .unwrap_or(&body);
+            writeln!(
+                out,
+                "{}  {}  {}  {}  {body}",
+                event.at,
+                event.site,
+                event.body.kind(),
+                event.key
+            )?;
+        }
+    }
+    Ok(())
+}
+
+/// Derives both sides in one pass and prints what they differ in.
+fn compare(args: &ReplayArgs) -> anyhow::Result<ExitCode> {
+    let with_recorded = args.config.is_none() && args.against.is_none();
+    let mut source = Source::open(args, args.span.from, with_recorded)?;
+    let mut after = source.side(args.config.as_deref())?;
+    let mut before = source.side(args.against.as_deref())?;
+    let mut recorded = RecordedEvents::default();
+    while let Some(step) = source.next(&after)? {
+        let events = if with_recorded {
+            recorded.take(&step).into_iter().collect()
+        } else {
+            before.engine.take(&step)
+        };
+        events.iter().try_for_each(|event| before.add(event))?;
+        after
+            .engine
+            .take(&step)
+            .iter()
+            .try_for_each(|event| after.add(event))?;
+    }
+    // What was told while the state was not known whole is not comparable.
+    let warm_up = after.engine.warm_ups();
+    if with_recorded && !warm_up.is_empty() {
+        bail!(
+            "the state before the first record is not known ({}): take a recording with a snapshot, or a later --from",
+            warm_up
+                .iter()
+                .map(|one| one.reason.as_str())
+                .collect::<Vec<_>>()
+                .join("; ")
+        );
+    }
+    let found = diff(&before.outcomes, &after.outcomes);
+    let digests = (before.digests.finish(), after.digests.finish());
+    // Under another configuration events differ by their nature; recorded ones should not.
+    let is_same = found.is_same() && (!with_recorded || digests.0 == digests.1);
+    print_diff(&found, is_same, args.format, with_recorded)?;
+    source.summarize(&after);
+    before.tell_digests(if with_recorded {
+        "digest recorded"
+    } else {
+        "digest before"
+    });
+    after.tell_digests(if with_recorded {
+        "digest derived "
+    } else {
+        "digest after "
+    });
+    Ok(source.exit(if is_same {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::from(DIFFERENT)
+    }, TROUBLE))
+}
+
+fn print_diff(found: &Diff, is_same: bool, format: ReplayFormat, with_recorded: bool) -> anyhow::Result<()> {
+    let mut out = std::io::stdout().lock();
+    match format {
+        ReplayFormat::Jsonl => {
+            let mut value = serde_json::to_value(found)?;
+            value["is_same"] = json!(is_same);
+            writeln!(out, "{value}")?;
+        }
+        ReplayFormat::Text => {
+            writeln!(out, "{found}")?;
+            if with_recorded && found.is_same() && !is_same {
+                writeln!(
+                    out,
+                    "but other events differ: compare `watchfold log cat` with `watchfold replay --format jsonl`"
+                )?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// `| head` closes the pipe when it has seen enough.
+fn is_closed_pipe(error: &anyhow::Error) -> bool {
+    error
+        .downcast_ref::<std::io::Error>()
+        .is_some_and(|error| error.kind() == ErrorKind::BrokenPipe)
+}

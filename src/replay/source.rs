@@ -1,0 +1,244 @@
+//! What a replay reads and derives, and what it says about it on standard error: progress, summary, digests, trouble.
+
+use std::collections::BTreeMap;
+use std::io::IsTerminal;
+use std::path::Path;
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use anyhow::bail;
+use watchfold_replay::digest::Digests;
+use watchfold_replay::{Engine, Inputs, Outcomes, ReplayError, Selection, Step, Under};
+use watchfold_schemas::{Event, SiteConfig, Time};
+
+use crate::cli::ReplayArgs;
+use crate::config::{self, ConfigError};
+
+/// Between two looks of the progress line.
+const PROGRESS_EVERY: Duration = Duration::from_millis(250);
+
+/// The length of the progress bar.
+const BAR_CHARS: usize = 20;
+
+/// The input, and how far it was read.
+pub struct Source {
+    input: Inputs,
+    started: Instant,
+    shown: Option<Instant>,
+}
+
+/// One derivation and what became of it.
+pub struct Side {
+    pub engine: Engine,
+    pub outcomes: Outcomes,
+    pub digests: Digests,
+    kinds: BTreeMap<&'static str, u64>,
+}
+
+impl Source {
+    /// The sites that it holds.
+    pub fn known_sites(&self) -> Result<Vec<String>, ReplayError> {
+        self.input.known_sites()
+    }
+
+    /// `from` is where reading begins; the command line may mean another moment by it.
+    pub fn open(args: &ReplayArgs, from: Option<Time>, with_events: bool) -> anyhow::Result<Source> {
+        let mut selection = Selection {
+            site: args.span.site.clone(),
+            from,
+            to: args.span.to,
+            with_events,
+        };
+        let configs = [&args.config, &args.against].into_iter().flatten();
+        let configs: Vec<SiteConfig> = configs
+            .map(|path| Ok(config::load(path)?.site))
+            .collect::<Result<_, ConfigError>>()?;
+        if selection.site.is_none() && !configs.is_empty() {
+            selection.site = Some(site_of(args, &configs)?);
+        }
+        let input = Inputs::open(&args.inputs, &selection)?;
+        for sentence in input.passed_over() {
+            eprintln!("watchfold: {sentence}");
+        }
+        // Events that run over the same terminal show how far it is, and would be mixed with a line that is drawn again and again.
+        let is_quiet = args.diff || args.dashboard || !std::io::stdout().is_terminal();
+        Ok(Source {
+            input,
+            started: Instant::now(),
+            shown: (is_quiet && std::io::stderr().is_terminal()).then(Instant::now),
+        })
+    }
+
+    pub fn side(&self, config: Option<&Path>) -> anyhow::Result<Side> {
+        let under = match config {
+            Some(path) => Under::Given(Box::new(config::load(path)?.site)),
+            None => Under::Recorded,
+        };
+        Ok(Side {
+            engine: Engine::new(under),
+            outcomes: Outcomes::default(),
+            digests: Digests::default(),
+            kinds: BTreeMap::new(),
+        })
+    }
+
+    pub fn next(&mut self, side: &Side) -> anyhow::Result<Option<Step>> {
+        let step = self.input.next_step();
+        self.show_progress_when_due(side);
+        if !matches!(step, Ok(Some(_))) && self.shown.is_some() {
+            eprint!("\r\x1b[K");
+        }
+        if step.is_err() {
+            self.tell_problems();
+        }
+        Ok(step?)
+    }
+
+    pub fn show_progress_when_due(&mut self, side: &Side) {
+        if self.shown.is_some_and(|shown| shown.elapsed() > PROGRESS_EVERY) {
+            self.show_progress(side);
+        }
+    }
+
+    fn show_progress(&mut self, side: &Side) {
+        self.shown = Some(Instant::now());
+        let done = self.input.progress().unwrap_or(0.0).clamp(0.0, 1.0);
+        let elapsed_s = self.started.elapsed().as_secs_f64();
+        let left_s = if done > 0.0 {
+            elapsed_s * (1.0 - done) / done
+        } else {
+            0.0
+        };
+        let at = side.engine.now().map(|now| now.to_string()).unwrap_or_default();
+        let rate = side.engine.counters().results as f64 / elapsed_s;
+        eprint!(
+            "\r\x1b[K{} {:3.0} %  {at}  {} results/s  {} left",
+            bar(done),
+            done * 100.0,
+            thousands(rate),
+            clock(left_s)
+        );
+    }
+
+    pub fn summarize(&self, side: &Side) {
+        let counters = side.engine.counters();
+        let elapsed_s = self.started.elapsed().as_secs_f64();
+        eprintln!(
+            "{} observations with {} results in {elapsed_s:.2} s: {} results/s, {} events",
+            counters.records,
+            counters.results,
+            thousands(counters.results as f64 / elapsed_s.max(1e-9)),
+            counters.events
+        );
+        let kinds: Vec<String> = side
+            .kinds
+            .iter()
+            .map(|(kind, count)| format!("{kind} {count}"))
+            .collect();
+        if !kinds.is_empty() {
+            eprintln!("{}", kinds.join(", "));
+        }
+        for (count, what) in [
+            (
+                counters.lead_in_records,
+                "observations before the span were folded silently",
+            ),
+            (counters.warm_up_events, "events of the warm-up are left out"),
+            (counters.duplicates, "duplicates were dropped"),
+            (counters.quarantined, "records could not be folded"),
+            (counters.lost_records, "records are gone or damaged"),
+            (
+                counters.joints,
+                "sites began anew with a further input, which does not go on where the one before ended",
+            ),
+            (
+                counters.ignored_activations,
+                "recorded configurations were ignored",
+            ),
+        ] {
+            if count > 0 {
+                eprintln!("{count} {what}");
+            }
+        }
+        for warm_up in side.engine.warm_ups() {
+            let until = warm_up.until.map(|until| until.to_string()).unwrap_or_default();
+            eprintln!("{}: warm-up until {until}: {}", warm_up.site, warm_up.reason);
+        }
+        self.tell_problems();
+    }
+
+    fn tell_problems(&self) {
+        for problem in self.input.problems() {
+            eprintln!("watchfold: {problem}");
+        }
+    }
+
+    /// The status of a replay whose inputs were whole, or the one for trouble.
+    pub fn exit(&self, otherwise: ExitCode, trouble: u8) -> ExitCode {
+        if self.input.problems().is_empty() {
+            otherwise
+        } else {
+            ExitCode::from(trouble)
+        }
+    }
+}
+
+impl Side {
+    pub fn add(&mut self, event: &Event) -> Result<(), ReplayError> {
+        self.outcomes.add(event)?;
+        self.note(event)
+    }
+
+    pub fn note(&mut self, event: &Event) -> Result<(), ReplayError> {
+        *self.kinds.entry(event.body.kind()).or_default() += 1;
+        Ok(self.digests.add(event)?)
+    }
+
+    pub fn tell_digests(&self, what: &str) {
+        for (site, digest, events) in self.digests.finish() {
+            eprintln!("{what} {site} {digest} ({events} events)");
+        }
+    }
+}
+
+/// A configuration is of one site: the only one of the input, or the one that it names.
+fn site_of(args: &ReplayArgs, configs: &[SiteConfig]) -> anyhow::Result<String> {
+    let known = Inputs::open(&args.inputs, &Selection::default())?.known_sites()?;
+    match &known[..] {
+        [site] => Ok(site.clone()),
+        [] => bail!("there is no observation of any site in it"),
+        known => match configs.iter().find(|config| known.contains(&config.site)) {
+            Some(config) => Ok(config.site.clone()),
+            None => bail!(
+                "a configuration is of one site: choose one with --site, of {}",
+                known.join(", ")
+            ),
+        },
+    }
+}
+
+fn thousands(rate: f64) -> String {
+    match rate {
+        rate if rate >= 1e6 => format!("{:.1} M", rate / 1e6),
+        rate if rate >= 1e3 => format!("{:.0} k", rate / 1e3),
+        rate => format!("{rate:.0}"),
+    }
+}
+
+/// Twenty characters, filled as far as it is.
+fn bar(done: f64) -> String {
+    let filled = (done * BAR_CHARS as f64) as usize;
+    (0..BAR_CHARS)
+        .map(|at| if at < filled { '█' } else { '░' })
+        .collect()
+}
+
+/// Seconds as people read them.
+fn clock(seconds: f64) -> String {
+    let seconds = seconds.round() as u64;
+    match (seconds / 3_600, seconds / 60 % 60, seconds % 60) {
+        (0, 0, seconds) => format!("{seconds} s"),
+        (0, minutes, seconds) => format!("{minutes} min {seconds} s"),
+        (hours, minutes, _) => format!("{hours} h {minutes} min"),
+    }
+}
