@@ -434,7 +434,9 @@ pub fn speed(text: &str) -> Result<Speed, String> {
     if text == "max" {
         return Ok(Speed::Max);
     }
-    let times = text.strip_suffix(['x', 'X']).and_then(|times| times.parse::<f64>().ok());
+    let times = text
+        .strip_suffix(['x', 'X'])
+        .and_then(|times| times.parse::<f64>().ok());
     match times {
         Some(times) if SPEEDS.contains(&times) => Ok(Speed::Times(times)),
         _ => Err("write it as max, or as 1x, 10x, 0.5x: from 0.001x to 1000000x".to_owned()),

@@ -117,7 +117,11 @@ pub fn find(directory: &Path) -> Result<Vec<PathBuf>, ReplayError> {
 pub fn compare(directory: &Path) -> Result<Compared, ReplayError> {
     let expected = directory.join(EXPECTED);
     let wanted = fs::read_to_string(&expected).map_err(|source| failed("read", &expected, source))?;
-    let is_second = |line: &str| line.split(',').nth(1).is_some_and(|field| field.starts_with("\"id\":"));
+    let is_second = |line: &str| {
+        line.split(',')
+            .nth(1)
+            .is_some_and(|field| field.starts_with("\"id\":"))
+    };
     let has_ids = wanted.lines().next().is_none_or(is_second);
     let got = derive(directory, has_ids)?;
     let (mut wanted, mut derived) = (wanted.lines(), got.lines());

@@ -137,11 +137,14 @@ fn compare(args: &ReplayArgs) -> anyhow::Result<ExitCode> {
     } else {
         "digest after "
     });
-    Ok(source.exit(if is_same {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::from(DIFFERENT)
-    }, TROUBLE))
+    Ok(source.exit(
+        if is_same {
+            ExitCode::SUCCESS
+        } else {
+            ExitCode::from(DIFFERENT)
+        },
+        TROUBLE,
+    ))
 }
 
 fn print_diff(found: &Diff, is_same: bool, format: ReplayFormat, with_recorded: bool) -> anyhow::Result<()> {

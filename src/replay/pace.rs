@@ -8,7 +8,7 @@ use watchfold_schemas::{Span, Time};
 use crate::cli::Speed;
 
 /// A span without any record, when nobody watched or between two inputs, counts as no longer than this.
-const GAP_MAX: Span = Span::from_seconds(10);
+const GAP_MAX: Span = Span::from_seconds(60);
 
 /// Slept at once, so that progress is shown meanwhile.
 const SLEEP_MAX: Duration = Duration::from_millis(250);
@@ -83,11 +83,35 @@ mod tests {
     #[test]
     fn records_come_as_they_were_stored_so_many_times_as_fast() {
         check("max", &[(0, 0.0, None), (1_000, 0.0, None)]);
-        check("1x", &[(0, 0.0, None), (1, 0.9, Some(100)), (1, 1.0, None), (2, 1.0, Some(250))]);
-        check("10x", &[(0, 0.0, None), (1, 0.0, Some(100)), (2, 0.15, Some(50)), (2, 0.2, None)]);
+        check(
+            "1x",
+            &[
+                (0, 0.0, None),
+                (1, 0.9, Some(100)),
+                (1, 1.0, None),
+                (2, 1.0, Some(250)),
+            ],
+        );
+        check(
+            "10x",
+            &[
+                (0, 0.0, None),
+                (1, 0.0, Some(100)),
+                (2, 0.15, Some(50)),
+                (2, 0.2, None),
+            ],
+        );
         check("0.5x", &[(0, 0.0, None), (1, 1.9, Some(100))]);
-        // A record that was stored before the last one is due at once; a day without any counts ten seconds.
-        check("10x", &[(100, 0.0, None), (50, 0.0, None), (100 + 86_400, 0.9, Some(100)), (100 + 86_401, 1.0, Some(100))]);
+        // A record that was stored before the last one is due at once; a day without any counts a minute.
+        check(
+            "10x",
+            &[
+                (100, 0.0, None),
+                (50, 0.0, None),
+                (86_500, 5.9, Some(100)),
+                (86_501, 6.0, Some(100)),
+            ],
+        );
     }
 
     #[test]

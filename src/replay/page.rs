@@ -14,11 +14,12 @@ use tokio_util::sync::CancellationToken;
 use watchfold_dashboard::{Dashboard, DashboardOptions};
 use watchfold_kit::Progress;
 use watchfold_log::{Append, Embedded, MessageLog, Options, StreamOptions};
-use watchfold_replay::{Engine, Step, Under};
+use watchfold_replay::{Engine, ReplayError, Step, Under};
 use watchfold_schemas::observation::{Activation, OBSERVATION_VERSION};
 use watchfold_schemas::subjects::{self, kind_of_observation};
 use watchfold_schemas::{
-    Body, Event, EventBody, MessageId, Observation, Origin, Span, Stream, Time, encode_event, encode_observation,
+    Body, Event, EventBody, MessageId, Observation, Origin, Span, Stream, Time, encode_event,
+    encode_observation,
 };
 
 use super::TROUBLE;
@@ -83,14 +84,21 @@ pub fn show(args: &ReplayArgs) -> anyhow::Result<ExitCode> {
 
 /// A page is of one site.
 fn the_site(args: &ReplayArgs, source: &Source) -> anyhow::Result<String> {
-    if let Some(site) = &args.span.site {
-        return Ok(site.clone());
-    }
     let known = source.known_sites()?;
+    if let Some(site) = &args.span.site {
+        let site = site.clone();
+        if !known.contains(&site) {
+            return Err(ReplayError::NoSuchSite { site, known }.into());
+        }
+        return Ok(site);
+    }
     match &known[..] {
         [site] => Ok(site.clone()),
         [] => bail!("there is no observation of any site in it"),
-        known => bail!("the page shows one site: choose it with --site, of {}", known.join(", ")),
+        known => bail!(
+            "the page shows one site: choose it with --site, of {}",
+            known.join(", ")
+        ),
     }
 }
 

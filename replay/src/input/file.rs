@@ -164,7 +164,11 @@ fn wrong(path: &Path, source: RecordingError) -> ReplayError {
 fn cut_of(header: &Header, selection: &Selection) -> Option<Raw> {
     let is_cut = |beginning: &&Beginning| beginning.state == BeginningState::Cut;
     let is_wanted = |site: &String| selection.site.as_ref().is_none_or(|wanted| wanted == site);
-    let sites = header.beginnings.iter().filter(is_cut).map(|one| one.site.clone());
+    let sites = header
+        .beginnings
+        .iter()
+        .filter(is_cut)
+        .map(|one| one.site.clone());
     let sites: Vec<String> = sites.filter(is_wanted).collect();
     let reason = if header.is_basis() {
         "the log held nothing earlier when it was recorded".to_owned()

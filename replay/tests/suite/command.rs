@@ -139,14 +139,8 @@ fn trouble_ends_with_two_and_says_what_is_there() {
         ),
         (record(["--site", "bar"]), "there are cafe-1"),
         (record(later), "there are records from 2026-01-05T08:0"),
-        (
-            vec!["replay", &data, &whole],
-            "hold the same time of site cafe-1",
-        ),
-        (
-            vec!["replay", &data, "--diff", "--config", &broken],
-            "netwrk",
-        ),
+        (vec!["replay", &data, &whole], "hold the same time of site cafe-1"),
+        (vec!["replay", &data, "--diff", "--config", &broken], "netwrk"),
         (
             vec!["replay", &data, "--dashboard", "--site", "bar"],
             "there are cafe-1",

@@ -51,7 +51,12 @@ fn a_recording_grows_with_its_log_and_is_read_meanwhile() {
         let so_far = replay(&options.out, everything(), Under::Recorded);
         assert_eq!(so_far.events, live);
         assert_eq!(so_far.recorded, live);
-        assert_eq!(so_far.problems.len(), 1, "it has no end yet: {:?}", so_far.problems);
+        assert_eq!(
+            so_far.problems.len(),
+            1,
+            "it has no end yet: {:?}",
+            so_far.problems
+        );
     }
     let recorded = following.finish().unwrap();
     assert_eq!(
@@ -141,7 +146,12 @@ fn one_that_was_killed_is_read_up_to_its_last_frame() {
     assert!(bytes.len() as u64 > whole_frames);
     std::fs::write(&options.out, &bytes[..bytes.len() - 1]).unwrap();
     let read = replay(&options.out, everything(), Under::Recorded);
-    assert!(read.events.len() >= live.len(), "{} of {}", read.events.len(), live.len());
+    assert!(
+        read.events.len() >= live.len(),
+        "{} of {}",
+        read.events.len(),
+        live.len()
+    );
     assert_eq!(read.events[..live.len()], live);
     let [problem] = &read.problems[..] else {
         panic!("{:?}", read.problems)

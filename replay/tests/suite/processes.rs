@@ -44,7 +44,13 @@ impl Running {
     /// SIGTERM, and how it ended with all that it said.
     fn stop(mut self) -> (ExitStatus, String) {
         let pid = self.0.id().to_string();
-        assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
+        assert!(
+            Command::new("kill")
+                .args(["-TERM", &pid])
+                .status()
+                .unwrap()
+                .success()
+        );
         let status = self.0.wait().unwrap();
         let mut text = String::new();
         if let Some(mut out) = self.0.stdout.take() {
@@ -110,7 +116,11 @@ fn a_paced_replay_gives_the_same_and_takes_its_time() {
     let began = Instant::now();
     let paced = run(&["replay", data, "--speed", "150x"]);
     // 300 s of records at 150 times as fast; there is no upper limit on a loaded machine.
-    assert!(began.elapsed() >= Duration::from_millis(1_900), "{:?}", began.elapsed());
+    assert!(
+        began.elapsed() >= Duration::from_millis(1_900),
+        "{:?}",
+        began.elapsed()
+    );
     assert_eq!(paced.status.code(), Some(0), "{paced:?}");
     assert_eq!(paced.stdout, as_fast_as_it_goes.stdout);
 }
@@ -155,10 +165,16 @@ fn the_page_shows_what_is_replayed_and_refuses_acts() {
     assert_eq!(targets.len(), 2);
     assert_eq!(ask("GET", "/api/v1/state").1["read_only"], true);
     let (status, answer) = ask("POST", &format!("/api/v1/incidents/{}/ack", live.id));
-    assert_eq!((status, &answer["error"]["code"]), (409, &Value::from("read_only")));
+    assert_eq!(
+        (status, &answer["error"]["code"]),
+        (409, &Value::from("read_only"))
+    );
     let (status, text) = shown.stop();
     assert!(status.success(), "{text}");
-    assert!(text.contains("that was all") && text.contains("digest cafe-1 "), "{text}");
+    assert!(
+        text.contains("that was all") && text.contains("digest cafe-1 "),
+        "{text}"
+    );
     assert!(!std::path::Path::new(link.trim()).exists());
 }
 
@@ -215,5 +231,8 @@ fn ask(address: &str, token: &str, method: &str, path: &str) -> (u16, Value) {
     } else {
         body.to_owned()
     };
-    (status.unwrap_or(0), serde_json::from_str(&json).unwrap_or(Value::Null))
+    (
+        status.unwrap_or(0),
+        serde_json::from_str(&json).unwrap_or(Value::Null),
+    )
 }

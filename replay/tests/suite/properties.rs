@@ -1,8 +1,8 @@
 //! Any story, cut anywhere: the same digest.
 
 use proptest::prelude::*;
-use watchfold_replay::digest::Digests;
 use watchfold_log::default_stream_options;
+use watchfold_replay::digest::Digests;
 use watchfold_replay::{Engine, Input, Step, Under, record};
 use watchfold_schemas::{Event, Stream};
 use watchfold_tests::story::{observations, parse};
@@ -118,7 +118,10 @@ fn with_restarts(path: &std::path::Path, restarts: &[f64]) -> Vec<(String, Strin
     while let Some(step) = input.next_step().unwrap() {
         steps.push(step);
     }
-    let stops: Vec<usize> = restarts.iter().map(|part| (part * steps.len() as f64) as usize).collect();
+    let stops: Vec<usize> = restarts
+        .iter()
+        .map(|part| (part * steps.len() as f64) as usize)
+        .collect();
     let mut engine = Engine::new(Under::Recorded);
     let mut events = Vec::new();
     for (index, step) in steps.iter().enumerate() {

@@ -187,7 +187,9 @@ fn the_projects_own_scenarios_pass() {
 
 #[test]
 fn events_without_ids_as_earlier_versions_wrote_them_are_compared_without() {
-    let Cut { out, .. } = cut();
+    let Cut {
+        world: _world, out, ..
+    } = cut();
     let expected = format!("{out}/expected.jsonl");
     let text = fs::read_to_string(&expected).unwrap();
     let without = text.lines().map(|line| {

@@ -37,7 +37,10 @@ fn pieces_in_any_order_are_the_whole() {
         let replayed = replay_all(&paths, everything(), Under::Recorded);
         assert_eq!(replayed.events, world.events);
         assert_eq!(replayed.recorded, world.events);
-        assert_eq!(replayed.engine_counters.joints, 0, "they go on where the one before ended");
+        assert_eq!(
+            replayed.engine_counters.joints, 0,
+            "they go on where the one before ended"
+        );
         assert!(replayed.problems.is_empty(), "{:?}", replayed.problems);
     }
     // A span of them is the same span of the whole.
@@ -120,7 +123,10 @@ fn sites_run_side_by_side() {
             site: Some(site.clone()),
             ..Selection::default()
         };
-        assert_eq!(replay_all(&paths, selection, Under::Recorded).events, world.events);
+        assert_eq!(
+            replay_all(&paths, selection, Under::Recorded).events,
+            world.events
+        );
     }
     // One after the other in time, whatever the site.
     let times: Vec<_> = replayed.events.iter().map(|event| event.at).collect();
@@ -137,7 +143,13 @@ fn the_same_time_twice_is_refused() {
     let error = Inputs::open(&paths, &everything()).err().unwrap();
     let text = error.to_string();
     assert!(matches!(error, ReplayError::Overlap { .. }), "{text}");
-    for part in ["late.wfrec", "whole.wfrec", "site cafe-1", "--from", &instant(200.0).to_string()[..16]] {
+    for part in [
+        "late.wfrec",
+        "whole.wfrec",
+        "site cafe-1",
+        "--from",
+        &instant(200.0).to_string()[..16],
+    ] {
         assert!(text.contains(part), "{part:?} is not in {text}");
     }
     // What is outside the span that is asked for is passed over, and disturbs nobody.
@@ -145,7 +157,10 @@ fn the_same_time_twice_is_refused() {
     let inputs = Inputs::open(&paths, &early).unwrap();
     assert_eq!(inputs.passed_over().len(), 1, "{:?}", inputs.passed_over());
     let replayed = replay_all(&paths, early.clone(), Under::Recorded);
-    assert_eq!(replayed.events, replay(world.data(), early, Under::Recorded).events);
+    assert_eq!(
+        replayed.events,
+        replay(world.data(), early, Under::Recorded).events
+    );
 }
 
 #[test]
@@ -157,9 +172,15 @@ fn what_none_of_them_holds_is_told_with_what_they_hold() {
         site: Some("bar".to_owned()),
         ..Selection::default()
     };
-    assert_eq!(why(elsewhere), "there is no site \"bar\" in it; there are cafe-1, cafe-2");
+    assert_eq!(
+        why(elsewhere),
+        "there is no site \"bar\" in it; there are cafe-1, cafe-2"
+    );
     let later = why(span(Some(5_000.0), None));
-    assert!(later.contains("there are records from 2026-01-05T08:0"), "{later}");
+    assert!(
+        later.contains("there are records from 2026-01-05T08:0"),
+        "{later}"
+    );
 }
 
 #[test]
@@ -197,5 +218,9 @@ fn a_recording_of_some_kinds_is_no_basis() {
     let replayed = replay(&world.file("all.wfrec"), everything(), Under::Recorded);
     assert_eq!(replayed.events, world.events);
     // Pieces made of it are pieces of it.
-    record_as(&world.file("all.wfrec"), &world.file("piece.wfrec"), span(Some(100.0), None));
+    record_as(
+        &world.file("all.wfrec"),
+        &world.file("piece.wfrec"),
+        span(Some(100.0), None),
+    );
 }

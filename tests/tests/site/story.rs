@@ -440,7 +440,13 @@ impl Cafe {
         assert_eq!(output.status.code(), Some(1), "{told}");
         let found: Value = serde_json::from_slice(&output.stdout).unwrap();
         let differences = items_of(&found["differences"], |one| {
-            format!("{} {} {}", one["change"].as_str()?, one["kind"].as_str()?, one["subject"].as_str()?).into()
+            format!(
+                "{} {} {}",
+                one["change"].as_str()?,
+                one["kind"].as_str()?,
+                one["subject"].as_str()?
+            )
+            .into()
         });
         let mut want = Vec::new();
         for subject in ["server", "internet", "router"] {
@@ -449,7 +455,10 @@ impl Cafe {
         }
         assert_eq!(differences, want, "{found:#}");
         // Twenty sessions, and what jitter there was before.
-        assert!(found["same"].as_u64() >= Some(20) && found["changed"] == 0, "{found:#}");
+        assert!(
+            found["same"].as_u64() >= Some(20) && found["changed"] == 0,
+            "{found:#}"
+        );
     }
 
     fn sent(&self, webhook: &str) -> Vec<Call> {

@@ -8,7 +8,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use watchfold_replay::recording::{
-    Beginning, BeginningState, FORMAT_VERSION, Header, Item, RecordStream, RecordingError, StoredRecord, Writer,
+    Beginning, BeginningState, FORMAT_VERSION, Header, Item, RecordStream, RecordingError, StoredRecord,
+    Writer,
 };
 use watchfold_replay::scenario::{self, Compared, Difference};
 use watchfold_schemas::{Stream, Time, encode_observation, subjects};
