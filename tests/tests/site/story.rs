@@ -395,12 +395,11 @@ impl Cafe {
 
     /// The message that a webhook got as the so-manieth.
     async fn message(&self, webhook: &str, number: usize) -> Value {
-        let sent = crate::watchfold::until(
-            &format!("message {number} to {webhook}"),
-            &self.house,
-            async || self.sent(webhook).get(number - 1).map(|call| call.body.clone()),
-        );
-        sent.await
+        let what = format!("message {number} to {webhook}");
+        crate::watchfold::until(&what, &self.house, async || {
+            self.sent(webhook).get(number - 1).map(|call| call.body.clone())
+        })
+        .await
     }
 
     /// Waits until as many messages were sent to a webhook, and holds the last one against the whole of `want`.
