@@ -158,6 +158,9 @@ pub struct SpanArgs {
 
 #[derive(Debug, Args)]
 pub struct RecordArgs {
+    /// A data directory, or a recording to make a shorter one of. Default: the data directory.
+    #[arg(value_name = "INPUT")]
+    pub input: Option<PathBuf>,
     #[command(flatten)]
     pub data: DataArgs,
     #[command(flatten)]

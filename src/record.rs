@@ -1,9 +1,10 @@
 //! `watchfold record`: a piece of the log as one portable file, at once or for as long as the log grows.
 
+use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 use watchfold_replay::recording::BeginningState;
@@ -37,7 +38,10 @@ pub fn record(args: &RecordArgs) -> anyhow::Result<ExitCode> {
 }
 
 fn make(args: &RecordArgs) -> anyhow::Result<ExitCode> {
-    let data = Data::locate(args.data.data.as_deref())?;
+    let input = match &args.input {
+        Some(input) => input.clone(),
+        None => Data::locate(args.data.data.as_deref())?.path().to_owned(),
+    };
     let options = RecordOptions {
         selection: Selection {
             site: args.span.site.clone(),
@@ -50,13 +54,19 @@ fn make(args: &RecordArgs) -> anyhow::Result<ExitCode> {
         software: env!("CARGO_PKG_VERSION").to_owned(),
     };
     let recorded = if args.follow {
+        if input.is_file() {
+            bail!(
+                "{} is a recording and does not grow: follow a data directory",
+                input.display()
+            );
+        }
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()
             .context("failed to start the runtime")?;
-        runtime.block_on(follow(&data, &options))?
+        runtime.block_on(follow(&input, &options))?
     } else {
-        watchfold_replay::record(data.path(), &options)?
+        watchfold_replay::record(&input, &options)?
     };
     tell(args, &recorded);
     Ok(if recorded.problems.is_empty() {
@@ -67,10 +77,10 @@ fn make(args: &RecordArgs) -> anyhow::Result<ExitCode> {
 }
 
 /// Records until it is stopped or the span is over. Whatever ends it, the file can be read up to its last frame.
-async fn follow(data: &Data, options: &RecordOptions) -> anyhow::Result<Recorded> {
+async fn follow(input: &Path, options: &RecordOptions) -> anyhow::Result<Recorded> {
     let stop = CancellationToken::new();
     listen_for_signals(stop.clone())?;
-    let mut following = Following::open(data.path(), options)?;
+    let mut following = Following::open(input, options)?;
     eprintln!("recording into {}; Ctrl-C ends it", options.out.display());
     let mut ends_by = None;
     loop {

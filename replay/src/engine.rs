@@ -122,6 +122,13 @@ impl Engine {
         self.sites.get(site).map(|site| site.chain.config())
     }
 
+    /// The configurations in force, by site.
+    pub fn configs(&self) -> impl Iterator<Item = (&str, &SiteConfig)> {
+        self.sites
+            .iter()
+            .map(|(name, site)| (name.as_str(), site.chain.config()))
+    }
+
     /// The greatest tick of any site, for a progress line.
     pub fn now(&self) -> Option<Time> {
         self.sites.values().filter_map(|site| site.chain.now()).max()

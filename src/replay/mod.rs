@@ -17,7 +17,7 @@ use watchfold_schemas::Event;
 use crate::cli::{ReplayArgs, ReplayFormat};
 use crate::config::ConfigError;
 use pace::Pace;
-use source::Source;
+use source::{Side, Source};
 
 /// As `diff` ends: the two sides differ.
 const DIFFERENT: u8 = 1;
@@ -127,6 +127,7 @@ fn compare(args: &ReplayArgs) -> anyhow::Result<ExitCode> {
     let is_same = found.is_same() && (!with_recorded || digests.0 == digests.1);
     print_diff(&found, is_same, args.format, with_recorded)?;
     source.summarize(&after);
+    tell_left_out(&before, &after);
     before.tell_digests(if with_recorded {
         "digest recorded"
     } else {
@@ -145,6 +146,31 @@ fn compare(args: &ReplayArgs) -> anyhow::Result<ExitCode> {
         },
         TROUBLE,
     ))
+}
+
+/// A configuration written for one experiment easily lacks what was watched, and then everything differs.
+fn tell_left_out(before: &Side, after: &Side) {
+    for (site, was) in before.engine.configs() {
+        let Some(is) = after.engine.config(site) else {
+            continue;
+        };
+        let targets = was.network.targets.iter().map(|target| &target.name);
+        let gone: Vec<&str> = targets
+            .filter(|name| is.network.targets.iter().all(|target| target.name != **name))
+            .map(String::as_str)
+            .collect();
+        let pcs = was.occupancy.hosts.iter();
+        let pcs = pcs
+            .filter(|pc| is.occupancy.hosts.iter().all(|other| other.key() != pc.key()))
+            .count();
+        if !gone.is_empty() || pcs > 0 {
+            eprintln!(
+                "{site}: the configuration is without {} targets ({}) and {pcs} PCs that were watched before: what they were doing counts as over",
+                gone.len(),
+                gone.join(", ")
+            );
+        }
+    }
 }
 
 fn print_diff(found: &Diff, is_same: bool, format: ReplayFormat, with_recorded: bool) -> anyhow::Result<()> {

@@ -26,6 +26,7 @@ use super::TROUBLE;
 use super::pace::Pace;
 use super::source::{Side, Source};
 use crate::cli::ReplayArgs;
+use crate::explain::explainer;
 use crate::open_page;
 use crate::paths::Data;
 use crate::up::listen_for_signals;
@@ -120,6 +121,7 @@ async fn serve(
         listen,
         data_dir: data.path().to_owned(),
         operator: None,
+        explain: Some(explainer(data, &site)),
         stages: {
             let stages = [copy.clone(), page.clone()];
             Arc::new(move || stages.iter().map(|progress| progress.snapshot()).collect())

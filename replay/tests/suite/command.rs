@@ -130,9 +130,15 @@ fn trouble_ends_with_two_and_says_what_is_there() {
     std::fs::write(path("broken.toml"), "site = \"cafe-1\"\nnetwrk = 1\n").unwrap();
     let later = ["--from", "2030-01-01T00:00:00Z"];
     let (whole, new, broken) = (path("r.wfrec"), path("new.wfrec"), path("broken.toml"));
+    // A shorter one of a recording.
+    let piece = path("piece.wfrec");
+    let of_it = ["--from", "2026-01-05T08:00:30Z", "--out", &piece];
+    let shorter = run(&[&["record", &whole][..], &of_it[..]].concat());
+    assert_eq!(shorter.status.code(), Some(0), "{shorter:?}");
     let new = ["record", "--data", data.as_str(), "--out", new.as_str()];
     let record = |more: [&'static str; 2]| [&new[..], &more[..]].concat();
-    let cases: [(Vec<&str>, &str); 6] = [
+    let cases: [(Vec<&str>, &str); 7] = [
+        (vec!["record", &whole, "--follow", "--out", &new], "does not grow"),
         (
             vec!["record", "--data", &data, "--out", &whole],
             "is there already",
