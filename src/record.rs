@@ -13,7 +13,7 @@ use watchfold_schemas::{Span, Time};
 
 use crate::cli::RecordArgs;
 use crate::paths::Data;
-use crate::up::listen_for_signals;
+use watchfold_process::signals::listen_for_signals;
 
 /// Something is wrong with what it was made from, or it could not be made.
 const TROUBLE: u8 = 2;
@@ -79,7 +79,7 @@ fn make(args: &RecordArgs) -> anyhow::Result<ExitCode> {
 /// Records until it is stopped or the span is over. Whatever ends it, the file can be read up to its last frame.
 async fn follow(input: &Path, options: &RecordOptions) -> anyhow::Result<Recorded> {
     let stop = CancellationToken::new();
-    listen_for_signals(stop.clone())?;
+    listen_for_signals(stop.clone()).context("failed to listen for signals")?;
     let mut following = Following::open(input, options)?;
     eprintln!("recording into {}; Ctrl-C ends it", options.out.display());
     let mut ends_by = None;

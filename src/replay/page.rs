@@ -29,7 +29,7 @@ use crate::cli::ReplayArgs;
 use crate::explain::explainer;
 use crate::open_page;
 use crate::paths::Data;
-use crate::up::listen_for_signals;
+use watchfold_process::signals::listen_for_signals;
 
 /// What the copy may take of the disk; of more the page keeps what came last.
 const OBSERVATION_BYTES_MAX: u64 = 2 * 1024 * 1024 * 1024;
@@ -111,7 +111,7 @@ async fn serve(
     side: Side,
 ) -> anyhow::Result<ExitCode> {
     let stop = CancellationToken::new();
-    listen_for_signals(stop.clone())?;
+    listen_for_signals(stop.clone()).context("failed to listen for signals")?;
     let now = Arc::new(AtomicI64::new(0));
     let log = open_log(data, now.clone()).await?;
     let (page, copy) = (Progress::new("dashboard"), Progress::new("replay"));
