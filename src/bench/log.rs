@@ -91,6 +91,11 @@ async fn append_and_read(args: &BenchLogArgs, plan: &Plan, report: &mut Report) 
         bail!("nothing was measured");
     };
     add_append(report, &appended, &bare);
+    add_rate(
+        report,
+        ["make_records_per_s", "make_mb_per_s", "only making the messages"],
+        &measure::make(plan),
+    );
     let dir = root.path().join("log");
     for (filter, names) in [
         (">", ["read_records_per_s", "read_mb_per_s", "reading"]),

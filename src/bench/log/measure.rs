@@ -119,6 +119,22 @@ impl Plan {
     }
 }
 
+/// Only makes the messages: what the appending thread spends on them before the log has any.
+pub fn make(plan: &Plan) -> Rate {
+    let filling = plan.filling();
+    let began = Instant::now();
+    let mut first = 0;
+    while first < plan.records {
+        std::hint::black_box(plan.batch(&filling, first));
+        first += plan.batch;
+    }
+    Rate::new(
+        plan.records,
+        plan.records * plan.payload_bytes as u64,
+        began.elapsed(),
+    )
+}
+
 /// Nobody waits but for the last: synced as by the delay.
 pub async fn append(dir: &Path, plan: &Plan) -> anyhow::Result<Appended> {
     let disk = CountingDisk::default();
