@@ -100,7 +100,7 @@ async fn append_and_read(args: &BenchLogArgs, plan: &Plan, report: &mut Report) 
     for (filter, names) in [
         (">", ["read_records_per_s", "read_mb_per_s", "reading"]),
         (
-            measure::FILTER,
+            &measure::site_filter(),
             [
                 "read_site_records_per_s",
                 "read_site_mb_per_s",

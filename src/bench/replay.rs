@@ -2,7 +2,7 @@
 //! the same recording; its memory over a short and a long span; and how long it takes to stand at a minute.
 
 use std::fs::File;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
@@ -200,7 +200,7 @@ fn add_memory(report: &mut Report, short: &Pass, long: &Pass) {
     );
 }
 
-fn add_seeks(report: &mut Report, path: &PathBuf, last: Time) -> anyhow::Result<()> {
+fn add_seeks(report: &mut Report, path: &Path, last: Time) -> anyhow::Result<()> {
     let mut worst = Duration::ZERO;
     for hundredths in SEEKS {
         let from = START + Span(last.since(START).0 / 100 * hundredths);

@@ -2,24 +2,23 @@
 //! does: an id and a subject as text and a payload of its own for each record.
 
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
 use bytes::Bytes;
 use futures::stream::{FuturesUnordered, StreamExt};
 use watchfold_log::{Append, Embedded, MessageLog, Options, Start, StreamOptions};
-use watchfold_schemas::{MessageId, Stream};
+use watchfold_schemas::{Chain, MessageId, Stream, subjects};
 
 use super::counting::CountingDisk;
 use crate::bench::machine;
 
 /// Where everything goes. Events, because a broker takes those in a pipeline.
 pub const STREAM: Stream = Stream::Events;
-const SUBJECT: &str = "wf.evt.bench.site.measured.target";
-/// What a reader of one site asks for.
-pub const FILTER: &str = "wf.evt.bench.>";
+const SITE: &str = "bench";
+static SUBJECT: LazyLock<String> = LazyLock::new(|| subjects::event(SITE, Chain::Site, "measured", "target"));
 /// Far more than a round writes, so that retention stays out of it.
 pub const BYTES_MAX: u64 = 1 << 40;
 /// Records of one read.
@@ -91,6 +90,11 @@ pub struct Retained {
     pub disk_bytes_max: u64,
 }
 
+/// What a reader of one site asks for.
+pub fn site_filter() -> String {
+    subjects::site_filter(STREAM, SITE)
+}
+
 impl Plan {
     fn options(&self, bytes_max: u64) -> Options {
         Options::uniform(StreamOptions {
@@ -102,7 +106,7 @@ impl Plan {
     fn message(&self, filling: &[u8], number: u64) -> Append {
         Append {
             stream: STREAM,
-            subject: SUBJECT.to_owned(),
+            subject: SUBJECT.clone(),
             id: MessageId(format!("bench/log/{:08x}/{number}", self.run)),
             payload: Bytes::copy_from_slice(filling),
         }
