@@ -1,5 +1,7 @@
-//! The small programs as processes on loopback, over an embedded log: one binary, so that it is
+//! The small programs as processes on loopback, over an embedded log and over a real broker: one binary, so that it is
 //! linked once. Nothing leaves the machine.
 
 mod frame;
 mod process;
+mod site;
+mod topology;
