@@ -5,5 +5,6 @@ mod limits;
 mod properties;
 mod scenarios;
 mod tidy;
+mod transports;
 mod tree;
 mod upgrade;
