@@ -47,9 +47,10 @@ pub fn status(cause: &(dyn Error + 'static)) -> Option<u8> {
     }
     if let Some(error) = cause.downcast_ref::<ConnectError>() {
         return Some(match error {
-            ConnectError::NoLog | ConnectError::UnknownUrl { .. } => USAGE,
             ConnectError::Log(error) => status(error)?,
-            _ => UNAVAILABLE,
+            ConnectError::Panicked(_) => UNAVAILABLE,
+            // What was asked for does not name a log, or not us.
+            _ => USAGE,
         });
     }
     if cause.is::<ConfigError>() {

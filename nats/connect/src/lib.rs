@@ -120,7 +120,7 @@ pub enum ConnectError {
     },
     #[error("--nats-user needs --nats-password-file")]
     NoPassword,
-    #[error("{0}")]
+    #[error(transparent)]
     Log(#[from] LogError),
     #[error("opening the log stopped half way ({0}): try again, and report this if it stays")]
     Panicked(String),
