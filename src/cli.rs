@@ -47,6 +47,8 @@ pub enum Command {
     /// Measure how fast this build is on this machine, beside what it is compared with. Takes the disk and every core.
     #[command(subcommand)]
     Bench(BenchCommand),
+    /// Ask a process here whether it is ready: exit status 0 or 1, for health checks of containers.
+    Ready(ReadyArgs),
     /// Print completions for a shell.
     Completions { shell: clap_complete::Shell },
 }
@@ -93,6 +95,12 @@ pub enum ConfigCommand {
     Check(CheckArgs),
     /// Record a file as the configuration of its site, for processes elsewhere that follow the log.
     Activate(ActivateArgs),
+}
+
+#[derive(Debug, Args)]
+pub struct ReadyArgs {
+    /// Where the process listens, `http://127.0.0.1:9100` for example; without a path, /readyz is asked.
+    pub url: String,
 }
 
 #[derive(Debug, Args)]

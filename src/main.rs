@@ -14,6 +14,7 @@ mod narrate;
 mod open_page;
 mod parts;
 mod paths;
+mod ready;
 mod record;
 mod reload;
 mod replay;
@@ -70,6 +71,7 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
             Ok(ExitCode::SUCCESS)
         }
         Command::Bench(command) => bench::run(&command),
+        Command::Ready(args) => ready::ready(&args),
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Cli::command(), "watchfold", &mut std::io::stdout());
             Ok(ExitCode::SUCCESS)

@@ -73,7 +73,7 @@ impl StatusPort {
             .local_addr()
             .map_err(|source| StatusError::Listen { listen, source })?;
         let token_path = (!address.ip().is_loopback()).then(|| directory.join("token"));
-        let token = token_path.as_deref().map(Token::load_or_create).transpose()?;
+        let token = token_path.as_deref().map(Token::given_or_kept).transpose()?;
         Ok(StatusPort {
             address,
             token_path,

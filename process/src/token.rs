@@ -1,4 +1,5 @@
-//! Access tokens: made once, kept in a file that only its owner may read, compared in constant time.
+//! Access tokens: given in the environment, or made once and kept in a file that only its owner may read; compared in
+//! constant time.
 //!
 //! The token itself appears in its file and in requests; in no log line, error or answer.
 
@@ -14,6 +15,13 @@ use subtle::ConstantTimeEq;
 const TOKEN_BYTES: usize = 32;
 /// Their base64url form.
 const TOKEN_TEXT_BYTES: usize = 43;
+
+/// Where a token is given that is not in a file: containers are told their secrets so.
+pub const TOKEN_VARIABLE: &str = "WATCHFOLD_TOKEN";
+/// Fewer characters than this can be guessed.
+const GIVEN_BYTES_MIN: usize = 32;
+/// More than this is a file that went into the wrong place.
+const GIVEN_BYTES_MAX: usize = 512;
 
 /// An access token. Its `Debug` does not show it.
 pub struct Token(String);
@@ -35,11 +43,34 @@ pub enum TokenError {
         path: PathBuf,
         source: std::io::Error,
     },
+    #[error(
+        "{TOKEN_VARIABLE} is no access token: give {GIVEN_BYTES_MIN} to {GIVEN_BYTES_MAX} of the letters a-z, A-Z, \
+         digits, '-', '_', '.' and '~' (`openssl rand -hex 32` makes one), or leave it out, and one is made"
+    )]
+    Given,
     #[error("the system gave no random bytes for an access token: {0}")]
     Random(String),
 }
 
 impl Token {
+    /// The token of the environment, if it gives one, else that of `path`.
+    pub fn given_or_kept(path: &Path) -> Result<Token, TokenError> {
+        match std::env::var_os(TOKEN_VARIABLE) {
+            Some(text) => Token::given(&text.to_string_lossy()),
+            None => Token::load_or_create(path),
+        }
+    }
+
+    /// A token that somebody chose. It goes into links and cookies as it is.
+    fn given(text: &str) -> Result<Token, TokenError> {
+        let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.~".contains(&byte);
+        if (GIVEN_BYTES_MIN..=GIVEN_BYTES_MAX).contains(&text.len()) && text.bytes().all(is_plain) {
+            Ok(Token(text.to_owned()))
+        } else {
+            Err(TokenError::Given)
+        }
+    }
+
     /// Reads `path`, or makes it with a new token that only the owner may read.
     pub fn load_or_create(path: &Path) -> Result<Token, TokenError> {
         match std::fs::read_to_string(path) {
@@ -110,6 +141,29 @@ impl Token {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_given_token_is_long_and_plain() {
+        let hex = "0123456789abcdef".repeat(4);
+        assert!(Token::given(&hex).unwrap().is(&hex));
+        let long = "x".repeat(GIVEN_BYTES_MAX + 1);
+        let odd = [
+            &hex[..31],
+            "",
+            &long,
+            &format!("{hex} "),
+            &format!("{hex};"),
+            &format!("{hex}é"),
+        ];
+        for text in odd {
+            let error = Token::given(text).unwrap_err().to_string();
+            assert!(
+                error.contains(TOKEN_VARIABLE) && error.contains("openssl"),
+                "{error}"
+            );
+            assert!(text.is_empty() || !error.contains(text), "{error}");
+        }
+    }
 
     #[test]
     fn a_token_is_made_once_and_kept() {

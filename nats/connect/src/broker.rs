@@ -28,7 +28,8 @@ pub(crate) fn options(args: &ConnectArgs, contexts: Option<&Path>) -> Result<Jet
     options.tls = tls(args, &context)?;
     options.replicas = args.nats_replicas;
     options.domain = Some(context.jetstream_domain).filter(|domain| !domain.is_empty());
-    options.inbox_prefix = Some(context.inbox_prefix).filter(|prefix| !prefix.is_empty());
+    let prefix = args.nats_inbox_prefix.clone().unwrap_or(context.inbox_prefix);
+    options.inbox_prefix = Some(prefix).filter(|prefix| !prefix.is_empty());
     Ok(options)
 }
 
@@ -284,7 +285,7 @@ mod tests {
         std::fs::create_dir(dir.path().join("context")).unwrap();
         std::fs::write(
             dir.path().join("context/hub.json"),
-            r#"{"url":"nats://hub:4222","user":"u","password":"p","jetstream_domain":"site"}"#,
+            r#"{"url":"nats://hub:4222","user":"u","password":"p","jetstream_domain":"site","inbox_prefix":"_INBOX_u"}"#,
         )
         .unwrap();
         let named = ConnectArgs {
@@ -296,6 +297,13 @@ mod tests {
             (from_context.place().as_str(), from_context.domain.as_deref()),
             ("nats://hub:4222", Some("site"))
         );
+        assert_eq!(from_context.inbox_prefix.as_deref(), Some("_INBOX_u"));
+        let own = ConnectArgs {
+            nats_inbox_prefix: Some("_INBOX_v".into()),
+            ..named.clone()
+        };
+        let own = options(&own, Some(dir.path())).unwrap();
+        assert_eq!(own.inbox_prefix.as_deref(), Some("_INBOX_v"));
         let elsewhere = ConnectArgs {
             log: Some("nats://token@lab".into()),
             ..named

@@ -43,6 +43,10 @@ pub struct ConnectArgs {
     #[arg(long, value_name = "FILE", env = "WATCHFOLD_NATS_PASSWORD_FILE")]
     pub nats_password_file: Option<PathBuf>,
 
+    /// Where answers reach us, for a user who may not see those of others: `_INBOX_cafe-1`, say.
+    #[arg(long, value_name = "PREFIX", env = "WATCHFOLD_NATS_INBOX_PREFIX")]
+    pub nats_inbox_prefix: Option<String>,
+
     /// Certificates of whom to trust (PEM) instead of those of the system.
     #[arg(long, value_name = "FILE", env = "WATCHFOLD_TLS_CA")]
     pub tls_ca: Option<PathBuf>,

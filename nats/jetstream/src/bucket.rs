@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use async_nats::jetstream::ErrorCode;
-use async_nats::jetstream::stream::{Config, DiscardPolicy, Info, StorageType};
+use async_nats::jetstream::stream::{Config, DiscardPolicy, StorageType};
 use async_nats::{Client, HeaderMap};
 use bytes::Bytes;
 use serde_json::json;
@@ -13,7 +13,7 @@ use crate::failure::Failure;
 use crate::link::{Link, is_missing_stream};
 use crate::log::PubAck;
 use crate::record::Got;
-use crate::streams::DUPLICATE_WINDOW;
+use crate::streams::{self, DUPLICATE_WINDOW};
 
 /// A bucket by name.
 pub(crate) struct Bucket {
@@ -128,10 +128,6 @@ impl Bucket {
     }
 
     async fn make(&self, link: &Link, client: &Client) -> Result<(), Failure> {
-        let in_cluster = client
-            .server_info()
-            .cluster
-            .is_some_and(|cluster| !cluster.is_empty());
         let ttl = self.ttl.unwrap_or(Duration::ZERO);
         let config = Config {
             name: format!("KV_{}", self.name),
@@ -144,7 +140,7 @@ impl Bucket {
             max_message_size: -1,
             discard: DiscardPolicy::New,
             storage: StorageType::File,
-            num_replicas: link.options.replicas.unwrap_or(if in_cluster { 3 } else { 1 }),
+            num_replicas: streams::replicas(link, client),
             max_age: ttl,
             duplicate_window: if ttl.is_zero() {
                 DUPLICATE_WINDOW
@@ -155,10 +151,7 @@ impl Bucket {
             deny_delete: true,
             ..Config::default()
         };
-        match link
-            .api::<Info>(client, &format!("STREAM.CREATE.{}", config.name), &config)
-            .await?
-        {
+        match streams::make(link, client, &config).await? {
             Ok(_) => Ok(()),
             // Another made it, as it thought right.
             Err(error) if error.error_code() == ErrorCode::STREAM_NAME_EXIST => Ok(()),

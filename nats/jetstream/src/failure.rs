@@ -39,9 +39,6 @@ pub(crate) fn judge(place: &str, action: &str, error: &Error) -> Option<Failure>
         | ErrorCode::STREAM_MAX_STREAM_BYTES_EXCEEDED => refused(
             "raise `max_file_store` of the server or the limits of the account, or make the stream with a smaller --max-bytes by the nats command",
         ),
-        ErrorCode::STREAM_REPLICAS_NOT_SUPPORTED => {
-            refused("ask for one replica, or run the server in a cluster")
-        }
         ErrorCode::STREAM_STORE_FAILED => Some(Failure::Final(LogError::Full {
             path: format!("{place} ({error})"),
         })),

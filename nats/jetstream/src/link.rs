@@ -52,6 +52,9 @@ struct Events {
     /// Bumped with each refusal.
     denials: watch::Sender<u64>,
     denied: Mutex<VecDeque<(u64, String)>>,
+    /// Where answers would reach us, which this user may not see: told once for each connection.
+    deaf: Mutex<Option<String>>,
+    inbox_prefix: String,
     /// Why there is no connection, while there is none.
     trouble: Mutex<Option<Trouble>>,
 }
@@ -80,6 +83,11 @@ impl Link {
             connects: watch::Sender::new(0),
             denials: watch::Sender::new(0),
             denied: Mutex::default(),
+            deaf: Mutex::default(),
+            inbox_prefix: options
+                .inbox_prefix
+                .clone()
+                .unwrap_or_else(|| "_INBOX".to_owned()),
             trouble: Mutex::default(),
         });
         let (sender, client) = watch::channel(None);
@@ -188,6 +196,7 @@ impl Link {
     ) -> Result<Message, Failure> {
         let mut denials = self.events.denials.subscribe();
         let since = *denials.borrow_and_update();
+        let mut heard = denials.clone();
         let mut request = Request::new().payload(payload).timeout(Some(REQUEST_TIMEOUT));
         if let Some(headers) = headers {
             request = request.headers(headers);
@@ -200,6 +209,7 @@ impl Link {
                 Ok(Err(error)) => Err(self.request_failed(client, &error)),
                 Err(_) => Err(Failure::Again("no answer in time".to_owned())),
             },
+            reason = self.events.deaf(&mut heard) => Err(Failure::Final(self.deaf(reason))),
         }
     }
 
@@ -263,6 +273,16 @@ impl Link {
         }
     }
 
+    fn deaf(&self, reason: String) -> LogError {
+        let prefix = &self.events.inbox_prefix;
+        LogError::Refused {
+            place: self.place().to_owned(),
+            action: format!("let answers reach {prefix}.>"),
+            reason,
+            remedy: "give the prefix that this user may see (--nats-inbox-prefix, or inbox_prefix in the nats context), or allow this one".to_owned(),
+        }
+    }
+
     fn request_failed(&self, client: &Client, error: &async_nats::client::RequestError) -> Failure {
         match error.kind() {
             RequestErrorKind::NoResponders if !client.server_info().jetstream => {
@@ -314,6 +334,7 @@ impl Events {
         match event {
             Event::Connected => {
                 *lock(&self.trouble) = None;
+                *lock(&self.deaf) = None;
                 self.connects.send_modify(|times| *times += 1);
                 tracing::info!(place = self.place, "connected to the broker");
             }
@@ -353,6 +374,9 @@ impl Events {
     }
 
     fn deny(&self, text: String) {
+        if text.contains(&format!("Subscription to \"{}.", self.inbox_prefix)) {
+            *lock(&self.deaf) = Some(text.clone());
+        }
         let mut denied = lock(&self.denied);
         if denied.len() >= DENIALS_MAX {
             denied.pop_front();
@@ -361,6 +385,18 @@ impl Events {
         denied.push_back((number, text));
         drop(denied);
         self.denials.send_replace(number);
+    }
+
+    /// Waits until it is known that no answer can reach us; for ever where they can.
+    async fn deaf(&self, denials: &mut watch::Receiver<u64>) -> String {
+        loop {
+            if let Some(told) = lock(&self.deaf).clone() {
+                return told;
+            }
+            if denials.changed().await.is_err() {
+                return std::future::pending().await;
+            }
+        }
     }
 
     /// Waits for a refusal after `since` that names the subject; for ever where none comes.

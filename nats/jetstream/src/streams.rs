@@ -12,7 +12,7 @@ use watchfold_schemas::{Stream, Time};
 
 use crate::StreamLimits;
 use crate::failure::Failure;
-use crate::link::{Link, is_missing_stream};
+use crate::link::{ApiError, Link, is_missing_stream};
 
 /// How long the broker knows message ids: what brokers do by default, and what it costs in its memory is some 100 bytes
 /// for each message of that time. A publisher that was cut off for longer may append a message twice; readers of
@@ -58,15 +58,12 @@ pub(crate) async fn ensure(link: &Link, client: &Client, stream: Stream) -> Resu
 }
 
 async fn create(link: &Link, client: &Client, wanted: &Config) -> Result<Info, Failure> {
-    match link
-        .api::<Info>(client, &format!("STREAM.CREATE.{}", wanted.name), wanted)
-        .await?
-    {
+    match make(link, client, wanted).await? {
         Ok(info) => {
             tracing::info!(
                 stream = wanted.name,
                 place = link.place(),
-                replicas = wanted.num_replicas,
+                replicas = info.config.num_replicas,
                 "made a stream"
             );
             Ok(info)
@@ -91,16 +88,48 @@ async fn create(link: &Link, client: &Client, wanted: &Config) -> Result<Info, F
     }
 }
 
-fn wanted(link: &Link, client: &Client, stream: Stream) -> Config {
-    let StreamLimits { bytes_max, age_max } = link.options.limits(stream);
+/// Makes a stream as `config` says, with one replica where nobody asked for more and the server stands alone: one with a
+/// JetStream domain of its own calls itself a cluster too.
+pub(crate) async fn make(
+    link: &Link,
+    client: &Client,
+    config: &Config,
+) -> Result<Result<Info, ApiError>, Failure> {
+    let what = format!("STREAM.CREATE.{}", config.name);
+    let made = link.api::<Info>(client, &what, config).await?;
+    match made {
+        Err(error) if error.error_code() == ErrorCode::STREAM_REPLICAS_NOT_SUPPORTED => {
+            if link.options.replicas.is_none() && config.num_replicas > 1 {
+                let single = Config {
+                    num_replicas: 1,
+                    ..config.clone()
+                };
+                return link.api::<Info>(client, &what, &single).await;
+            }
+            Err(Failure::Final(LogError::Refused {
+                place: link.place().to_owned(),
+                action: format!("make {} with {} replicas", config.name, config.num_replicas),
+                reason: error.to_string(),
+                remedy: "ask for one replica, or run the server in a cluster".to_owned(),
+            }))
+        }
+        other => Ok(other),
+    }
+}
+
+/// Copies of what is made, as asked for, else as the server's kind suggests.
+pub(crate) fn replicas(link: &Link, client: &Client) -> usize {
     let in_cluster = client
         .server_info()
         .cluster
         .is_some_and(|cluster| !cluster.is_empty());
-    let replicas = link
-        .options
+    link.options
         .replicas
-        .unwrap_or(if in_cluster { CLUSTER_REPLICAS } else { 1 });
+        .unwrap_or(if in_cluster { CLUSTER_REPLICAS } else { 1 })
+}
+
+fn wanted(link: &Link, client: &Client, stream: Stream) -> Config {
+    let StreamLimits { bytes_max, age_max } = link.options.limits(stream);
     let max_age = age_max.map_or(Duration::ZERO, |age| Duration::from_nanos(age.0.unsigned_abs()));
     Config {
         name: stream.name().to_owned(),
@@ -109,7 +138,7 @@ fn wanted(link: &Link, client: &Client, stream: Stream) -> Config {
         retention: RetentionPolicy::Limits,
         discard: DiscardPolicy::Old,
         storage: StorageType::File,
-        num_replicas: replicas,
+        num_replicas: replicas(link, client),
         max_bytes: i64::try_from(bytes_max).unwrap_or(i64::MAX),
         max_age,
         max_messages: -1,

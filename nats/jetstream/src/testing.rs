@@ -250,7 +250,8 @@ impl NatsCluster {
     }
 }
 
-fn binary() -> Result<PathBuf, ServerError> {
+/// The installed server.
+pub fn binary() -> Result<PathBuf, ServerError> {
     if let Some(path) = std::env::var_os("WATCHFOLD_NATS_SERVER") {
         let path = PathBuf::from(path);
         return if path.exists() {
@@ -268,7 +269,7 @@ fn binary() -> Result<PathBuf, ServerError> {
 }
 
 /// Whether a server says hello on the port.
-fn greets(port: u16) -> bool {
+pub fn greets(port: u16) -> bool {
     let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
     let Ok(mut stream) = TcpStream::connect_timeout(&address, Duration::from_secs(1)) else {
         return false;
@@ -280,7 +281,7 @@ fn greets(port: u16) -> bool {
 }
 
 /// A port on which nobody listens just now.
-fn free_port() -> std::io::Result<u16> {
+pub fn free_port() -> std::io::Result<u16> {
     let count = u64::from(PORTS.end - PORTS.start);
     let mut error = None;
     for attempt in 0..100_u32 {

@@ -63,7 +63,7 @@ impl Dashboard {
             .local_addr()
             .map_err(|source| DashboardError::Listen { listen, source })?;
         let token_path = options.data_dir.join("token");
-        let auth = Auth::new(Token::load_or_create(&token_path)?, addr.port());
+        let auth = Auth::new(Token::given_or_kept(&token_path)?, addr.port());
         let live = Arc::new(Live::new(Identity {
             site: options.site.clone(),
             software: options.software,

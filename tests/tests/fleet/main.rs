@@ -1,0 +1,12 @@
+//! A site on real brokers, as one binary so that it is linked once: what they do to those who use them, and what must
+//! hold all the same. Everything is on loopback or in namespaces of its own.
+
+mod accounts;
+mod compose;
+#[path = "../plane/process.rs"]
+#[expect(dead_code, reason = "the suite of the small programs uses the rest")]
+mod process;
+mod server_files;
+mod shipped;
+mod topology;
+mod units;
