@@ -244,3 +244,29 @@ async fn append_again(log: &Arc<JetStream>, number: u64) -> u64 {
         }
     }
 }
+
+/// Retention took all there was, so no record follows that could show the gap.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_reader_is_told_of_the_loss_when_nothing_is_left() {
+    let server = server().await;
+    let log = log(server.options()).await;
+    log.append((1..=10).map(tick).collect()).await.unwrap();
+    for filter in [">", "wf.obs.site.>"] {
+        let mut reader = log.reader(OBS, filter, Start::Sequence(3)).await.unwrap();
+        let stream = operator(&server).await.get_stream(OBS.name()).await.unwrap();
+        stream.purge().await.unwrap();
+        let last = log.info(OBS).await.unwrap().last_sequence;
+        let lost = reader.try_next(10).await.unwrap().lost.unwrap();
+        assert_eq!((lost.from, lost.to), (3, last), "{filter}");
+        let acks = log.append(vec![tick(last + 1)]).await.unwrap();
+        let batch = tokio::time::timeout(WAIT_MAX, reader.next(10))
+            .await
+            .unwrap()
+            .unwrap();
+        assert_eq!(
+            (ids(&batch.records), batch.lost),
+            (vec![tick(last + 1).id.0], None)
+        );
+        assert_eq!(batch.records[0].sequence, acks[0].sequence);
+    }
+}
