@@ -331,7 +331,7 @@ async fn the_fleet_runs_as_the_file_says() {
         event.records[0].subject.starts_with("wf.evt.cafe-1."),
         "{event:?}"
     );
-    topology.told("gone").await;
+    topology.told("Gone is down").await;
 
     assert_eq!(page(&topology, TOKEN).await, 200);
     assert_eq!(page(&topology, &"x".repeat(43)).await, 401);
@@ -348,7 +348,7 @@ async fn a_small_site_is_one_container() {
     assert_eq!(page(&topology, TOKEN).await, 200);
     assert_eq!(page(&topology, "").await, 401);
     topology.outage();
-    topology.told("gone").await;
+    topology.told("Gone is down").await;
     topology.nothing_shows_the_token();
     topology.stop_all().await;
 }

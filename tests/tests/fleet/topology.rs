@@ -35,7 +35,7 @@ pub struct Topology {
     /// What is watched, until it is gone.
     watched: Option<TcpListener>,
     discord: DiscordServer,
-    _healthchecks: HealthchecksServer,
+    healthchecks: HealthchecksServer,
 }
 
 struct Running {
@@ -57,9 +57,8 @@ impl Topology {
             "site = \"cafe-1\"\n[network]\ninterval = \"500ms\"\ntimeout = \"300ms\"\nretry_delay = \"100ms\"\n\
              min_incident = \"1s\"\n[[network.targets]]\nname = \"gone\"\naddress = \"127.0.0.78\"\n\
              signals = [{{ tcp = {} }}]\n[sinks.discord]\nalerts = {{ env = \"WATCHFOLD_DISCORD_ALERTS\" }}\n\
-             [sinks.healthchecks]\nurl = \"{}\"\n",
+             [sinks.healthchecks]\nurl = {{ env = \"WATCHFOLD_HEALTHCHECKS_URL\" }}\n",
             watched.local_addr().unwrap().port(),
-            healthchecks.url(),
         );
         std::fs::write(place.path().join("watchfold.toml"), config).unwrap();
         Topology {
@@ -71,7 +70,7 @@ impl Topology {
             running: Vec::new(),
             watched: Some(watched),
             discord,
-            _healthchecks: healthchecks,
+            healthchecks,
         }
     }
 
@@ -154,6 +153,7 @@ impl Topology {
         }
         // What watchfold.env would give.
         command.env("WATCHFOLD_DISCORD_ALERTS", self.discord.url("alerts"));
+        command.env("WATCHFOLD_HEALTHCHECKS_URL", self.healthchecks.url());
         self.running.push(Running {
             service: name.to_owned(),
             instance: instance.to_owned(),
@@ -238,16 +238,16 @@ impl Topology {
         assert!(self.watched.take().is_some(), "it is gone already");
     }
 
-    /// Waits until people are told of what has this name.
-    pub async fn told(&self, name: &str) {
+    /// Waits until people are told so.
+    pub async fn told(&self, title: &str) {
         let told = async || {
             self.discord
                 .titles()
-                .into_iter()
-                .find(|title| title.contains(name))
+                .iter()
+                .any(|told| told == title)
+                .then_some(())
         };
-        self.soon("a message", until("a message at the webhook", told))
-            .await;
+        self.soon(title, until(title, told)).await;
     }
 
     pub fn nothing_shows_the_token(&self) {
