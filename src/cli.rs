@@ -94,7 +94,7 @@ pub enum ConfigCommand {
     /// Check a file whole, and show what it comes to.
     Check(CheckArgs),
     /// Record a file as the configuration of its site, for processes elsewhere that follow the log.
-    Activate(ActivateArgs),
+    Activate(Box<ActivateArgs>),
 }
 
 #[derive(Debug, Args)]
