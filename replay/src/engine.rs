@@ -20,6 +20,10 @@ pub const WARM_UP: Span = Span::from_seconds(60 * 60);
 /// The most sites of one replay; records of further ones are counted as quarantined.
 const SITES_MAX: usize = 10_000;
 
+/// Records between two times that a chain is told that nothing of it will be stored. It notes by name what changed, and
+/// the names of all that ever was would add up.
+const SETTLE_EVERY_RECORDS: u64 = 16_384;
+
 /// The rules that a replay folds by.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Under {
@@ -86,6 +90,7 @@ struct Site {
     /// Whether the given configuration is in force.
     is_reconfigured: bool,
     warm_up: Option<WarmUp>,
+    unsettled_records: u64,
 }
 
 impl Engine {
@@ -321,6 +326,7 @@ impl Engine {
             return Vec::new();
         }
         site.sequence = sequence;
+        site.settle_now_and_then();
         let observation = match site.intake.take(sequence, payload) {
             Taken::Observation(observation) => observation,
             Taken::Duplicate => {
@@ -339,7 +345,7 @@ impl Engine {
         }
         counters.records += 1;
         if let Body::PingRound(round) = &observation.body {
-            counters.results += round.at_us.len() as u64;
+            counters.results += round.len() as u64;
         }
         let is_warming_up = site.is_warming_up(observation.observed_at);
         let events = match under {
@@ -400,6 +406,7 @@ impl Site {
             activation: None,
             is_reconfigured: false,
             warm_up: cut.map(|reason| WarmUp::new(name, reason)),
+            unsettled_records: 0,
         }
     }
 
@@ -408,6 +415,14 @@ impl Site {
             return false;
         };
         observed_at < *warm_up.until.get_or_insert(observed_at + WARM_UP)
+    }
+
+    fn settle_now_and_then(&mut self) {
+        self.unsettled_records += 1;
+        if self.unsettled_records >= SETTLE_EVERY_RECORDS {
+            self.unsettled_records = 0;
+            drop(self.chain.drain_dirty());
+        }
     }
 
     /// The configuration that a loaded state holds, as an activation.

@@ -20,5 +20,5 @@ pub use engine::{Counters, Engine, Under, WARM_UP, WarmUp};
 pub use error::ReplayError;
 pub use input::{Input, Inputs, Selection, Sites, Step};
 pub use outcomes::{OUTCOMES_MAX, Outcomes};
-pub use record::{Followed, Following, RecordOptions, Recorded, SNAPSHOT_EVERY_RECORDS, record};
+pub use record::{Followed, Following, RecordOptions, Recorded, record};
 pub use recorded::RecordedEvents;

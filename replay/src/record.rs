@@ -18,9 +18,6 @@ use crate::recording::{
     Beginning, BeginningState, FORMAT_VERSION, Finished, Header, Item, RecordStream, RecordingError, Writer,
 };
 
-/// Records between two sets of snapshots: folding as many to reach a moment takes about a second.
-pub const SNAPSHOT_EVERY_RECORDS: u64 = 100_000;
-
 /// What is to be recorded.
 #[derive(Clone, Debug, Default)]
 pub struct RecordOptions {
@@ -202,12 +199,13 @@ impl<'a> Recorder<'a> {
             return Ok(());
         };
         let write = copy(writer, step, kept.as_ref());
+        let is_snapshot_due = writer.is_snapshot_due();
         let is_event = write.map_err(|source| self.failed(source))?;
         match is_event {
             Some(true) => self.event_count += 1,
             Some(false) => {
                 self.observation_count += 1;
-                if self.observation_count.is_multiple_of(SNAPSHOT_EVERY_RECORDS) {
+                if is_snapshot_due {
                     self.snapshot()?;
                 }
             }

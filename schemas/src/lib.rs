@@ -12,6 +12,7 @@ pub mod observation;
 pub mod origin;
 pub mod snapshot;
 pub mod subjects;
+pub mod texts;
 pub mod time;
 
 pub use codec::{CodecError, decode_event, decode_observation, encode_event, encode_observation};
@@ -20,4 +21,5 @@ pub use event::{Event, EventBody};
 pub use observation::{Body, Observation};
 pub use origin::{EventId, MessageId, Origin};
 pub use subjects::{Chain, Stream};
+pub use texts::Texts;
 pub use time::{Span, Time};

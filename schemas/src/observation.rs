@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::config::{Signal, SiteConfig};
 use crate::origin::{EventId, Origin};
 use crate::subjects::Chain;
+use crate::texts::Texts;
 use crate::time::Time;
 
 /// The version of the stored form of an [`Observation`]; see `docs/formats.md` for the rule of change.
@@ -195,8 +196,10 @@ pub struct PingRound {
     pub attempt: u8,
     /// The instant that `at_us` counts from.
     pub base: Time,
-    pub subjects: Vec<String>,
-    pub addresses: Vec<String>,
+    #[cfg_attr(feature = "json-schema", schemars(with = "Vec<String>"))]
+    pub subjects: Texts,
+    #[cfg_attr(feature = "json-schema", schemars(with = "Vec<String>"))]
+    pub addresses: Texts,
     /// [`Signal::code`] of each row.
     #[serde(with = "serde_bytes")]
     #[cfg_attr(feature = "json-schema", schemars(with = "Vec<u8>"))]
@@ -238,8 +241,8 @@ impl PingRound {
         };
         for (index, row) in rows.into_iter().take(PING_ROWS_MAX).enumerate() {
             let index = index as u16;
-            out.subjects.push(row.subject);
-            out.addresses.push(row.address);
+            out.subjects.push(&row.subject);
+            out.addresses.push(&row.address);
             out.signals.push(row.signal.code());
             out.outcomes.push(row.outcome.code());
             out.at_us

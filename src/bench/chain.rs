@@ -20,6 +20,12 @@ use crate::cli::BenchChainArgs;
 /// Records in one append while the chain runs: what collectors that catch up send at once.
 const BATCH_RECORDS: usize = 256;
 
+/// Batches that wait for their sync together, as those of several collectors do.
+const BATCHES_AT_ONCE: usize = 4;
+
+/// How far the appends may be ahead of the chain: a few batches, so that neither waits for the other's every step.
+const AHEAD_RECORDS: u64 = 8 * BATCH_RECORDS as u64;
+
 /// How often it is looked whether the chain has caught up.
 const POLL: Duration = Duration::from_millis(1);
 
@@ -155,17 +161,28 @@ fn batches(hours: u32) -> anyhow::Result<(VecDeque<Vec<Append>>, u64)> {
     Ok((batches, results))
 }
 
-/// Appends every batch; with the chain's counters, the next one only when the chain has folded the one before.
+/// Appends every batch, some of them at once; with the chain's counters, never far ahead of the chain.
 async fn append_all(
     log: &Arc<Embedded>,
     batches: &mut VecDeque<Vec<Append>>,
     chain: Option<&StatsHandle>,
 ) -> anyhow::Result<()> {
+    let mut unacknowledged = VecDeque::new();
     while let Some(batch) = batches.pop_front() {
-        let acks = log.append(batch).await?;
-        if let (Some(chain), Some(last)) = (chain, acks.last()) {
-            wait_for(chain, last.sequence).await;
+        unacknowledged.push_back(log.submit(Stream::Observations, batch).await?);
+        if unacknowledged.len() < BATCHES_AT_ONCE {
+            continue;
         }
+        let acks = match unacknowledged.pop_front() {
+            Some(submitted) => submitted.wait().await?,
+            None => Vec::new(),
+        };
+        if let (Some(chain), Some(last)) = (chain, acks.last()) {
+            wait_for(chain, last.sequence.saturating_sub(AHEAD_RECORDS)).await;
+        }
+    }
+    for submitted in unacknowledged {
+        submitted.wait().await?;
     }
     Ok(())
 }

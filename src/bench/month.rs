@@ -9,7 +9,7 @@ use watchfold_schemas::config::{OccupancyConfig, PcHost, ProbeSpec, Signal, Sign
 use watchfold_schemas::observation::{
     Activation, OBSERVATION_VERSION, Outcome, PC_SUBJECT_PREFIX, PingRound, Tick,
 };
-use watchfold_schemas::{Body, Observation, Origin, SiteConfig, Span, Time};
+use watchfold_schemas::{Body, Observation, Origin, SiteConfig, Span, Texts, Time};
 
 use crate::demo::plan::{Outline, PCS, Plan};
 use crate::demo::random::Random;
@@ -51,8 +51,8 @@ pub struct Month {
     second: i64,
     round: u64,
     clock_number: u64,
-    subjects: Vec<String>,
-    addresses: Vec<String>,
+    subjects: Texts,
+    addresses: Texts,
     ready: VecDeque<Observation>,
 }
 

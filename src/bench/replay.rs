@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use watchfold_replay::recording::{FORMAT_VERSION, Header, Item, RecordStream, StoredRecord, Writer};
-use watchfold_replay::{Counters, Engine, Input, SNAPSHOT_EVERY_RECORDS, Selection, Step, Under};
+use watchfold_replay::{Counters, Engine, Input, Selection, Step, Under};
 use watchfold_schemas::{Span, Stream, Time, codec, decode_observation, subjects};
 
 use super::month::{DAY_S, Month, SITE, START};
@@ -102,7 +102,7 @@ fn write_recording(path: &Path, goes_on: impl Fn(Time, u64) -> bool) -> anyhow::
         if let Step::Record { record, .. } = step {
             writer.push(&Item::Record(record)).with_context(failed)?;
         }
-        if sequence.is_multiple_of(SNAPSHOT_EVERY_RECORDS) {
+        if writer.is_snapshot_due() {
             for snapshot in engine.snapshots() {
                 writer.snapshot(&snapshot).with_context(failed)?;
             }
@@ -227,4 +227,32 @@ fn add_seeks(report: &mut Report, path: &Path, last: Time) -> anyhow::Result<()>
     );
     report.add("seek_s_max", worst.as_secs_f64(), "s", what);
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bench::month::ADDRESSES;
+
+    #[test]
+    fn what_is_recorded_is_folded_whole_and_found_by_its_minute() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("minutes.wfrec");
+        let until = START + Span::from_seconds(10 * 60);
+        let made = write_recording(&path, |at, _| at < until).unwrap();
+        assert!(made.bytes > 0 && made.last < until);
+        let pass = measure(&path, until).unwrap();
+        assert_eq!(pass.counters.results, 300 * ADDRESSES as u64);
+        assert_eq!(pass.counters.quarantined + pass.counters.lost_records, 0);
+        let mut report = Report::new("replay");
+        add_seeks(&mut report, &path, made.last).unwrap();
+    }
+
+    #[test]
+    fn a_recording_ends_at_the_size_asked_for() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("sized.wfrec");
+        let made = write_recording(&path, |_, bytes| bytes < 100_000).unwrap();
+        assert!(made.bytes >= 100_000, "{}", made.bytes);
+    }
 }

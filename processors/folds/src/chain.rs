@@ -5,7 +5,7 @@
 
 use watchfold_schemas::event::{Causes, Event, EventBody};
 use watchfold_schemas::observation::{Activation, Body, Fault, Gap, Observation, PingRow, PingRowRef, Tick};
-use watchfold_schemas::origin::{Cause, MessageId};
+use watchfold_schemas::origin::Cause;
 use watchfold_schemas::{Chain, SiteConfig, Span, Time};
 
 use crate::clocks::{Clocks, FORGET_AFTER, TickTaken, WAITING_ROWS_MAX};
@@ -54,6 +54,29 @@ pub struct SiteChain {
     counters: ChainCounters,
 }
 
+/// The record of a measuring collector, as everything in it needs it.
+struct Turn<'a> {
+    collector: &'a str,
+    incarnation: u64,
+    through: Time,
+    cause: &'a Cause,
+    /// Timers about what this collector measures run on it.
+    clock: TimerClock,
+}
+
+impl<'a> Turn<'a> {
+    fn new(observation: &'a Observation, cause: &'a Cause) -> Turn<'a> {
+        let collector = observation.origin.collector.as_str();
+        Turn {
+            collector,
+            incarnation: observation.origin.incarnation,
+            through: observation.through,
+            cause,
+            clock: TimerClock::Collector(collector.to_owned()),
+        }
+    }
+}
+
 /// What the chain had to do without, for metrics.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ChainCounters {
@@ -96,30 +119,33 @@ impl SiteChain {
             message: Some(message.clone()),
             ..Output::default()
         };
-        let collector = observation.origin.collector.as_str();
+        let cause = Cause::Message(message);
         match &observation.body {
-            Body::Tick(tick) => self.tick(tick, &message, &mut out),
-            Body::Activation(activation) => self.activate(activation, &message, &mut out),
-            Body::Operator(act) => self.run_now(Step::Operator(act), message, &mut out),
-            Body::Parity(parity) => self.run_now(Step::Parity(parity), message, &mut out),
+            Body::Tick(tick) => self.tick(tick, &cause, &mut out),
+            Body::Activation(activation) => self.activate(activation, &cause, &mut out),
+            Body::Operator(act) => self.run_now(Step::Operator(act), &cause, &mut out),
+            Body::Parity(parity) => self.run_now(Step::Parity(parity), &cause, &mut out),
             Body::Receipt(_) => {}
-            Body::PingRound(round) => match round.rows() {
-                Ok(rows) => self.collector_record(observation, collector, &rows, None, &mut out),
-                Err(_) => {
+            Body::PingRound(round) => {
+                let rows = round.rows().unwrap_or_else(|_| {
                     self.counters.malformed_rounds += 1;
-                    self.collector_record(observation, collector, &[], None, &mut out);
-                }
-            },
-            Body::Quiet => self.collector_record(observation, collector, &[], None, &mut out),
-            Body::Fault(fault) => {
-                self.collector_record(observation, collector, &[], None, &mut out);
-                self.fault(collector, fault, &message, &mut out);
+                    Vec::new()
+                });
+                self.collector_record(&Turn::new(observation, &cause), &rows, None, &mut out);
             }
-            Body::Gap(gap) => self.collector_record(observation, collector, &[], Some(gap), &mut out),
+            Body::Quiet => self.collector_record(&Turn::new(observation, &cause), &[], None, &mut out),
+            Body::Fault(fault) => {
+                let turn = Turn::new(observation, &cause);
+                self.collector_record(&turn, &[], None, &mut out);
+                self.fault(&turn, fault, &mut out);
+            }
+            Body::Gap(gap) => {
+                self.collector_record(&Turn::new(observation, &cause), &[], Some(gap), &mut out);
+            }
         }
         self.hours.add(&out.events);
         if matches!(observation.body, Body::Tick(_)) {
-            self.end_hour(observation, &mut out);
+            self.end_hour(&cause, &mut out);
         }
         out.events
     }
@@ -142,22 +168,23 @@ impl SiteChain {
             deadline: now.steady,
         };
         let records = to.saturating_sub(from) + 1;
-        self.run(Step::Lost { records }, now, None, cause, &mut out);
+        self.run(Step::Lost { records }, now, None, &cause, &mut out);
         self.hours.add(&out.events);
         out.events
     }
 
     /// The digest of an hour comes after everything that its last tick made.
-    fn end_hour(&mut self, tick: &Observation, out: &mut Output) {
+    fn end_hour(&mut self, tick: &Cause, out: &mut Output) {
         let at = self.clocks.now().at;
         let Some(digest) = self.hours.tick(at) else {
             return;
         };
-        let message = tick.origin.message_id();
         let mut causes = Causes::default();
-        causes.push(&message);
+        if let Some(message) = &out.message {
+            causes.push(message);
+        }
         let body = EventBody::Digest(digest);
-        out.emit(Chain::Site.token(), at, &Cause::Message(message), causes, body);
+        out.emit(Chain::Site.token(), at, tick, causes, body);
     }
 
     pub fn counters(&self) -> ChainCounters {
@@ -268,7 +295,7 @@ impl SiteChain {
             || self.notify.load(version(FoldId::Notify), key, bytes)?)
     }
 
-    fn tick(&mut self, tick: &Tick, message: &MessageId, out: &mut Output) {
+    fn tick(&mut self, tick: &Tick, cause: &Cause, out: &mut Output) {
         let previous = match self.clocks.tick(tick.now, tick.interval_ms) {
             TickTaken::Old => return,
             TickTaken::First => {
@@ -282,30 +309,19 @@ impl SiteChain {
         while let Some(timer) = self.timers.pop_due(&TimerClock::Site, now.steady) {
             let moment = self.clocks.moment_of_steady(timer.deadline);
             let cause = timer_cause(timer.fold, &timer.name, &timer.key, moment);
-            self.run(
-                Step::Timer {
-                    fold: timer.fold,
-                    name: &timer.name,
-                    key: &timer.key,
-                },
-                moment,
-                None,
-                cause,
-                out,
-            );
+            let step = Step::Timer {
+                fold: timer.fold,
+                name: &timer.name,
+                key: &timer.key,
+            };
+            self.run(step, moment, None, &cause, out);
         }
-        self.watch_collectors(now, message, out);
-        self.run(
-            Step::Tick { previous },
-            now,
-            None,
-            Cause::Message(message.clone()),
-            out,
-        );
+        self.watch_collectors(now, cause, out);
+        self.run(Step::Tick { previous }, now, None, cause, out);
     }
 
     /// Looks for collectors of which nothing was heard for longer than the limit.
-    fn watch_collectors(&mut self, now: Moment, message: &MessageId, out: &mut Output) {
+    fn watch_collectors(&mut self, now: Moment, cause: &Cause, out: &mut Output) {
         let limit = Span::from_millis(self.config.network.silence_ms as i64);
         for collector in self.clocks.collectors.keys() {
             let Some(clock) = self.clocks.collectors.get(&collector) else {
@@ -317,7 +333,7 @@ impl SiteChain {
                 let step = Step::CollectorForgotten {
                     collector: &collector,
                 };
-                self.run(step, now, None, Cause::Message(message.clone()), out);
+                self.run(step, now, None, cause, out);
                 continue;
             }
             if !clock.measures || clock.silent || silent_for <= limit {
@@ -331,11 +347,11 @@ impl SiteChain {
                 collector: &collector,
                 heard_at,
             };
-            self.run(step, now, None, Cause::Message(message.clone()), out);
+            self.run(step, now, None, cause, out);
         }
     }
 
-    fn activate(&mut self, activation: &Activation, message: &MessageId, out: &mut Output) {
+    fn activate(&mut self, activation: &Activation, cause: &Cause, out: &mut Output) {
         let mut config = activation.config.clone();
         config.site.clone_from(&self.site);
         let previous = std::mem::replace(&mut self.config, config);
@@ -344,7 +360,6 @@ impl SiteChain {
             at: activation.at,
             steady: self.clocks.now().steady,
         };
-        let cause = Cause::Message(message.clone());
         self.run(Step::Activated { previous: &previous }, moment, None, cause, out);
     }
 
@@ -352,49 +367,43 @@ impl SiteChain {
     /// rows and timers up to its `through`.
     fn collector_record(
         &mut self,
-        observation: &Observation,
-        collector: &str,
+        turn: &Turn<'_>,
         rows: &[PingRowRef<'_>],
         gap: Option<&Gap>,
         out: &mut Output,
     ) {
+        let (collector, through) = (turn.collector, turn.through);
         if !self.clocks.admits(collector) {
             self.counters.collectors_refused += 1;
             return;
         }
-        let message = observation.origin.message_id();
-        self.hear(collector, &message, out);
-        let first = rows
-            .first()
-            .map_or(observation.through, |row| row.at.min(observation.through));
-        let new = {
-            let clock = self.clocks.collectors.entry_or_default(collector);
-            let new = !clock.measures;
-            if new {
-                clock.measures = true;
-                clock.incarnation = observation.origin.incarnation;
-                clock.through = first;
-            }
-            new
-        };
-        if !new {
-            self.jump_over_unmeasured(observation, collector, first, gap, out);
+        self.hear(turn, out);
+        let first = rows.first().map_or(through, |row| row.at.min(through));
+        let clock = self.clocks.collectors.entry_or_default(collector);
+        if clock.measures {
+            self.jump_over_unmeasured(turn, first, gap, out);
+        } else {
+            clock.measures = true;
+            clock.incarnation = turn.incarnation;
+            clock.through = first;
         }
         let mut waiting = match self.clocks.collectors.get_mut(collector) {
             Some(clock) => std::mem::take(&mut clock.waiting),
             None => Vec::new(),
         };
         if waiting.is_empty() {
-            self.run_rows(collector, rows.iter().copied(), observation.through, out);
+            self.run_rows(turn, rows.iter().copied(), through, out);
         } else {
             waiting.extend(rows.iter().map(|row| row.to_row()));
             waiting.sort_by_key(|row| row.at);
-            let through = self.no_more_than_wait(&waiting, observation.through);
-            self.run_rows(collector, waiting.iter().map(PingRow::as_row), through, out);
+            let until = self.no_more_than_wait(&waiting, through);
+            self.run_rows(turn, waiting.iter().map(PingRow::as_row), until, out);
         }
-        self.run_timers(collector, observation.through, out);
+        if let Some(shift) = self.shift_of(collector) {
+            self.run_timers(turn, Moment::of_wall(through, shift), shift, out);
+        }
         if let Some(clock) = self.clocks.collectors.get_mut(collector) {
-            clock.through = clock.through.max(observation.through);
+            clock.through = clock.through.max(through);
         }
     }
 
@@ -408,33 +417,28 @@ impl SiteChain {
         through.max(rows[last_folded].at)
     }
 
-    fn hear(&mut self, collector: &str, message: &MessageId, out: &mut Output) {
+    fn hear(&mut self, turn: &Turn<'_>, out: &mut Output) {
         let now = self.clocks.now();
-        let clock = self.clocks.collectors.entry_or_default(collector);
+        let clock = self.clocks.collectors.entry_or_default(turn.collector);
         clock.heard = now;
         if std::mem::take(&mut clock.silent) {
-            let step = Step::CollectorBack { collector };
-            self.run(step, now, Some(collector), Cause::Message(message.clone()), out);
+            let step = Step::CollectorBack {
+                collector: turn.collector,
+            };
+            self.run(step, now, Some(turn.collector), turn.cause, out);
         }
     }
 
-    fn jump_over_unmeasured(
-        &mut self,
-        observation: &Observation,
-        collector: &str,
-        first: Time,
-        gap: Option<&Gap>,
-        out: &mut Output,
-    ) {
+    fn jump_over_unmeasured(&mut self, turn: &Turn<'_>, first: Time, gap: Option<&Gap>, out: &mut Output) {
         let silence = Span::from_millis(self.config.network.silence_ms as i64);
-        let Some(clock) = self.clocks.collectors.get(collector) else {
+        let Some(clock) = self.clocks.collectors.get(turn.collector) else {
             return;
         };
-        let reborn = observation.origin.incarnation != clock.incarnation;
+        let reborn = turn.incarnation != clock.incarnation;
         if reborn && !clock.waiting.is_empty() {
-            self.flush_waiting(collector, out);
+            self.flush_waiting(turn, out);
         }
-        let Some(clock) = self.clocks.collectors.get_mut(collector) else {
+        let Some(clock) = self.clocks.collectors.get_mut(turn.collector) else {
             return;
         };
         let mut span = first.since(clock.through);
@@ -448,25 +452,24 @@ impl SiteChain {
         } else if !reborn && span <= silence {
             return;
         }
-        clock.incarnation = observation.origin.incarnation;
+        clock.incarnation = turn.incarnation;
         clock.shift = clock.shift + span;
         clock.through = clock.through + span;
         let moment = clock.moment(clock.through);
-        let cause = Cause::Message(observation.origin.message_id());
-        self.run(Step::Jump { span }, moment, Some(collector), cause, out);
+        self.run(Step::Jump { span }, moment, Some(turn.collector), turn.cause, out);
     }
 
     /// The last rows of an incarnation that ended: nothing earlier can come any more.
-    fn flush_waiting(&mut self, collector: &str, out: &mut Output) {
-        let Some(clock) = self.clocks.collectors.get_mut(collector) else {
+    fn flush_waiting(&mut self, turn: &Turn<'_>, out: &mut Output) {
+        let Some(clock) = self.clocks.collectors.get_mut(turn.collector) else {
             return;
         };
         let waiting = std::mem::take(&mut clock.waiting);
         let Some(last) = waiting.iter().map(|row| row.at).max() else {
             return;
         };
-        self.run_rows(collector, waiting.iter().map(PingRow::as_row), last, out);
-        if let Some(clock) = self.clocks.collectors.get_mut(collector) {
+        self.run_rows(turn, waiting.iter().map(PingRow::as_row), last, out);
+        if let Some(clock) = self.clocks.collectors.get_mut(turn.collector) {
             clock.through = clock.through.max(last);
         }
     }
@@ -474,74 +477,57 @@ impl SiteChain {
     /// Rows up to `through`, each after the timers that are due by its time; the rest waits.
     fn run_rows<'r>(
         &mut self,
-        collector: &str,
+        turn: &Turn<'_>,
         rows: impl Iterator<Item = PingRowRef<'r>>,
         through: Time,
         out: &mut Output,
     ) {
-        let Some(message) = out.message.clone() else {
+        // No fold moves a clock, so it stays as it is for all of the rows.
+        let Some(shift) = self.shift_of(turn.collector) else {
             return;
         };
         for row in rows {
             if row.at > through {
-                if let Some(clock) = self.clocks.collectors.get_mut(collector) {
+                if let Some(clock) = self.clocks.collectors.get_mut(turn.collector) {
                     clock.waiting.push(row.to_row());
                 }
                 continue;
             }
-            self.run_timers(collector, row.at, out);
-            let Some(clock) = self.clocks.collectors.get(collector) else {
-                return;
-            };
-            let moment = clock.moment(row.at);
-            self.run(
-                Step::Row(row),
-                moment,
-                Some(collector),
-                Cause::Message(message.clone()),
-                out,
-            );
+            let moment = Moment::of_wall(row.at, shift);
+            self.run_timers(turn, moment, shift, out);
+            self.run(Step::Row(row), moment, Some(turn.collector), turn.cause, out);
         }
     }
 
-    fn run_timers(&mut self, collector: &str, until: Time, out: &mut Output) {
-        let Some(clock) = self.clocks.collectors.get(collector) else {
-            return;
-        };
-        let until = clock.moment(until).steady;
-        let of_collector = TimerClock::Collector(collector.to_owned());
-        while let Some(timer) = self.timers.pop_due(&of_collector, until) {
-            let Some(clock) = self.clocks.collectors.get(collector) else {
-                return;
-            };
-            let moment = clock.moment_of_steady(timer.deadline);
+    fn run_timers(&mut self, turn: &Turn<'_>, until: Moment, shift: Span, out: &mut Output) {
+        while let Some(timer) = self.timers.pop_due(&turn.clock, until.steady) {
+            let moment = Moment::of_steady(timer.deadline, shift);
             let cause = timer_cause(timer.fold, &timer.name, &timer.key, moment);
             let step = Step::Timer {
                 fold: timer.fold,
                 name: &timer.name,
                 key: &timer.key,
             };
-            self.run(step, moment, Some(collector), cause, out);
+            self.run(step, moment, Some(turn.collector), &cause, out);
         }
     }
 
-    fn fault(&mut self, collector: &str, fault: &Fault, message: &MessageId, out: &mut Output) {
-        let Some(clock) = self.clocks.collectors.get(collector) else {
+    /// How far the wall clock of a collector is ahead of its steady one.
+    fn shift_of(&self, collector: &str) -> Option<Span> {
+        self.clocks.collectors.get(collector).map(|clock| clock.shift)
+    }
+
+    fn fault(&mut self, turn: &Turn<'_>, fault: &Fault, out: &mut Output) {
+        let Some(clock) = self.clocks.collectors.get(turn.collector) else {
             return;
         };
         let moment = clock.moment(fault.at);
-        self.run(
-            Step::Fault(fault),
-            moment,
-            Some(collector),
-            Cause::Message(message.clone()),
-            out,
-        );
+        self.run(Step::Fault(fault), moment, Some(turn.collector), turn.cause, out);
     }
 
     /// A step that is nobody's measurement.
-    fn run_now(&mut self, step: Step<'_>, message: MessageId, out: &mut Output) {
-        self.run(step, self.clocks.now(), None, Cause::Message(message), out);
+    fn run_now(&mut self, step: Step<'_>, cause: &Cause, out: &mut Output) {
+        self.run(step, self.clocks.now(), None, cause, out);
     }
 
     fn run(
@@ -549,7 +535,7 @@ impl SiteChain {
         step: Step<'_>,
         moment: Moment,
         collector: Option<&str>,
-        cause: Cause,
+        cause: &Cause,
         out: &mut Output,
     ) {
         let first_event = out.events.len();

@@ -45,18 +45,7 @@ pub struct CollectorClock {
 
 impl CollectorClock {
     pub fn moment(&self, at: Time) -> Moment {
-        Moment {
-            at,
-            steady: at - self.shift,
-        }
-    }
-
-    /// The same from a steady time.
-    pub fn moment_of_steady(&self, steady: Time) -> Moment {
-        Moment {
-            at: steady + self.shift,
-            steady,
-        }
+        Moment::of_wall(at, self.shift)
     }
 }
 
@@ -101,11 +90,7 @@ impl Clocks {
     /// The greatest tick.
     pub fn now(&self) -> Moment {
         let clock = self.site.get("").copied().unwrap_or_default();
-        let at = clock.now.unwrap_or_default();
-        Moment {
-            at,
-            steady: at - clock.shift,
-        }
+        Moment::of_wall(clock.now.unwrap_or_default(), clock.shift)
     }
 
     pub fn has_ticked(&self) -> bool {
@@ -136,10 +121,7 @@ impl Clocks {
 
     pub fn moment_of_steady(&self, steady: Time) -> Moment {
         let shift = self.site.get("").map_or(Span::ZERO, |clock| clock.shift);
-        Moment {
-            at: steady + shift,
-            steady,
-        }
+        Moment::of_steady(steady, shift)
     }
 
     pub fn drain_dirty(&mut self, out: &mut Vec<Change>) {

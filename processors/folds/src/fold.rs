@@ -161,6 +161,22 @@ pub struct EndedOutage {
 }
 
 impl Moment {
+    /// By a clock whose wall time is `shift` ahead of its steady time.
+    pub fn of_wall(at: Time, shift: Span) -> Moment {
+        Moment {
+            at,
+            steady: at - shift,
+        }
+    }
+
+    /// The same from a steady time.
+    pub fn of_steady(steady: Time, shift: Span) -> Moment {
+        Moment {
+            at: steady + shift,
+            steady,
+        }
+    }
+
     /// Whether it is not before `other`. Steady times of one clock are exact; between two clocks the wall decides.
     pub fn not_before(self, other: Moment, same_clock: bool) -> bool {
         if same_clock {
@@ -185,7 +201,7 @@ pub struct Ctx<'a> {
     pub facts: Vec<Fact>,
     pub board: &'a mut Board,
     pub(crate) out: &'a mut Output,
-    pub(crate) cause: Cause,
+    pub(crate) cause: &'a Cause,
     pub(crate) first_event: usize,
 }
 
@@ -261,7 +277,7 @@ impl Ctx<'_> {
     }
 
     pub fn emit_with(&mut self, key: &str, at: Time, causes: Causes, body: EventBody) {
-        self.out.emit(key, at, &self.cause, causes, body);
+        self.out.emit(key, at, self.cause, causes, body);
     }
 
     /// What this step made so far.

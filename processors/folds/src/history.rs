@@ -97,13 +97,9 @@ impl Fold for History {
 
 impl HistoryState {
     fn row(&mut self, row: &PingRowRef<'_>, ctx: &mut Ctx<'_>) {
-        if !ctx
-            .config
-            .network
-            .targets
-            .iter()
-            .any(|target| target.name == row.subject)
-        {
+        // Whose hour is running is configured; only others are looked up.
+        let mut targets = ctx.config.network.targets.iter();
+        if self.hours.get(row.subject).is_none() && !targets.any(|target| target.name == row.subject) {
             return;
         }
         let at = ctx.moment.at;

@@ -143,14 +143,13 @@ impl OccupancyState {
 
     fn row(&mut self, row: &PingRowRef<'_>, ctx: &mut Ctx<'_>) {
         let key = &row.subject[PC_SUBJECT_PREFIX.len()..];
-        let Some(host) = self.hosts.get(key) else { return };
         let moment = ctx.moment;
-        // Another machine answers under this address.
-        let foreign = host
-            .mac
-            .as_deref()
-            .is_some_and(|mac| row.mac.is_some_and(|seen| seen != mac));
-        let pc = self.pcs.entry_or_default(key);
+        // A PC that is known is configured; only others are looked up.
+        let pc = match self.pcs.get_mut(key) {
+            Some(pc) => pc,
+            None if self.hosts.contains_key(key) => self.pcs.entry_or_default(key),
+            None => return,
+        };
         pc.frozen = self.frozen;
         if let Some(collector) = ctx.collector
             && pc.collector != collector
@@ -161,8 +160,14 @@ impl OccupancyState {
             pc.pause(key, moment, ctx);
             return;
         }
-        if row.outcome == Outcome::Ok && !foreign {
-            pc.answers.insert(row.signal.name().to_owned(), moment.steady);
+        // Another machine may answer under this address.
+        let is_foreign = |seen: &str| {
+            let host = self.hosts.get(key);
+            host.is_some_and(|host| host.mac.as_deref().is_some_and(|mac| mac != seen))
+        };
+        let answered = row.outcome == Outcome::Ok && !row.mac.is_some_and(is_foreign);
+        if answered {
+            pc.answered(row.signal, moment.steady);
         } else {
             pc.answers.remove(row.signal.name());
         }
@@ -170,49 +175,10 @@ impl OccupancyState {
             return;
         }
         pc.resume(key, moment, ctx);
-        let answered = row.outcome == Outcome::Ok && !foreign || pc.answers_still(row.signal, moment, ctx);
-        if answered {
-            self.seen(key, ctx);
-        } else {
-            self.missed(key, ctx);
-        }
-    }
-
-    fn seen(&mut self, key: &str, ctx: &mut Ctx<'_>) {
-        let moment = ctx.moment;
-        let Some(pc) = self.pcs.get_mut(key) else { return };
-        pc.missed = None;
-        if pc.present {
-            if pc.pending.take().is_some() {
-                ctx.cancel_timer(FoldId::Occupancy, CONFIRM, key);
-            }
-        } else if let Some(pending) = &pc.pending {
-            if pending.due {
-                self.confirm(key, ctx);
-            }
-        } else {
-            pc.begin(key, moment, ctx);
-        }
-    }
-
-    fn missed(&mut self, key: &str, ctx: &mut Ctx<'_>) {
-        let moment = ctx.moment;
-        let interval = Span::from_millis(ctx.config.occupancy.interval_ms as i64);
-        let Some(pc) = self.pcs.get_mut(key) else { return };
-        let Some(first) = pc.missed else {
-            pc.missed = Some(moment);
-            return;
-        };
-        // Several signals of one round are one missed round.
-        if moment.steady.since(first.steady).0 * 2 < interval.0 {
-            return;
-        }
-        if pc.present {
-            if pc.pending.is_none() {
-                pc.begin(key, first, ctx);
-            }
-        } else if pc.pending.take().is_some() {
-            ctx.cancel_timer(FoldId::Occupancy, CONFIRM, key);
+        if !answered && !pc.answers_still(row.signal, moment, ctx) {
+            pc.missed(key, ctx);
+        } else if pc.seen(key, ctx) {
+            self.confirm(key, ctx);
         }
     }
 
@@ -393,6 +359,42 @@ impl OccupancyState {
 }
 
 impl Pc {
+    /// It answered. Tells whether a presence that only waited for this is confirmed now.
+    fn seen(&mut self, key: &str, ctx: &mut Ctx<'_>) -> bool {
+        self.missed = None;
+        if self.present {
+            if self.pending.take().is_some() {
+                ctx.cancel_timer(FoldId::Occupancy, CONFIRM, key);
+            }
+            return false;
+        }
+        if let Some(pending) = &self.pending {
+            return pending.due;
+        }
+        self.begin(key, ctx.moment, ctx);
+        false
+    }
+
+    fn missed(&mut self, key: &str, ctx: &mut Ctx<'_>) {
+        let moment = ctx.moment;
+        let interval = Span::from_millis(ctx.config.occupancy.interval_ms as i64);
+        let Some(first) = self.missed else {
+            self.missed = Some(moment);
+            return;
+        };
+        // Several signals of one round are one missed round.
+        if moment.steady.since(first.steady).0 * 2 < interval.0 {
+            return;
+        }
+        if self.present {
+            if self.pending.is_none() {
+                self.begin(key, first, ctx);
+            }
+        } else if self.pending.take().is_some() {
+            ctx.cancel_timer(FoldId::Occupancy, CONFIRM, key);
+        }
+    }
+
     fn begin(&mut self, key: &str, since: Moment, ctx: &mut Ctx<'_>) {
         self.pending = Some(Pending {
             since,
@@ -429,6 +431,13 @@ impl Pc {
         if let Some(pending) = &mut self.pending {
             pending.paused = pending.paused + paused;
             self.set_confirm(key, ctx);
+        }
+    }
+
+    fn answered(&mut self, signal: Signal, at: Time) {
+        match self.answers.get_mut(signal.name()) {
+            Some(answer) => *answer = at,
+            None => drop(self.answers.insert(signal.name().to_owned(), at)),
         }
     }
 

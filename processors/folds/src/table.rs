@@ -54,15 +54,10 @@ impl<V: Serialize + DeserializeOwned> Table<V> {
         if !self.entries.contains_key(key) {
             self.insert(key, V::default());
         }
-        let entry = self.entries.entry(key.to_owned()).or_insert_with(|| Entry {
-            value: V::default(),
-            dirty: false,
-        });
-        if !entry.dirty {
-            entry.dirty = true;
-            self.dirty.insert(key.to_owned());
+        match self.get_mut(key) {
+            Some(value) => value,
+            None => unreachable!("it was inserted just now"),
         }
-        &mut entry.value
     }
 
     pub fn insert(&mut self, key: &str, value: V) {

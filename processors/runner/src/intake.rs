@@ -58,20 +58,25 @@ impl Intake {
         if origin.site != self.site {
             return Taken::Quarantined(format!("it names the site {:?}", origin.site));
         }
-        if let Some(known) = self.collectors.get(&origin.collector)
-            && (origin.incarnation, origin.number) <= (known.incarnation, known.number)
-        {
-            return Taken::Duplicate;
-        }
-        let entry = CollectorPosition {
-            collector: origin.collector.clone(),
-            incarnation: origin.incarnation,
-            number: origin.number,
-            sequence: record.sequence,
-        };
-        self.changed.insert(entry.collector.clone());
-        if self.collectors.insert(entry.collector.clone(), entry).is_none() {
+        if let Some(known) = self.collectors.get_mut(&origin.collector) {
+            if (origin.incarnation, origin.number) <= (known.incarnation, known.number) {
+                return Taken::Duplicate;
+            }
+            known.incarnation = origin.incarnation;
+            known.number = origin.number;
+            known.sequence = record.sequence;
+        } else {
+            let entry = CollectorPosition {
+                collector: origin.collector.clone(),
+                incarnation: origin.incarnation,
+                number: origin.number,
+                sequence: record.sequence,
+            };
+            self.collectors.insert(entry.collector.clone(), entry);
             self.evict();
+        }
+        if !self.changed.contains(&origin.collector) {
+            self.changed.insert(origin.collector.clone());
         }
         Taken::Observation(Box::new(observation))
     }

@@ -41,7 +41,7 @@ impl FileSource {
             records.next_back().or(first).map(|entry| entry.last_stored_at),
         );
         if let Some(from) = selection.from {
-            reader.seek(from).map_err(wrong)?;
+            reader.seek_in(&index, from);
         }
         let cut = cut_of(reader.header(), selection);
         Ok(FileSource {

@@ -37,6 +37,12 @@ pub const EXTENSION: &str = "wfrec";
 /// that grows sees it soon and that damage takes little with it.
 pub const BLOCK_BYTES: usize = 256 * 1024;
 
+/// Content of records between two sets of snapshots: folding as much to reach a moment takes less than half a second.
+pub const SNAPSHOT_EVERY_BYTES: u64 = 32 * 1024 * 1024;
+
+/// And no less than so many times what the last set took, so that the snapshots of many sites do not outweigh their records.
+const SNAPSHOT_DISTANCE: u64 = 4;
+
 /// The most content of a frame, before and after compression: a snapshot is one frame, and the largest snapshot of a
 /// chain is 255 MiB.
 pub const FRAME_BYTES_MAX: usize = 256 * 1024 * 1024;

@@ -144,6 +144,12 @@ impl<R: Read + Seek> Reader<R> {
     /// then or later, or the beginning.
     pub fn seek(&mut self, time: Time) -> Result<(), RecordingError> {
         let index = self.index()?;
+        self.seek_in(&index, time);
+        Ok(())
+    }
+
+    /// The same for who has the index already: that of a large recording takes a while to read.
+    pub fn seek_in(&mut self, index: &[IndexEntry], time: Time) {
         let wanted = index
             .iter()
             .position(|entry| entry.kind == FrameKind::Records && entry.last_stored_at >= time)
@@ -154,7 +160,7 @@ impl<R: Read + Seek> Reader<R> {
                 .is_some_and(|entry| entry.kind == FrameKind::Snapshot)
         };
         let Some(last) = (0..wanted).rev().find(|at| is_snapshot(*at)) else {
-            return Ok(());
+            return;
         };
         let first = (0..=last)
             .rev()
@@ -166,7 +172,6 @@ impl<R: Read + Seek> Reader<R> {
         {
             self.go_to(entry.offset);
         }
-        Ok(())
     }
 
     /// Reads on at the frame that begins at `offset`, an entry's of the index; that it follows the one before is not checked.

@@ -7,7 +7,7 @@ use watchfold_schemas::Time;
 use super::frame::{Draft, Hash, first_hash};
 use super::{
     BLOCK_BYTES, END_MAGIC, FORMAT_VERSION, FrameKind, HEADER_BYTES_MAX, Header, IndexEntry, Item, MAGIC,
-    RecordStream, RecordingError, SiteSnapshot,
+    RecordStream, RecordingError, SNAPSHOT_DISTANCE, SNAPSHOT_EVERY_BYTES, SiteSnapshot,
 };
 
 /// An unfinished recording. Dropping it leaves a file without an index, which can be read.
@@ -18,6 +18,9 @@ pub struct Writer<W: Write> {
     index: Vec<IndexEntry>,
     batch: Batch,
     records: u64,
+    /// Content since the last set of snapshots, and of that set.
+    records_bytes: u64,
+    snapshots_bytes: u64,
 }
 
 /// What became of a recording.
@@ -61,6 +64,8 @@ impl<W: Write> Writer<W> {
             index: Vec::new(),
             batch: Batch::default(),
             records: 0,
+            records_bytes: 0,
+            snapshots_bytes: 0,
         })
     }
 
@@ -102,6 +107,7 @@ impl<W: Write> Writer<W> {
             return Ok(());
         }
         let last = self.last_stored_at();
+        self.records_bytes += batch.content.len() as u64;
         self.frame(&Draft {
             kind: FrameKind::Records,
             content: &batch.content,
@@ -111,13 +117,23 @@ impl<W: Write> Writer<W> {
         })
     }
 
+    /// Whether enough has come since the last set of snapshots for another one to be worth its bytes.
+    pub fn is_snapshot_due(&self) -> bool {
+        self.records_bytes >= SNAPSHOT_EVERY_BYTES.max(SNAPSHOT_DISTANCE * self.snapshots_bytes)
+    }
+
     /// Appends the state of one site's chain as it is after the records so far.
     pub fn snapshot(&mut self, snapshot: &SiteSnapshot) -> Result<(), RecordingError> {
         self.flush()?;
         let last = self.last_stored_at();
+        let content = rmp_serde::to_vec_named(snapshot)?;
+        if std::mem::take(&mut self.records_bytes) > 0 {
+            self.snapshots_bytes = 0;
+        }
+        self.snapshots_bytes += content.len() as u64;
         self.frame(&Draft {
             kind: FrameKind::Snapshot,
-            content: &rmp_serde::to_vec_named(snapshot)?,
+            content: &content,
             items: 1,
             sequences: (0, 0),
             stored_at: (last, last),

@@ -21,7 +21,7 @@ use crate::table::{Change, Table};
 use faults::CollectorFaults;
 use graph::{Graph, closure};
 use outage::Outage;
-use reach::{Leaves, Reach, leaf_key, reach};
+use reach::{Leaves, Reach, reach};
 
 /// The fold.
 pub struct Liveness;
@@ -153,14 +153,8 @@ impl LivenessState {
         {
             collector.clone_into(&mut subject.collector);
         }
-        match subject.leaves.get_mut(&leaf_key(row.address, row.signal)) {
-            Some(leaf) => leaf.take(row, moment),
-            None => subject
-                .leaves
-                .entry(leaf_key(row.address, row.signal))
-                .or_default()
-                .take(row, moment),
-        }
+        let leaf = subject.leaves.entry_or_default(row.address, row.signal);
+        leaf.take(row, moment);
         let (reach, addresses_down) = reach(target, &subject.leaves);
         let blind = reach == Reach::Unknown && subject.leaves.values().any(|leaf| leaf.faulty);
         let why = (row.outcome == Outcome::Fault).then_some(row.detail).flatten();
@@ -410,17 +404,7 @@ impl LivenessState {
                 }
                 Some(kept) => {
                     if let Some(subject) = self.subjects.get_mut(&target.name) {
-                        let known: Vec<String> = kept
-                            .probes
-                            .iter()
-                            .flat_map(|probe| {
-                                probe
-                                    .signals
-                                    .iter()
-                                    .map(|signal| leaf_key(&probe.address, signal.signal()))
-                            })
-                            .collect();
-                        subject.leaves.retain(|key, _| known.contains(key));
+                        subject.leaves.retain_of(kept);
                     }
                 }
             }

@@ -1,9 +1,10 @@
 //! Whether a target answers: two failures in a row make a signal fail, all signals of an address make it fail, and
 //! too few addresses for the quorum make the target fail. Pure arithmetic over the latest results.
 
+use std::cmp::Ordering;
 use std::collections::BTreeMap;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use watchfold_schemas::config::{Signal, Target};
 use watchfold_schemas::observation::{Outcome, PingRowRef};
 
@@ -66,11 +67,77 @@ pub enum Reach {
     },
 }
 
-/// Leaves by `address signal`.
-pub type Leaves = BTreeMap<String, Leaf>;
+/// Leaves in the order of `address signal`, by which they are stored.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Leaves(Vec<(String, Leaf)>);
 
-pub fn leaf_key(address: &str, signal: Signal) -> String {
-    format!("{address} {}", signal.name())
+impl Leaves {
+    pub fn get(&self, address: &str, signal: Signal) -> Option<&Leaf> {
+        let place = self.place(address, signal).ok()?;
+        self.0.get(place).map(|(_, leaf)| leaf)
+    }
+
+    pub fn entry_or_default(&mut self, address: &str, signal: Signal) -> &mut Leaf {
+        let place = match self.place(address, signal) {
+            Ok(place) => place,
+            Err(place) => {
+                let key = format!("{address} {}", signal.name());
+                self.0.insert(place, (key, Leaf::default()));
+                place
+            }
+        };
+        &mut self.0[place].1
+    }
+
+    pub fn values(&self) -> impl Iterator<Item = &Leaf> {
+        self.0.iter().map(|(_, leaf)| leaf)
+    }
+
+    pub fn values_mut(&mut self) -> impl Iterator<Item = &mut Leaf> {
+        self.0.iter_mut().map(|(_, leaf)| leaf)
+    }
+
+    /// Keeps those of `target` and drops the rest.
+    pub fn retain_of(&mut self, target: &Target) {
+        let is_of_target = |key: &str| {
+            target.probes.iter().any(|probe| {
+                let mut signals = probe.signals.iter();
+                signals.any(|signal| order(key, &probe.address, signal.signal()).is_eq())
+            })
+        };
+        self.0.retain(|(key, _)| is_of_target(key));
+    }
+
+    /// Where it is, or where it would be.
+    fn place(&self, address: &str, signal: Signal) -> Result<usize, usize> {
+        self.0.binary_search_by(|(key, _)| order(key, address, signal))
+    }
+}
+
+impl Serialize for Leaves {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_map(self.0.iter().map(|(key, leaf)| (key, leaf)))
+    }
+}
+
+impl<'de> Deserialize<'de> for Leaves {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Leaves, D::Error> {
+        let leaves = BTreeMap::<String, Leaf>::deserialize(deserializer)?;
+        Ok(Leaves(leaves.into_iter().collect()))
+    }
+}
+
+/// How `key` compares with `address signal`, which is never put together: this is asked for every row.
+fn order(key: &str, address: &str, signal: Signal) -> Ordering {
+    let (key, address) = (key.as_bytes(), address.as_bytes());
+    let common = key.len().min(address.len());
+    key[..common].cmp(&address[..common]).then_with(|| {
+        let rest = address[common..]
+            .iter()
+            .chain(b" ")
+            .chain(signal.name().as_bytes());
+        key[common..].iter().cmp(rest)
+    })
 }
 
 /// The target's reach, and the addresses that fail for certain.
@@ -79,22 +146,21 @@ pub fn reach(target: &Target, leaves: &Leaves) -> (Reach, Vec<String>) {
     let mut answering = 0usize;
     let mut unknown = 0usize;
     for probe in &target.probes {
-        let measured: Vec<&Leaf> = probe
+        let measured = probe
             .signals
             .iter()
-            .filter_map(|signal| leaves.get(&leaf_key(&probe.address, signal.signal())))
-            .filter(|leaf| leaf.measured && !leaf.faulty)
-            .collect();
-        if measured.is_empty() {
+            .filter_map(|signal| leaves.get(&probe.address, signal.signal()))
+            .filter(|leaf| leaf.measured && !leaf.faulty);
+        if measured.clone().next().is_none() {
             unknown += 1;
-        } else if measured.iter().any(|leaf| leaf.failures == 0) {
+        } else if measured.clone().any(|leaf| leaf.failures == 0) {
             answering += 1;
         } else {
             let since = measured
-                .iter()
+                .clone()
                 .map(|leaf| leaf.first_failure)
                 .max_by_key(|moment| moment.steady);
-            let confirmed = measured.iter().all(|leaf| leaf.failures >= FAILURES_TO_COUNT);
+            let confirmed = measured.clone().all(|leaf| leaf.failures >= FAILURES_TO_COUNT);
             failing.push((since.unwrap_or_default(), confirmed, probe.address.as_str()));
         }
     }
@@ -129,7 +195,7 @@ pub fn describe(target: &Target, leaves: &Leaves) -> String {
     let mut parts = Vec::new();
     for probe in &target.probes {
         for signal in &probe.signals {
-            let leaf = leaves.get(&leaf_key(&probe.address, signal.signal()));
+            let leaf = leaves.get(&probe.address, signal.signal());
             let said = match leaf.and_then(|leaf| leaf.outcome) {
                 None | Some(Outcome::Fault) => continue,
                 Some(Outcome::Ok) => "answered",
@@ -166,7 +232,7 @@ mod tests {
             timeout_ms: 1_000,
             depends_on: vec![],
         };
-        let mut leaves = Leaves::new();
+        let mut leaves = Leaves::default();
         for (address, outcomes) in results {
             for (second, outcome) in outcomes.chars().enumerate() {
                 let at = Time::from_seconds(second as i64);
@@ -186,8 +252,7 @@ mod tests {
                     detail: None,
                 };
                 leaves
-                    .entry(leaf_key(address, Signal::Echo))
-                    .or_default()
+                    .entry_or_default(address, Signal::Echo)
                     .take(&row, Moment { at, steady: at });
             }
         }
@@ -200,6 +265,27 @@ mod tests {
             since: Moment { at, steady: at },
             confirmed,
         }
+    }
+
+    #[test]
+    fn leaves_are_stored_as_a_map_in_the_order_of_their_keys() {
+        let names = ["2001:db8::1", "10.0.0.1", "10.0.0.10", "a", "a "];
+        let (mut leaves, mut map) = (Leaves::default(), BTreeMap::new());
+        for (failures, address) in (0..).zip(names) {
+            for signal in [Signal::Tcp, Signal::Echo] {
+                leaves.entry_or_default(address, signal).failures = failures;
+                let leaf = Leaf {
+                    failures,
+                    ..Leaf::default()
+                };
+                map.insert(format!("{address} {}", signal.name()), leaf);
+            }
+        }
+        let bytes = rmp_serde::to_vec_named(&map).unwrap();
+        assert_eq!(rmp_serde::to_vec_named(&leaves).unwrap(), bytes);
+        assert_eq!(rmp_serde::from_slice::<Leaves>(&bytes).unwrap(), leaves);
+        assert_eq!(leaves.get("10.0.0.1", Signal::Echo).unwrap().failures, 1);
+        assert_eq!(leaves.get("10.0.0.1", Signal::Dns), None);
     }
 
     #[test]
