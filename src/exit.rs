@@ -3,7 +3,8 @@
 use std::process::ExitCode;
 
 use watchfold_dashboard::DashboardError;
-use watchfold_process::exit::{IO, UNAVAILABLE, status};
+use watchfold_process::exit::{CONFIG, IO, UNAVAILABLE, status};
+use watchfold_process::token::TokenError;
 
 pub use watchfold_process::exit::of_usage;
 
@@ -11,11 +12,11 @@ pub use watchfold_process::exit::of_usage;
 pub fn of(error: &anyhow::Error) -> ExitCode {
     for cause in error.chain() {
         if let Some(error) = cause.downcast_ref::<DashboardError>() {
-            let taken = matches!(
-                error,
-                DashboardError::AddressInUse { .. } | DashboardError::Listen { .. }
-            );
-            return ExitCode::from(if taken { UNAVAILABLE } else { IO });
+            return ExitCode::from(match error {
+                DashboardError::AddressInUse { .. } | DashboardError::Listen { .. } => UNAVAILABLE,
+                DashboardError::Token(TokenError::Given) => CONFIG,
+                _ => IO,
+            });
         }
         if let Some(status) = status(cause) {
             return ExitCode::from(status);

@@ -9,6 +9,7 @@ use watchfold_connect::ConnectError;
 use watchfold_log::LogError;
 
 use crate::status::StatusError;
+use crate::token::TokenError;
 
 /// EX_USAGE: the command line makes no sense.
 pub const USAGE: u8 = 64;
@@ -53,7 +54,7 @@ pub fn status(cause: &(dyn Error + 'static)) -> Option<u8> {
             _ => USAGE,
         });
     }
-    if cause.is::<ConfigError>() {
+    if cause.is::<ConfigError>() || matches!(cause.downcast_ref(), Some(TokenError::Given)) {
         return Some(CONFIG);
     }
     if let Some(error) = cause.downcast_ref::<LogError>() {

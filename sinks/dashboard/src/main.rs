@@ -106,6 +106,7 @@ fn unavailable(error: DashboardError) -> anyhow::Error {
         DashboardError::AddressInUse { .. } | DashboardError::Listen { .. } => {
             Unavailable(error.to_string()).into()
         }
+        DashboardError::Token(error) => error.into(),
         error => error.into(),
     }
 }
