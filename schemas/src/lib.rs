@@ -10,6 +10,7 @@ pub mod digest;
 pub mod event;
 pub mod observation;
 pub mod origin;
+pub mod packets;
 pub mod snapshot;
 pub mod subjects;
 pub mod texts;

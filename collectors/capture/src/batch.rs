@@ -1,0 +1,295 @@
+//! Puts packets together into batches: columns, one dictionary of addresses, side tables. Pure.
+//!
+//! It decides when a batch is full by rows, by bytes and by what its columns can hold; how long a batch may wait is up to
+//! whoever captures.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+
+use foldhash::fast::RandomState;
+use watchfold_schemas::packets::{
+    CaptureCounts, CaptureSource, NO_ADDRESS, PACKET_OFFSET_MAX, PACKET_ROWS_MAX, PAYLOAD_HEAD_BYTES_MAX,
+    PacketBatch, PayloadHead,
+};
+use watchfold_schemas::{Span, Time};
+
+use crate::parse::{Inside, Packet};
+
+/// A batch is closed when its side tables hold this many bytes; columns and dictionary add at most 230 KB, and a message
+/// may have 768 KiB.
+pub const SIDE_BYTES_MAX: usize = 384 * 1024;
+
+/// About what one row of a side table takes beside its text.
+const SIDE_ROW_BYTES: usize = 64;
+
+/// Collects packets; [`BatchBuilder::take`] gives the batch.
+pub struct BatchBuilder {
+    batch: PacketBatch,
+    indices: HashMap<IpAddr, u16, RandomState>,
+    /// Addresses in the order of their first packet; IPv6 indices are moved behind the IPv4 ones at the end.
+    addresses: Vec<IpAddr>,
+    sources: Vec<u16>,
+    destinations: Vec<u16>,
+    side_bytes: usize,
+    /// Ports whose payloads' first bytes are kept.
+    head_ports: Vec<u16>,
+}
+
+/// What the builder says to a packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pushed {
+    Taken,
+    /// It does not fit: take the batch, then push it again.
+    Full,
+}
+
+impl BatchBuilder {
+    pub fn new(source: CaptureSource, head_ports: Vec<u16>) -> BatchBuilder {
+        let batch = PacketBatch {
+            source,
+            ..PacketBatch::default()
+        };
+        BatchBuilder {
+            batch,
+            indices: HashMap::default(),
+            addresses: Vec::new(),
+            sources: Vec::new(),
+            destinations: Vec::new(),
+            side_bytes: 0,
+            head_ports,
+        }
+    }
+
+    pub fn len(&self) -> usize {
+        self.sources.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.sources.is_empty()
+    }
+
+    /// Adds the packet with this number, captured at this time, of this length on the wire.
+    pub fn push(&mut self, number: u64, at: Time, wire_length: u32, packet: Packet<'_>) -> Pushed {
+        if self.is_empty() {
+            self.batch.first = number;
+            self.batch.base = at;
+        }
+        let offset = at.since(self.batch.base);
+        let number = i32::try_from(number.saturating_sub(self.batch.first));
+        let (Some(offset), Ok(number)) = (offset_ns(offset), number) else {
+            return Pushed::Full;
+        };
+        if self.len() >= PACKET_ROWS_MAX || self.side_bytes >= SIDE_BYTES_MAX {
+            return Pushed::Full;
+        }
+        let row = self.len() as u16;
+        let source = self.index(packet.source);
+        let destination = self.index(packet.destination);
+        self.sources.push(source);
+        self.destinations.push(destination);
+        let batch = &mut self.batch;
+        batch.at_ns.extend_from_slice(&offset.to_le_bytes());
+        batch.numbers.extend_from_slice(&number.to_le_bytes());
+        batch
+            .source_ports
+            .extend_from_slice(&packet.source_port.to_le_bytes());
+        batch
+            .destination_ports
+            .extend_from_slice(&packet.destination_port.to_le_bytes());
+        let length = u16::try_from(wire_length).unwrap_or(u16::MAX);
+        batch.lengths.extend_from_slice(&length.to_le_bytes());
+        batch.protocols.push(packet.protocol);
+        batch.tcp_flags.push(packet.tcp_flags);
+        batch.marks.push(packet.marks);
+        if let Some(vlan) = packet.vlan {
+            batch.vlans.push((row, vlan));
+            self.side_bytes += 4;
+        }
+        self.push_head(row, &packet);
+        self.push_inside(row, packet.inside);
+        Pushed::Taken
+    }
+
+    /// The batch so far, with these counts; the builder begins anew. An empty one says that nothing came.
+    pub fn take(&mut self, counts: CaptureCounts) -> PacketBatch {
+        let next = PacketBatch {
+            source: self.batch.source.clone(),
+            ..PacketBatch::default()
+        };
+        let mut batch = std::mem::replace(&mut self.batch, next);
+        batch.counts = counts;
+        let places = dictionary(&self.addresses, &mut batch);
+        let place = |index: &u16| places.get(usize::from(*index)).copied().unwrap_or(NO_ADDRESS);
+        batch.sources = self
+            .sources
+            .iter()
+            .flat_map(|index| place(index).to_le_bytes())
+            .collect();
+        batch.destinations = self
+            .destinations
+            .iter()
+            .flat_map(|index| place(index).to_le_bytes())
+            .collect();
+        self.indices.clear();
+        self.addresses.clear();
+        self.sources.clear();
+        self.destinations.clear();
+        self.side_bytes = 0;
+        batch
+    }
+
+    fn index(&mut self, address: Option<IpAddr>) -> u16 {
+        let Some(address) = address else {
+            return NO_ADDRESS;
+        };
+        // Two for each row at most, so that 16 bits always do.
+        let next = self.addresses.len() as u16;
+        let addresses = &mut self.addresses;
+        *self.indices.entry(address).or_insert_with(|| {
+            addresses.push(address);
+            next
+        })
+    }
+
+    fn push_head(&mut self, row: u16, packet: &Packet<'_>) {
+        let is_wanted = |port: &u16| *port == packet.source_port || *port == packet.destination_port;
+        if packet.payload.is_empty() || !self.head_ports.iter().any(is_wanted) {
+            return;
+        }
+        let bytes = packet.payload[..packet.payload.len().min(PAYLOAD_HEAD_BYTES_MAX)].to_vec();
+        self.side_bytes += SIDE_ROW_BYTES + bytes.len();
+        self.batch.heads.push(PayloadHead { row, bytes });
+    }
+
+    fn push_inside(&mut self, row: u16, inside: Inside) {
+        let text_bytes = match inside {
+            Inside::Nothing => return,
+            Inside::Dns(mut dns) => {
+                dns.row = row;
+                let bytes = dns.name.len();
+                self.batch.dns.push(dns);
+                bytes
+            }
+            Inside::Arp(mut arp) => {
+                arp.row = row;
+                self.batch.arp.push(arp);
+                0
+            }
+            Inside::Neighbour(mut neighbour) => {
+                neighbour.row = row;
+                self.batch.neighbours.push(neighbour);
+                0
+            }
+            Inside::Dhcp(mut dhcp) => {
+                dhcp.row = row;
+                self.batch.dhcp.push(dhcp);
+                0
+            }
+            Inside::TlsName(name) => {
+                let bytes = name.len();
+                self.batch.tls_names.push((row, name));
+                bytes
+            }
+            Inside::HttpHost(host) => {
+                let bytes = host.len();
+                self.batch.http_hosts.push((row, host));
+                bytes
+            }
+        };
+        self.side_bytes += SIDE_ROW_BYTES + text_bytes;
+    }
+}
+
+fn offset_ns(offset: Span) -> Option<i32> {
+    (offset.0.abs() <= PACKET_OFFSET_MAX.0).then_some(offset.0 as i32)
+}
+
+/// Writes the dictionary, IPv4 first, and gives each address its place in it.
+fn dictionary(addresses: &[IpAddr], batch: &mut PacketBatch) -> Vec<u16> {
+    let v4_count = addresses.iter().filter(|address| address.is_ipv4()).count() as u16;
+    let (mut next_v4, mut next_v6) = (0, v4_count);
+    let mut places = Vec::with_capacity(addresses.len());
+    for address in addresses {
+        let next = match address {
+            IpAddr::V4(address) => {
+                batch.v4.extend_from_slice(&address.octets());
+                &mut next_v4
+            }
+            IpAddr::V6(address) => {
+                batch.v6.extend_from_slice(&address.octets());
+                &mut next_v6
+            }
+        };
+        places.push(*next);
+        *next += 1;
+    }
+    places
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::parse::{LinkType, decode};
+    use etherparse::PacketBuilder;
+
+    fn frame(source: [u8; 4], port: u16) -> Vec<u8> {
+        let builder = PacketBuilder::ethernet2([1; 6], [2; 6])
+            .ipv4(source, [192, 0, 2, 9], 64)
+            .tcp(40_000, port, 1, 1);
+        let mut bytes = Vec::new();
+        builder.write(&mut bytes, b"SSH-2.0").unwrap();
+        bytes
+    }
+
+    fn push(builder: &mut BatchBuilder, number: u64, at: Time, bytes: &[u8]) -> Pushed {
+        let length = bytes.len() as u32;
+        builder.push(
+            number,
+            at,
+            length,
+            decode(LinkType::Ethernet, bytes, length).unwrap(),
+        )
+    }
+
+    #[test]
+    fn packets_come_out_as_they_went_in() {
+        let mut builder = BatchBuilder::new(CaptureSource::default(), vec![22]);
+        assert_eq!(
+            push(&mut builder, 5, Time(100), &frame([10, 0, 0, 1], 22)),
+            Pushed::Taken
+        );
+        assert_eq!(
+            push(&mut builder, 7, Time(90), &frame([10, 0, 0, 2], 80)),
+            Pushed::Taken
+        );
+        let counts = CaptureCounts {
+            received: 7,
+            ..CaptureCounts::default()
+        };
+        let batch = builder.take(counts);
+        let view = batch.view().unwrap();
+        assert_eq!((view.number(0), view.number(1), view.at(1)), (5, 7, Time(90)));
+        assert_eq!(view.source(1), Some(IpAddr::from([10, 0, 0, 2])));
+        assert_eq!(view.destination(0), view.destination(1));
+        assert_eq!((view.addresses(), view.destination_port(0)), (3, 22));
+        assert_eq!(batch.heads.len(), 1);
+        assert_eq!(batch.heads[0].bytes, b"SSH-2.0");
+        assert!(builder.is_empty() && builder.take(counts).view().unwrap().is_empty());
+    }
+
+    #[test]
+    fn a_batch_is_full_by_rows_and_by_time() {
+        let mut builder = BatchBuilder::new(CaptureSource::default(), Vec::new());
+        let bytes = frame([10, 0, 0, 1], 22);
+        for number in 0..PACKET_ROWS_MAX as u64 {
+            assert_eq!(push(&mut builder, number + 1, Time(0), &bytes), Pushed::Taken);
+        }
+        assert_eq!(push(&mut builder, 5_000, Time(0), &bytes), Pushed::Full);
+        let _full = builder.take(CaptureCounts::default());
+        assert_eq!(push(&mut builder, 5_000, Time(0), &bytes), Pushed::Taken);
+        assert_eq!(
+            push(&mut builder, 5_001, Time(3_000_000_000), &bytes),
+            Pushed::Full
+        );
+    }
+}

@@ -1,0 +1,6 @@
+//! Packets, live or from files, as batches of columns.
+//!
+//! It reads frames and never judges them: a scan, a flood or a leak is the folds' word.
+
+pub mod batch;
+pub mod parse;
