@@ -3,4 +3,5 @@
 //! It reads frames and never judges them: a scan, a flood or a leak is the folds' word.
 
 pub mod batch;
+pub mod file;
 pub mod parse;
