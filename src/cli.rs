@@ -44,6 +44,9 @@ pub enum Command {
     Scenario(ScenarioCommand),
     /// Show a café that does not exist, alive on the page: no root, no network, no configuration, nothing kept.
     Demo(DemoArgs),
+    /// Look into capture files: pcap and pcapng, plain, gzip or zstd.
+    #[command(subcommand)]
+    Capture(CaptureCommand),
     /// Measure how fast this build is on this machine, beside what it is compared with. Takes the disk and every core.
     #[command(subcommand)]
     Bench(BenchCommand),
@@ -287,6 +290,21 @@ pub enum Format {
     #[default]
     Human,
     Json,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum CaptureCommand {
+    /// What each file holds: packets, protocols, addresses, and why some packets give no row. Status 2 when one is torn.
+    Stat(CaptureStatArgs),
+}
+
+#[derive(Debug, Args)]
+pub struct CaptureStatArgs {
+    /// Capture files; `-` is standard input.
+    #[arg(required = true, value_name = "FILE")]
+    pub files: Vec<PathBuf>,
+    #[arg(long, value_enum, default_value_t)]
+    pub format: Format,
 }
 
 #[derive(Debug, Subcommand)]

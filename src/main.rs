@@ -2,6 +2,7 @@
 
 mod activate;
 mod bench;
+mod capture;
 mod cli;
 mod config;
 mod demo;
@@ -62,6 +63,7 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
             doctor::doctor(&args)
         }
         Command::Log(command) => logs::run(command),
+        Command::Capture(command) => capture::run(&command),
         Command::Record(args) => record::record(&args),
         Command::Replay(args) => replay::replay(&args),
         Command::Explain(args) => explain::explain(&args),

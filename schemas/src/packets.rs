@@ -4,7 +4,7 @@
 //! It says what was on the wire and never what it means. Columns are little-endian blobs, so that reading one is a copy
 //! and a predicate runs over a whole column; [`PacketBatch::view`] checks them once and gives typed access.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use serde::{Deserialize, Serialize};
 

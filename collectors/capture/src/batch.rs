@@ -3,8 +3,8 @@
 //! It decides when a batch is full by rows, by bytes and by what its columns can hold; how long a batch may wait is up to
 //! whoever captures.
 
+use core::net::IpAddr;
 use std::collections::HashMap;
-use std::net::IpAddr;
 
 use foldhash::fast::RandomState;
 use watchfold_schemas::packets::{
@@ -13,6 +13,7 @@ use watchfold_schemas::packets::{
 };
 use watchfold_schemas::{Span, Time};
 
+use crate::config::HEAD_PORTS_MAX;
 use crate::parse::{Inside, Packet};
 
 /// A batch is closed when its side tables hold this many bytes; columns and dictionary add at most 230 KB, and a message
@@ -44,7 +45,8 @@ pub enum Pushed {
 }
 
 impl BatchBuilder {
-    pub fn new(source: CaptureSource, head_ports: Vec<u16>) -> BatchBuilder {
+    pub fn new(source: CaptureSource, mut head_ports: Vec<u16>) -> BatchBuilder {
+        head_ports.truncate(HEAD_PORTS_MAX);
         let batch = PacketBatch {
             source,
             ..PacketBatch::default()

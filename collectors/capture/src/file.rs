@@ -422,6 +422,23 @@ mod tests {
         }
     }
 
+    proptest::proptest! {
+        #[test]
+        fn random_bytes_after_a_header_never_panic(
+            bytes in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..300),
+            is_pcapng in proptest::prelude::any::<bool>(),
+        ) {
+            let mut file = pcap(&[]);
+            if is_pcapng {
+                file = [0x0A0D_0D0A_u32, 28, 0x1A2B_3C4D, 1, u32::MAX, u32::MAX, 28].iter().flat_map(|word| word.to_le_bytes()).collect();
+            }
+            file.extend(bytes);
+            if let Ok(mut opened) = CaptureFile::read(Path::new("x"), Box::new(io::Cursor::new(file))) {
+                drop(opened.for_each(|_| ControlFlow::Continue(())));
+            }
+        }
+    }
+
     #[test]
     fn what_is_no_capture_is_refused() {
         for bytes in [

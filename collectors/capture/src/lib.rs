@@ -1,7 +1,8 @@
-//! Packets, live or from files, as batches of columns.
+//! Packets from capture files, as batches of columns.
 //!
 //! It reads frames and never judges them: a scan, a flood or a leak is the folds' word.
 
 pub mod batch;
+pub mod config;
 pub mod file;
 pub mod parse;

@@ -181,3 +181,26 @@ fn an_http_request_names_its_host() {
         Inside::Nothing
     );
 }
+
+proptest::proptest! {
+    #[test]
+    fn random_bytes_are_read_or_refused(
+        bytes in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..200),
+        link in proptest::sample::select(vec![0, 1, 9, 101, 113, 276]),
+        ether_type in proptest::sample::select(vec![0x0800_u16, 0x86DD, 0x0806, 0x8100, 0x8864, 0x8847]),
+    ) {
+        let mut frame = vec![0; 12];
+        frame.extend(ether_type.to_be_bytes());
+        frame.extend(&bytes);
+        for frame in [&frame[..], &bytes] {
+            drop(decode(LinkType::from(link), frame, frame.len() as u32));
+        }
+    }
+
+    #[test]
+    fn a_damaged_frame_is_read_or_refused(at in 0_usize..54, byte in proptest::prelude::any::<u8>()) {
+        let mut frame = syn();
+        frame[at] = byte;
+        drop(decode(LinkType::Ethernet, &frame, frame.len() as u32));
+    }
+}
