@@ -31,6 +31,7 @@ test: ## Everything that must hold, from a clean clone: style, lints, tests, the
 soak: ## The long loops at their full counts (hours)
 	@WATCHFOLD_SIM_SEEDS=10000 WATCHFOLD_PROPERTY_CASES=2000 WATCHFOLD_SEEDS=1000 \
 		WATCHFOLD_KILL_ROUNDS=200 WATCHFOLD_KILLS=200 \
+		WATCHFOLD_BROKER_KILLS=50 WATCHFOLD_BROKER_AWAY_S=60 WATCHFOLD_LEADER_KILLS=20 \
 		$(STEP) "soak" cargo test --workspace --locked
 
 idle: ## What it costs to run: time to ready, memory, share of a core (release build, a minute)

@@ -3,6 +3,7 @@
 //! The order is: the far side accepts, the receipt becomes durable, the request is forgotten. A crash between the first
 //! two is the only window in which something can be told twice. The loop never finds words and knows no protocol.
 
+mod away;
 mod resume;
 mod settle;
 
@@ -20,6 +21,8 @@ use watchfold_kit::KitError;
 use watchfold_log::{LogReader, Position, Start};
 use watchfold_schemas::observation::{Body, DeliveryOutcome};
 use watchfold_schemas::{Event, EventId, Stream, decode_observation, subjects};
+
+use away::{Away, on_its_own};
 
 use crate::destination::{Attempt, Destination, Edit, EditOutcome, SinkContext};
 use crate::error::SinkError;
@@ -54,7 +57,9 @@ pub async fn deliver<D: Destination, C: Send + Sync>(
     reload: watch::Receiver<C>,
     cancel: CancellationToken,
 ) -> Result<(), SinkError> {
-    let mut courier = Courier::open(context, destination).await?;
+    let Some(mut courier) = away::open(context, destination, &cancel).await? else {
+        return Ok(());
+    };
     let result = courier.run(reload, &cancel).await;
     courier.drain().await;
     courier.save().await;
@@ -158,8 +163,18 @@ impl<D: Destination> Courier<D> {
         cancel: &CancellationToken,
     ) -> Result<(), SinkError> {
         let mut reloads = true;
+        let mut away = Away::default();
         while !cancel.is_cancelled() {
-            self.catch_up(Some(cancel)).await?;
+            // A log that is away keeps a call for long; a stop does not wait for it. Nothing read is lost by that.
+            let caught_up = tokio::select! {
+                () = cancel.cancelled() => return Ok(()),
+                caught_up = self.catch_up(Some(cancel)) => caught_up,
+            };
+            if let Err(error) = caught_up {
+                away.wait(error, &self.context, cancel).await?;
+                continue;
+            }
+            away = Away::default();
             self.expire();
             self.start_work();
             self.show_progress();
@@ -169,10 +184,10 @@ impl<D: Destination> Courier<D> {
             tokio::select! {
                 () = cancel.cancelled() => {}
                 Some(done) = self.work.next() => self.finish(done),
-                batch = self.events.next(READ_BATCH), if readable => {
-                    let batch = batch?;
-                    self.take_events(batch.events, batch.last_sequence);
-                }
+                batch = self.events.next(READ_BATCH), if readable => match batch {
+                    Ok(batch) => self.take_events(batch.events, batch.last_sequence),
+                    Err(error) => away.wait(error.into(), &self.context, cancel).await?,
+                },
                 changed = reload.changed(), if reloads => match changed {
                     Ok(()) => self.unblock(),
                     Err(_) => reloads = false,
@@ -356,9 +371,9 @@ impl<D: Destination> Courier<D> {
             self.busy.extend(job.sequences());
             self.lanes.entry(job.lane.clone()).or_default().busy = true;
             let attempt = self.destination.clone().deliver(job.clone());
-            self.work.push(Box::pin(
-                async move { Done::Attempted(Box::new(job), attempt.await) },
-            ));
+            self.work.push(on_its_own(async move {
+                Done::Attempted(Box::new(job), attempt.await)
+            }));
         }
         self.start_edits(&mut taken, now);
     }
@@ -373,7 +388,7 @@ impl<D: Destination> Courier<D> {
             }
             self.lanes.entry(edit.lane.clone()).or_default().busy = true;
             let (edit, attempt) = (edit.clone(), self.destination.clone().edit(edit.clone()));
-            self.work.push(Box::pin(
+            self.work.push(on_its_own(
                 async move { Done::Edited(Box::new(edit), attempt.await) },
             ));
             false

@@ -2,11 +2,19 @@
 //! hold all the same. Everything is on loopback or in namespaces of its own.
 
 mod accounts;
+mod cluster;
 mod compose;
+mod faults;
+mod figures;
+mod load;
 #[path = "../plane/process.rs"]
 #[expect(dead_code, reason = "the suite of the small programs uses the rest")]
 mod process;
+mod record;
 mod server_files;
+mod service;
 mod shipped;
+mod site;
 mod topology;
 mod units;
+mod upgrade;

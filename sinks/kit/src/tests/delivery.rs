@@ -26,7 +26,7 @@ use crate::{
 
 /// The far side: takes everything, unless it was told otherwise for a lane.
 #[derive(Default)]
-struct FarSide {
+pub(super) struct FarSide {
     script: Mutex<HashMap<String, VecDeque<Outcome>>>,
     shown: Mutex<Vec<Job>>,
     calls: Mutex<u32>,
@@ -49,7 +49,7 @@ impl FarSide {
     }
 
     /// (kind of notice, incident or count) of everything shown.
-    fn told(&self) -> Vec<String> {
+    pub(super) fn told(&self) -> Vec<String> {
         self.shown().iter().map(|job| name(&job.notice)).collect()
     }
 
@@ -119,23 +119,23 @@ fn soon(detail: &str) -> Outcome {
 }
 
 /// A log and a data directory that outlive the processes run on them.
-struct World {
-    log: Arc<MemoryLog>,
+pub(super) struct World {
+    pub(super) log: Arc<MemoryLog>,
     data: TempDir,
-    far: Arc<FarSide>,
+    pub(super) far: Arc<FarSide>,
     asked: u64,
 }
 
-struct Running {
+pub(super) struct Running {
     cancel: CancellationToken,
     reload: watch::Sender<()>,
     task: JoinHandle<Result<(), SinkError>>,
     stats: Arc<SinkStats>,
-    progress: Arc<Progress>,
+    pub(super) progress: Arc<Progress>,
 }
 
 impl World {
-    fn new() -> World {
+    pub(super) fn new() -> World {
         World::with(FarSide::default())
     }
 
@@ -148,7 +148,7 @@ impl World {
         }
     }
 
-    async fn ask(&mut self, notice: Notice) -> EventId {
+    pub(super) async fn ask(&mut self, notice: Notice) -> EventId {
         self.ask_until(notice, FAR).await
     }
 
@@ -162,8 +162,12 @@ impl World {
     }
 
     async fn start(&self) -> Running {
+        self.start_on(self.log.clone(), self.far.clone()).await
+    }
+
+    /// With another way to the log, and another far side.
+    pub(super) async fn start_on(&self, log: Arc<dyn MessageLog>, far: Arc<impl Destination>) -> Running {
         let (reload, reloaded) = watch::channel(());
-        let log: Arc<dyn MessageLog> = self.log.clone();
         let publisher = Publisher::open(log.clone(), SITE, "test", self.data.path())
             .await
             .unwrap();
@@ -179,7 +183,7 @@ impl World {
             stats: stats.clone(),
         };
         let cancel = CancellationToken::new();
-        let task = tokio::spawn(deliver(context, self.far.clone(), reloaded, cancel.clone()));
+        let task = tokio::spawn(deliver(context, far, reloaded, cancel.clone()));
         Running {
             cancel,
             reload,
@@ -219,7 +223,7 @@ impl World {
 }
 
 impl Running {
-    async fn stop(self) {
+    pub(super) async fn stop(self) {
         self.cancel.cancel();
         let ended = tokio::time::timeout(Duration::from_secs(5), self.task).await;
         ended.expect("stops").unwrap().unwrap();

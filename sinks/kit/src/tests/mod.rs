@@ -1,5 +1,6 @@
 //! Samples and waiting for this package's tests.
 
+mod away;
 mod delivery;
 mod plan;
 mod reader;
