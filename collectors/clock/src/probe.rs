@@ -20,7 +20,8 @@ const INTERVAL_MAX: Duration = Duration::from_secs(60);
 const SHOW_EVERY: Duration = Duration::from_secs(1);
 
 /// Publishes a tick at once and then at every multiple of `interval` by the collector's clock, until cancelled.
-/// After a late wake there is one tick, not a burst; after a step of the clock the grid is the new one.
+/// After a late wake there is one tick, not a burst; after a step of the clock the grid is the new one. While the log
+/// has not taken a tick there is no other.
 pub async fn run(
     publisher: Arc<Publisher>,
     interval: Duration,
@@ -46,12 +47,16 @@ pub async fn run(
                 () = tokio::time::sleep(left) => {}
             }
         } else {
-            publisher.submit_with(|stamp| {
-                Body::Tick(Tick {
-                    now: stamp.now(),
-                    interval_ms,
-                })
-            })?;
+            // Ticks that wait for the log would all come at once, ahead of what others measured meanwhile, and make
+            // those look silent. One that waits is enough: what follows it is a gap, and that is our own absence.
+            if publisher.stats().queued == 0 {
+                publisher.submit_with(|stamp| {
+                    Body::Tick(Tick {
+                        now: stamp.now(),
+                        interval_ms,
+                    })
+                })?;
+            }
             due = next_tick(now, every);
         }
     }
@@ -173,5 +178,34 @@ mod tests {
                 .unwrap_err();
             assert!(matches!(error, ClockError::Interval { .. }), "{error}");
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn while_the_log_takes_none_one_tick_waits() {
+        let log = MemoryLog::new();
+        let dir = tempfile::tempdir().unwrap();
+        let clock = TestClock {
+            started: Instant::now(),
+            slept: Arc::default(),
+            stepped: Arc::default(),
+        };
+        let publisher = Publisher::open_with_clock(log.clone(), "cafe", "clock", dir.path(), Box::new(clock));
+        let publisher = publisher.await.unwrap();
+        let cancel = CancellationToken::new();
+        let running = tokio::spawn(run(publisher.clone(), Duration::from_secs(1), cancel.clone()));
+        let ticks = || log.records(Stream::Observations).len();
+        while ticks() < 3 {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        log.fail_appends(true);
+        tokio::time::sleep(Duration::from_secs(60)).await;
+        assert_eq!(publisher.stats().queued, 1);
+        let before = ticks();
+        log.fail_appends(false);
+        while ticks() < before + 3 {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        cancel.cancel();
+        running.await.unwrap().unwrap();
     }
 }
