@@ -35,7 +35,9 @@ fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(error) => return exit::of_usage(&error),
     };
-    watchfold_process::tracing_setup::start_tracing(cli.log_level.as_deref());
+    // What a log says while it is driven to its limits would stand between the figures.
+    let quiet = matches!(cli.command, Command::Bench(_)).then_some("error");
+    watchfold_process::tracing_setup::start_tracing(cli.log_level.as_deref().or(quiet));
     match run(cli.command) {
         Ok(code) => code,
         Err(error) => {
