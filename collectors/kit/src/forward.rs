@@ -54,6 +54,11 @@ impl Forward {
         }
     }
 
+    /// The spool that it was read from is gone: once the log has it, the one begun since is where it was, at its start.
+    pub(crate) fn outlive_spool(&mut self) {
+        self.mark.sequence = 0;
+    }
+
     /// Puts a gap in its place, under its identity; false when it is one already.
     pub(crate) fn replace_by_gap(&mut self, from: Option<Time>, reason: &str) -> bool {
         let Ok(observation) = decode_observation(&self.append.payload) else {

@@ -18,6 +18,9 @@ const FILE_BYTES_MAX: u64 = 32;
 /// How long a start waits for the log to say which incarnation was the last.
 const LAST_PATIENCE: Duration = Duration::from_secs(5);
 
+/// The same when a file says it too: a broker in reach answers in milliseconds, and one out of reach is not waited for.
+const LAST_PATIENCE_WITH_FILE: Duration = Duration::from_secs(1);
+
 /// Where one collector's incarnation is kept.
 #[derive(Clone, Debug)]
 pub(crate) struct IncarnationFile {
@@ -33,21 +36,24 @@ impl IncarnationFile {
 
     /// The number for a new start, persisted: one more than the last, and no less than the wall clock in
     /// milliseconds, so that a lost file does not reuse numbers. Without a file the log is asked as well, in case
-    /// the wall clock is behind, but not for long. `spooled` is the last incarnation that still waits for the log.
+    /// the wall clock is behind, but not for long. `spooled` is the last incarnation that still waits for the log, where
+    /// there is a spool. Without one the log is asked in any case: a collector that takes turns with others under a
+    /// lease has none, and a machine whose clock is ahead may have published under this name since the file was written.
     pub(crate) async fn start(
         &self,
         log: &dyn MessageLog,
         site: &str,
         collector: &str,
         wall: Time,
-        spooled: u64,
+        spooled: Option<u64>,
     ) -> Result<u64, KitError> {
-        let last = match self.load()? {
-            Some(last) => last,
-            None => last_in_log(log, site, collector).await,
+        let last = match (self.load()?, spooled) {
+            (Some(last), Some(_)) => last,
+            (Some(last), None) => last.max(last_in_log(log, site, collector, LAST_PATIENCE_WITH_FILE).await),
+            (None, _) => last_in_log(log, site, collector, LAST_PATIENCE).await,
         };
         let next = last
-            .max(spooled)
+            .max(spooled.unwrap_or(0))
             .saturating_add(1)
             .max(u64::try_from(wall.as_millis()).unwrap_or(0));
         self.save(next)?;
@@ -104,13 +110,13 @@ impl IncarnationFile {
 }
 
 /// The incarnation of this collector's last record in the log, 0 when there is none or the log cannot say.
-async fn last_in_log(log: &dyn MessageLog, site: &str, collector: &str) -> u64 {
+async fn last_in_log(log: &dyn MessageLog, site: &str, collector: &str, patience: Duration) -> u64 {
     let filter = subjects::observation(site, "*", collector);
     let asked = log.last(Stream::Observations, &filter);
-    let Ok(answer) = tokio::time::timeout(LAST_PATIENCE, asked).await else {
+    let Ok(answer) = tokio::time::timeout(patience, asked).await else {
         tracing::warn!(
             collector,
-            "the log does not say which incarnation was the last; using the wall clock"
+            "the log does not say which incarnation was the last; going on from the file and the wall clock"
         );
         return 0;
     };
@@ -119,7 +125,7 @@ async fn last_in_log(log: &dyn MessageLog, site: &str, collector: &str) -> u64 {
             .and_then(|record| record.id.0.parse::<Origin>().ok())
             .map_or(0, |origin| origin.incarnation),
         Err(error) => {
-            tracing::warn!(collector, %error, "the log cannot say which incarnation was the last; using the wall clock");
+            tracing::warn!(collector, %error, "the log cannot say which incarnation was the last; going on from the file and the wall clock");
             0
         }
     }
@@ -139,7 +145,7 @@ fn sync_directory(_: &Path) -> std::io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::publisher::testing::SwitchLog;
+    use crate::publisher::testing::{Mode, SwitchLog};
 
     const WALL_MS: i64 = 5_000;
 
@@ -151,7 +157,7 @@ mod tests {
         }
         let log = SwitchLog::default();
         let got = file
-            .start(&log, "cafe", "ping", Time::from_millis(WALL_MS), 0)
+            .start(&log, "cafe", "ping", Time::from_millis(WALL_MS), Some(0))
             .await
             .unwrap();
         assert_eq!(got, want, "{content:?}");
@@ -161,7 +167,7 @@ mod tests {
             "{content:?}"
         );
         let again = file
-            .start(&log, "cafe", "ping", Time::from_millis(0), 0)
+            .start(&log, "cafe", "ping", Time::from_millis(0), Some(0))
             .await
             .unwrap();
         assert_eq!(again, want + 1, "a wall clock set back");
@@ -190,16 +196,41 @@ mod tests {
         });
         let file = IncarnationFile::new(dir.path(), "ping");
         assert_eq!(
-            file.start(&log, "cafe", "ping", Time::EPOCH, 0).await.unwrap(),
+            file.start(&log, "cafe", "ping", Time::EPOCH, Some(0))
+                .await
+                .unwrap(),
             9_001
         );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_name_that_others_may_use_goes_on_from_the_log_though_there_is_a_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let log = SwitchLog::default();
+        let file = IncarnationFile::new(dir.path(), "clock");
+        file.save(7).unwrap();
+        // The machine that held the lease meanwhile has a clock ahead of this one's.
+        log.put(Origin {
+            site: "cafe".into(),
+            collector: "clock".into(),
+            incarnation: 9_000,
+            number: 3,
+        });
+        let wall = Time::from_millis(WALL_MS);
+        let with_spool = file.start(&log, "cafe", "clock", wall, Some(0)).await;
+        assert_eq!(with_spool.unwrap(), 5_000, "its own spool, so its own name");
+        let without = file.start(&log, "cafe", "clock", wall, None).await;
+        assert_eq!(without.unwrap(), 9_001);
+        log.set(Mode::Hangs);
+        let away = file.start(&log, "cafe", "clock", wall, None).await;
+        assert_eq!(away.unwrap(), 9_002, "a log that does not answer");
     }
 
     #[tokio::test]
     async fn a_directory_that_is_missing_is_an_error_with_its_path() {
         let file = IncarnationFile::new(Path::new("/nonexistent/watchfold"), "ping");
         let error = file
-            .start(&SwitchLog::default(), "cafe", "ping", Time::EPOCH, 0)
+            .start(&SwitchLog::default(), "cafe", "ping", Time::EPOCH, None)
             .await
             .unwrap_err();
         assert!(

@@ -141,15 +141,13 @@ impl Publisher {
         }
         let file = IncarnationFile::new(state_dir, collector);
         let stamp = Stamp::start(&*clock);
-        let (mut spool, set_aside) = match spool {
-            Some(options) => {
-                let (spool, set_aside) = Spool::start(&options, collector).await?;
-                (Some(spool), set_aside)
-            }
-            None => (None, false),
+        let mut spool = match spool {
+            Some(options) => Some(Spool::start(&options, collector).await?),
+            None => None,
         };
-        let newest = spool.as_ref().and_then(Spool::newest);
-        let spooled = newest.map_or(0, |newest| newest.origin.incarnation);
+        let spooled = spool
+            .as_ref()
+            .map(|spool| spool.newest().map_or(0, |newest| newest.origin.incarnation));
         let incarnation = file.start(&*log, site, collector, stamp.now(), spooled).await?;
         let shared = Arc::new(Shared {
             site: site.to_owned(),
@@ -175,10 +173,9 @@ impl Publisher {
         if let Some(spool) = &mut spool {
             let (records, bytes) = (spool.records(), spool.bytes().await);
             shared.spooled(records, bytes, spool.mark().map(|mark| mark.through));
-        }
-        if set_aside {
-            // How much is not known; a new incarnation is a span that nobody measured in any case.
-            shared.enqueue(None, |stamp| lost_with_the_spool(stamp.now()), None)?;
+            if spool.take_untold() {
+                shared.tell_of_lost_spool()?;
+            }
         }
         let writer = Writer::new(log, Arc::clone(&shared), file, incarnation, spool);
         let writing = tokio::spawn(writer::run(writer, closing.clone()));
@@ -439,6 +436,11 @@ impl Shared {
             (_, None) => Some(since.unwrap_or(now)),
         };
         (state.stats.spooled, state.stats.spooled_bytes) = (records, bytes);
+    }
+
+    /// How much was lost is not known; a new incarnation is a span that nobody measured in any case.
+    pub(crate) fn tell_of_lost_spool(&self) -> Result<(), KitError> {
+        self.enqueue(None, |stamp| lost_with_the_spool(stamp.now()), None)
     }
 
     /// Everything up to this ticket is in the log, in the spool or lost.

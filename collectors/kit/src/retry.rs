@@ -35,10 +35,6 @@ impl Retry {
         self.failures > 0
     }
 
-    pub(crate) fn failures(&self) -> u32 {
-        self.failures
-    }
-
     /// `consequence` tells people what follows.
     pub(crate) fn failed(
         &mut self,

@@ -65,6 +65,8 @@ pub(crate) struct Spool {
     owed: Option<LostRange>,
     /// The gap for a spool that was set aside.
     aside: Option<Box<Forward>>,
+    /// One was set aside of which nobody knows what it held, so there is no such gap.
+    untold: bool,
     /// How often a spool was set aside: sequences begin anew each time.
     lives: u32,
 }
@@ -76,8 +78,8 @@ struct Open {
 }
 
 impl Spool {
-    /// Looks for what an earlier process left, and says whether that was unusable and is set aside. Makes no spool yet.
-    pub(crate) async fn start(options: &SpoolOptions, collector: &str) -> Result<(Spool, bool), KitError> {
+    /// Looks for what an earlier process left, and sets it aside when it is unusable. Makes no spool yet.
+    pub(crate) async fn start(options: &SpoolOptions, collector: &str) -> Result<Spool, KitError> {
         let path = options.directory.join(collector);
         let failed = |action, path: &Path, source| KitError::State {
             action,
@@ -96,16 +98,17 @@ impl Spool {
             handed_out: 0,
             owed: None,
             aside: None,
+            untold: false,
             lives: 0,
         };
         remove_all(&spool.beside("drained"));
         if !spool.unread {
-            return Ok((spool, false));
+            return Ok(spool);
         }
         let mut waited = Duration::ZERO;
         loop {
             match spool.open_files().await {
-                Ok(()) => return Ok((spool, false)),
+                Ok(()) => return Ok(spool),
                 Err(error @ LogError::Locked { .. }) if waited >= LOCK_PATIENCE => {
                     return Err(KitError::Spool(error));
                 }
@@ -115,15 +118,14 @@ impl Spool {
                 }
                 Err(error @ LogError::Full { .. }) => {
                     tracing::warn!(collector, %error, "the spool cannot be opened; records wait in memory until it can");
-                    return Ok((spool, false));
+                    return Ok(spool);
                 }
                 Err(error) => {
                     let aside = spool.beside("damaged");
                     spool
                         .set_aside(&error)
                         .map_err(|error| failed("set aside to", &aside, error))?;
-                    spool.aside = None;
-                    return Ok((spool, true));
+                    return Ok(spool);
                 }
             }
         }
@@ -276,6 +278,11 @@ impl Spool {
         self.lives
     }
 
+    /// Whether a spool was set aside that no gap stands for; asked once, by whoever tells of it.
+    pub(crate) fn take_untold(&mut self) -> bool {
+        std::mem::take(&mut self.untold)
+    }
+
     /// Sets a spool aside that cannot be read, so that what comes later is not held back for ever.
     pub(crate) async fn give_up(&mut self, error: &LogError) {
         self.close().await;
@@ -301,7 +308,7 @@ impl Spool {
             Err(error) if self.unread || self.newest.is_some() => error,
             opened => return opened,
         };
-        if matches!(error, LogError::Full { .. } | LogError::Locked { .. }) {
+        if passes(&error) {
             return Err(error);
         }
         let (action, path) = ("set aside", self.path.display().to_string());
@@ -370,7 +377,10 @@ impl Spool {
             from: self.handed_out + 1,
             to: self.newest.as_ref().map_or(0, |newest| newest.sequence),
         };
-        if let Some(newest) = self.newest.take().filter(|_| waiting.from <= waiting.to) {
+        let known = self.newest.take().filter(|_| waiting.from <= waiting.to);
+        if self.unread {
+            self.untold = true;
+        } else if let Some(newest) = known {
             let gap = self.gap(
                 waiting,
                 newest.origin,
@@ -442,6 +452,11 @@ impl Spool {
         name.push(suffix);
         self.path.with_file_name(name)
     }
+}
+
+/// Whether the files may be sound all the same: the disk is full, or another process has them.
+pub(crate) fn passes(error: &LogError) -> bool {
+    matches!(error, LogError::Full { .. } | LogError::Locked { .. })
 }
 
 fn loss_reason(lost: LostRange, info: &StreamInfo) -> &'static str {

@@ -19,7 +19,7 @@ use crate::publisher::Shared;
 use crate::queue::{AckSender, QUEUE_RECORDS_MAX};
 use crate::retry::Retry;
 use crate::sending::{Numbering, Outgoing, SendError, Sending, Source};
-use crate::spool::Spool;
+use crate::spool::{Spool, passes};
 
 /// The most records in one append: a minute's worth after a short outage, and well under a second's work.
 const BATCH_RECORDS_MAX: usize = 256;
@@ -57,6 +57,12 @@ pub(crate) struct Writer {
     spool_retry: Retry,
     read_retry: Retry,
     number_retry: Retry,
+    /// Failures in a row to read the spool that do not pass by themselves.
+    unreadable: u32,
+    /// Why the log took nothing at the last try.
+    log_trouble: Option<String>,
+    /// Why the spool took nothing at the last try.
+    spool_trouble: Option<String>,
 }
 
 /// The writer cannot go on, or has nothing left to do.
@@ -84,6 +90,9 @@ impl Writer {
             spool_retry: Retry::new(),
             read_retry: Retry::new(),
             number_retry: Retry::new(),
+            unreadable: 0,
+            log_trouble: None,
+            spool_trouble: None,
         }
     }
 }
@@ -231,11 +240,14 @@ impl Writer {
         let lives = spool.lives();
         let appended = spool.append(before, last, messages).await;
         if spool.lives() != lives {
-            self.tell_all_lost();
+            self.leave_lost_spool();
         }
         match appended {
             Ok(sequences) => {
                 self.spool_retry.succeeded();
+                if self.spool_trouble.take().is_some() {
+                    self.show_trouble();
+                }
                 for (ready, sequence) in self.outgoing.drain(..).zip(sequences) {
                     self.numbering.placed = Some(ready.pending.through);
                     self.shared.settle(ready.pending.ticket);
@@ -254,8 +266,8 @@ impl Writer {
                 Err(Ended)
             }
             Err(error) => {
-                self.shared
-                    .trouble(Some(format!("the spool takes no records either: {error}")));
+                self.spool_trouble = Some(format!("the spool takes no records either: {error}"));
+                self.show_trouble();
                 let collector = &self.shared.collector;
                 self.spool_retry
                     .failed(collector, &error, "records wait in memory for the spool");
@@ -294,19 +306,21 @@ impl Writer {
         match spool.read(BATCH_RECORDS_MAX).await {
             Ok(records) => {
                 self.read_retry.succeeded();
+                self.unreadable = 0;
                 self.forwarding.extend(records);
             }
             Err(error) => {
                 let collector = &self.shared.collector;
                 self.read_retry
                     .failed(collector, &error, "spooled records wait until they can be read");
-                if self.read_retry.failures() > READ_FAILURES_MAX {
+                self.unreadable = if passes(&error) { 0 } else { self.unreadable + 1 };
+                if self.unreadable > READ_FAILURES_MAX {
                     spool.give_up(&error).await;
                 }
             }
         }
         if spool.lives() != lives {
-            self.tell_all_lost();
+            self.leave_lost_spool();
         }
         if self.forwarding.is_empty() {
             self.discard_spool().await;
@@ -314,9 +328,14 @@ impl Writer {
     }
 
     async fn sent(&mut self, source: Source, count: usize, acks: Vec<Ack>) {
-        if self.log_retry.has_failed() {
-            self.log_retry.succeeded();
-            self.shared.trouble(None);
+        self.log_retry.succeeded();
+        let mut over = self.log_trouble.take().is_some();
+        if source == Source::Memory {
+            // What the spool did not take is in the log.
+            over |= self.spool_trouble.take().is_some();
+        }
+        if over {
+            self.show_trouble();
         }
         self.together = (self.together * 2).min(BATCH_RECORDS_MAX);
         self.shared.count(|stats| stats.published += acks.len() as u64);
@@ -382,7 +401,8 @@ impl Writer {
             SendError::Silent(_) => self.together = (count / 2).max(1),
             SendError::Log(_) => {}
         }
-        self.shared.trouble(Some(error.to_string()));
+        self.log_trouble = Some(error.to_string());
+        self.show_trouble();
         self.shared.count(|stats| stats.retries += 1);
         if closing.is_cancelled() && self.spool.is_none() {
             tracing::warn!(collector = self.shared.collector, %error, "stopped with records unwritten");
@@ -433,11 +453,23 @@ impl Writer {
         }
     }
 
-    /// The spool in which they waited was set aside.
-    fn tell_all_lost(&mut self) {
+    /// The spool was set aside: who waits for its records is told, and what was read from it is still forwarded.
+    fn leave_lost_spool(&mut self) {
         for (_, ack) in self.told.drain(..) {
             tell(ack, Err(KitError::Overflow));
         }
+        self.forwarding.iter_mut().for_each(Forward::outlive_spool);
+        if self.spool.as_mut().is_some_and(Spool::take_untold)
+            && let Err(error) = self.shared.tell_of_lost_spool()
+        {
+            tracing::error!(collector = self.shared.collector, %error, "no gap tells of the spool that was set aside");
+        }
+    }
+
+    /// The spool's trouble comes first: it means that records wait in memory only.
+    fn show_trouble(&self) {
+        let trouble = self.spool_trouble.as_ref().or(self.log_trouble.as_ref());
+        self.shared.trouble(trouble.cloned());
     }
 
     /// Frees the disk once everything spooled is in the log.
@@ -497,3 +529,6 @@ fn tell_spooled(told: &mut VecDeque<(u64, AckSender)>, forward: &Forward, ack: A
         tell(sender, if is_it { Ok(ack) } else { Err(KitError::Overflow) });
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -171,6 +171,63 @@ async fn a_spool_that_cannot_be_read_is_set_aside_and_told() {
     assert!(world.dir.path().join("spool/ping.damaged/WF_OBS").is_dir());
 }
 
+/// The next try to open the spool of an ended process finds no byte left on the disk. Each needs another one: what
+/// could not be written is removed.
+#[cfg(target_os = "linux")]
+fn fill_disk(world: &World) -> bool {
+    let stream = world.spool().join("WF_EVT");
+    if stream.join("stream").exists() {
+        std::fs::remove_file(stream.join("stream")).unwrap();
+    }
+    std::os::unix::fs::symlink("/dev/full", stream.join("stream.tmp")).is_ok()
+}
+
+#[cfg(target_os = "linux")]
+async fn spooled_on_a_full_disk() -> (World, Arc<Publisher>) {
+    let world = World::new(ROOMY);
+    let publisher = world.open().await;
+    world.log.set(Mode::Full);
+    submit(&world, &publisher, 0..5);
+    publisher.flush().await;
+    publisher.kill().await;
+    world.log.set(Mode::Takes);
+    assert!(fill_disk(&world));
+    let publisher = world.open().await;
+    assert_eq!(publisher.stats().spooled, 0, "not opened");
+    (world, publisher)
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test(start_paused = true)]
+async fn a_full_disk_does_not_cost_the_spool() {
+    let (world, publisher) = spooled_on_a_full_disk().await;
+    let mut tries = 0;
+    // The longest wait between tries is 5 s.
+    for _ in 0..4_000 {
+        tries += u32::from(fill_disk(&world));
+        tokio::time::sleep(Duration::from_millis(25)).await;
+    }
+    assert!(tries > 20, "{tries}");
+    submit(&world, &publisher, 5..6);
+    std::fs::remove_file(world.spool().join("WF_EVT/stream.tmp")).unwrap();
+    until("all is in the log", || world.names().len() == 6).await;
+    drained(&world, &publisher).await;
+    assert_eq!(world.names(), names(0..6));
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test(start_paused = true)]
+async fn a_spool_that_proves_unreadable_after_the_start_is_told_too() {
+    let (world, publisher) = spooled_on_a_full_disk().await;
+    std::fs::remove_dir_all(world.spool().join("WF_OBS")).unwrap();
+    std::fs::write(world.spool().join("WF_OBS"), b"garbage").unwrap();
+    until("it is told", || world.names() == ["gap of 0"]).await;
+    submit(&world, &publisher, 5..6);
+    drained(&world, &publisher).await;
+    assert_eq!(world.names(), ["gap of 0", "5"]);
+    assert!(world.dir.path().join("spool/ping.damaged").is_dir());
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_spool_of_another_process_is_an_error_that_names_it() {
     let world = World::new(ROOMY);

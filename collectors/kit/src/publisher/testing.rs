@@ -13,7 +13,7 @@ use watchfold_log::{Ack, Append, LogError, LogReader, MessageLog, Position, Reco
 use watchfold_schemas::observation::Fault;
 use watchfold_schemas::{Body, Observation, Origin, Span, Stream, Time, decode_observation, subjects};
 
-use super::Publisher;
+use super::{Publisher, Shared};
 use crate::clock::{Clock, ManualClock, Stamp};
 use crate::queue::Queue;
 use crate::{KitError, SpoolOptions};
@@ -206,11 +206,15 @@ impl World {
         self.dir.path().join("spool/ping")
     }
 
-    pub(crate) async fn try_open(&self) -> Result<Arc<Publisher>, KitError> {
-        let spool = SpoolOptions {
+    pub(crate) fn spool_options(&self) -> SpoolOptions {
+        SpoolOptions {
             directory: self.dir.path().join("spool"),
             bytes_max: self.bytes_max,
-        };
+        }
+    }
+
+    pub(crate) async fn try_open(&self) -> Result<Arc<Publisher>, KitError> {
+        let spool = self.spool_options();
         let (log, clock) = (self.log.clone(), Box::new(Held(self.clock.clone())));
         let queue = Queue::new(100, 1_000_000);
         Publisher::open_with_queue(log, "cafe", "ping", self.dir.path(), clock, queue, Some(spool)).await
@@ -279,6 +283,13 @@ impl Publisher {
         let _ = (&mut publisher.writer).await;
         // The held clock moves only when no blocking work is left, which a killed process would not do either.
         tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+
+    /// Ends the writer alone, so that a test can take its place.
+    pub(crate) async fn stop_writer(&self) -> Arc<Shared> {
+        self.writer.abort();
+        until("the writer is gone", || self.writer.is_finished()).await;
+        Arc::clone(&self.shared)
     }
 
     /// Ends in order.
