@@ -20,7 +20,7 @@ const RECORDS_AT_ONCE: usize = 256;
 
 pub fn run(command: LogCommand) -> anyhow::Result<ExitCode> {
     match command {
-        LogCommand::Stat(args) => match elsewhere(&args.connect) {
+        LogCommand::Stat(args) => match args.connect.is_elsewhere() {
             true => remote::stat(&args),
             false => report(&directory(&args.log.data, &args.connect)?, args.log.format, false),
         },
@@ -28,19 +28,11 @@ pub fn run(command: LogCommand) -> anyhow::Result<ExitCode> {
             let directory = directory(&args.data, &ConnectArgs::default())?;
             report(&directory, args.format, true)
         }
-        LogCommand::Cat(args) => match elsewhere(&args.connect) {
+        LogCommand::Cat(args) => match args.connect.is_elsewhere() {
             true => remote::cat(&args),
             false => cat(&args),
         },
     }
-}
-
-/// A log that is no directory of this machine.
-fn elsewhere(connect: &ConnectArgs) -> bool {
-    connect
-        .log
-        .as_deref()
-        .is_some_and(|url| !url.starts_with("file:"))
 }
 
 fn directory(data: &DataArgs, connect: &ConnectArgs) -> anyhow::Result<PathBuf> {

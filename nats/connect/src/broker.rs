@@ -45,8 +45,8 @@ fn servers(list: &str) -> Result<(Vec<String>, Option<Login>), ConnectError> {
     for url in list.split(',').map(str::trim).filter(|url| !url.is_empty()) {
         let (scheme, rest) = match url.split_once("://") {
             Some((scheme @ ("nats" | "tls"), rest)) => (scheme, rest),
-            // A list names the scheme once.
-            None if !servers.is_empty() => ("nats", url),
+            // A list names the scheme once. One that begins to name users later is a password with a comma in it.
+            None if !servers.is_empty() && (login.is_some() || !url.contains('@')) => ("nats", url),
             _ => return Err(unknown(list)),
         };
         let rest = rest.trim_end_matches('/');
@@ -61,7 +61,7 @@ fn servers(list: &str) -> Result<(Vec<String>, Option<Login>), ConnectError> {
             }
             None => rest,
         };
-        if host.is_empty() || host.contains(['/', ' ', '?', '#']) {
+        if host.is_empty() || host.contains(['/', ' ', '?', '#']) || !has_a_good_port(host) {
             return Err(unknown(list));
         }
         servers.push(format!("{scheme}://{host}"));
@@ -72,19 +72,25 @@ fn servers(list: &str) -> Result<(Vec<String>, Option<Login>), ConnectError> {
     Ok((servers, login))
 }
 
-/// The URL may hold a password, so only what stands around it is shown.
+/// None, or a number: anything else is the beginning of a password that holds a comma.
+fn has_a_good_port(host: &str) -> bool {
+    // The colons within brackets are an address's.
+    let after = host.rsplit_once(']').map_or(host, |(_, after)| after);
+    after
+        .rsplit_once(':')
+        .is_none_or(|(_, port)| port.parse::<u16>().is_ok())
+}
+
 fn unknown(url: &str) -> ConnectError {
-    let shown: Vec<String> = url
-        .split(',')
-        .map(|url| match url.rsplit_once('@') {
-            Some((before, host)) => {
-                let scheme = before.split_once("://").map_or("", |(scheme, _)| scheme);
-                format!("{scheme}://…@{host}")
-            }
-            None => url.to_owned(),
-        })
-        .collect();
-    ConnectError::UnknownUrl { url: shown.join(",") }
+    ConnectError::UnknownUrl { url: shown(url) }
+}
+
+/// The URL may hold a password, and that a comma: where there is a user, only what stands behind the last is shown.
+pub(crate) fn shown(url: &str) -> String {
+    match url.rsplit_once('@') {
+        Some((_, host)) => format!("…@{host}"),
+        None => url.to_owned(),
+    }
 }
 
 /// `%40` and the like in user and password.
@@ -235,6 +241,9 @@ mod tests {
             "",
             "hub:4222",
             "nats://u:hunter2@",
+            "nats://u:hunter2,x@hub",
+            "nats://u:1,hunter2@hub",
+            "nats://u:x,hunter2,y@hub:4222,lab:4222",
             "nats://hub/path",
         ] {
             let error = options(&args(url), None)

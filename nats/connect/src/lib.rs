@@ -4,6 +4,7 @@
 mod broker;
 mod context;
 
+use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,7 +13,7 @@ use watchfold_jetstream::JetStream;
 use watchfold_log::{Embedded, Leases, LocalLeases, LogError, MessageLog, Options};
 
 /// Where the log is, and who we are there.
-#[derive(clap::Args, Clone, Debug, Default)]
+#[derive(clap::Args, Clone, Default)]
 pub struct ConnectArgs {
     /// The log: `file:PATH`, `nats://host:4222[,…]`, `tls://host:4222`, or `nats:` for the selected `nats` context.
     #[arg(
@@ -60,6 +61,26 @@ pub struct ConnectArgs {
     pub tls_key: Option<PathBuf>,
 }
 
+impl ConnectArgs {
+    /// A log that is no directory of this machine is named.
+    pub fn is_elsewhere(&self) -> bool {
+        let is_file = |url: &str| url.starts_with("file:");
+        self.nats_context.is_some() || self.log.as_deref().is_some_and(|url| !is_file(url))
+    }
+}
+
+/// The URL may hold a password.
+impl fmt::Debug for ConnectArgs {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ConnectArgs")
+            .field("log", &self.log.as_deref().map(broker::shown))
+            .field("nats_context", &self.nats_context)
+            .field("creds", &self.creds)
+            .field("nats_user", &self.nats_user)
+            .finish_non_exhaustive()
+    }
+}
+
 /// How long opening may take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Patience {
@@ -102,6 +123,10 @@ impl Opened {
 pub enum ConnectError {
     #[error("no log is named: give --log file:PATH or --log nats://host:4222, or set WATCHFOLD_LOG_URL")]
     NoLog,
+    #[error(
+        "a directory and a nats context are named: leave out --log {url}, or --nats-context (WATCHFOLD_NATS_CONTEXT)"
+    )]
+    TwoLogs { url: String },
     #[error("{url} is no log: use file:PATH, nats://host:4222 or tls://host:4222")]
     UnknownUrl { url: String },
     #[error("there is no nats context {name:?}; there are: {known}")]
@@ -134,7 +159,10 @@ pub enum ConnectError {
 pub async fn open(args: &ConnectArgs, patience: Patience) -> Result<Opened, ConnectError> {
     match (args.log.as_deref(), &args.nats_context) {
         (None, None) => Err(ConnectError::NoLog),
-        (Some(url), _) if url.starts_with("file:") => open_file(&url["file:".len()..]).await,
+        (Some(url), Some(_)) if url.starts_with("file:") => {
+            Err(ConnectError::TwoLogs { url: url.to_owned() })
+        }
+        (Some(url), None) if url.starts_with("file:") => open_file(&url["file:".len()..]).await,
         _ => open_broker(args, patience).await,
     }
 }
@@ -243,5 +271,37 @@ mod tests {
                 .to_string();
             assert!(error.contains(want), "{error}");
         }
+    }
+
+    #[tokio::test]
+    async fn a_context_is_a_log_elsewhere_and_no_directory_beside_it() {
+        let context = Some("hub".to_owned());
+        for (log, nats_context, elsewhere) in [
+            (None, None, false),
+            (Some("file:log"), None, false),
+            (Some("nats://hub"), None, true),
+            (None, context.clone(), true),
+            (Some("file:log"), context, true),
+        ] {
+            let args = ConnectArgs {
+                nats_context,
+                ..args(log.map(str::to_owned))
+            };
+            assert_eq!(args.is_elsewhere(), elsewhere, "{args:?}");
+            if log == Some("file:log") && elsewhere {
+                let refused = open(&args, Patience::Forever).await.err().unwrap();
+                assert!(matches!(refused, ConnectError::TwoLogs { .. }), "{refused}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_printed_holds_no_password() {
+        let args = args(Some("nats://u:hunt,er2@hub:4222".to_owned()));
+        let printed = format!("{args:?}");
+        assert!(
+            printed.contains("hub:4222") && !printed.contains("hunt") && !printed.contains("er2"),
+            "{printed}"
+        );
     }
 }
