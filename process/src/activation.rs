@@ -3,6 +3,7 @@
 //! Exactly one party records the configuration of a site: the all-in-one, or `watchfold config activate`.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -13,6 +14,10 @@ use watchfold_schemas::{Body, SiteConfig, Stream, decode_observation, subjects};
 
 /// Activations read at once; they are rare.
 const READ_BATCH: usize = 16;
+
+/// How often a part that has its configuration says that it gets on while no other comes: far more often than a part
+/// that stands still is called stuck.
+const LOOK_EVERY: Duration = Duration::from_secs(10);
 
 /// The version in what is recorded: all programs of this repository have one.
 const SOFTWARE: &str = env!("CARGO_PKG_VERSION");
@@ -56,10 +61,20 @@ pub async fn follow_activations(
     loop {
         let batch = tokio::select! {
             () = cancel.cancelled() => return Ok(()),
-            batch = reader.next(READ_BATCH) => batch?,
+            batch = tokio::time::timeout(LOOK_EVERY, reader.next(READ_BATCH)) => batch,
         };
-        for record in &batch.records {
-            take_over(record, &site, &config, &progress);
+        match batch {
+            Ok(batch) => {
+                for record in &batch?.records {
+                    take_over(record, &site, &config, &progress);
+                }
+            }
+            Err(_) if config.borrow().is_some() => {
+                let position = progress.snapshot().position;
+                progress.advance(position, position);
+            }
+            // Without a configuration it has not begun, and says so.
+            Err(_) => {}
         }
     }
 }
@@ -95,5 +110,41 @@ fn take_over(
     });
     if changed {
         tracing::info!(site, "the configuration in the log is in force");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use watchfold_log::memory::MemoryLog;
+
+    #[tokio::test(start_paused = true)]
+    async fn it_gets_on_while_no_other_configuration_comes() {
+        let log = MemoryLog::new();
+        let state = tempfile::tempdir().unwrap();
+        let publisher = Publisher::open(log.clone(), "cafe-1", "config", state.path()).await;
+        let site = SiteConfig {
+            site: "cafe-1".to_owned(),
+            ..SiteConfig::default()
+        };
+        activate(&publisher.unwrap(), &site).await.unwrap();
+        let config = Arc::new(watch::Sender::new(None));
+        let (progress, cancel) = (Progress::new("config"), CancellationToken::new());
+        let following = tokio::spawn(follow_activations(
+            log,
+            "cafe-1".to_owned(),
+            config.clone(),
+            progress.clone(),
+            cancel.clone(),
+        ));
+        config.subscribe().wait_for(Option::is_some).await.unwrap();
+        // Behind by as much as no log says; the next look puts it right.
+        progress.advance(1, u64::MAX);
+        for _ in 0..1_000 {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+        assert_eq!((progress.snapshot().position, progress.snapshot().head), (1, 1));
+        cancel.cancel();
+        following.await.unwrap().unwrap();
     }
 }

@@ -22,6 +22,9 @@ use crate::sites::follow_sites;
 use crate::stages::Stages;
 use crate::supervise::supervise;
 
+/// How long the parts may take to end; what is flushed and closed behind them has to fit into the five seconds too.
+const PARTS_TIMEOUT: Duration = Duration::from_secs(3);
+
 /// How long the last flush may take, so that all of a stop fits into five seconds.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
 
@@ -217,7 +220,15 @@ impl Frame {
     pub(crate) async fn drain(&self) {
         self.cancel.cancel();
         self.tasks.close();
-        self.tasks.wait().await;
+        if tokio::time::timeout(PARTS_TIMEOUT, self.tasks.wait())
+            .await
+            .is_err()
+        {
+            tracing::warn!(
+                parts = self.tasks.len(),
+                "some parts do not end; they are left behind"
+            );
+        }
         let open: Vec<Arc<Publisher>> = self.publishers().iter().filter_map(Weak::upgrade).collect();
         let flushed = async {
             for publisher in &open {

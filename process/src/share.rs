@@ -19,6 +19,7 @@ use watchfold_kit::Progress;
 use watchfold_log::{Lease, Leases, LogError, Position};
 
 use crate::frame::Frame;
+use crate::supervise::STEADY;
 
 /// Between two looks for sites that nobody serves, give or take a half: processes started together do not stay in step.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
@@ -94,7 +95,8 @@ where
     }
 }
 
-type Ended = (String, Result<(), String>);
+/// A site, how its part ended, and how long that ran.
+type Ended = (String, Result<(), String>, Duration);
 
 struct Shared<F> {
     frame: Arc<Frame>,
@@ -116,6 +118,7 @@ where
 {
     async fn take_what_is_free(&mut self) {
         let wanted: Vec<String> = self.wanted();
+        let (leases, cancel) = (self.frame.leases.clone(), self.frame.cancel());
         let mut taken = 0;
         for site in wanted {
             if self.served.len() >= self.share.sites_max {
@@ -132,12 +135,13 @@ where
             if taken >= TAKEN_AT_ONCE {
                 break;
             }
-            match self
-                .frame
-                .leases
-                .acquire(&lease_name(self.share.part, &site))
-                .await
-            {
+            let name = lease_name(self.share.part, &site);
+            let acquired = tokio::select! {
+                biased;
+                () = cancel.cancelled() => return,
+                acquired = leases.acquire(&name) => acquired,
+            };
+            match acquired {
                 Ok(Some(lease)) => {
                     taken += 1;
                     self.serve(site, lease);
@@ -171,6 +175,7 @@ where
         self.served.insert(site.clone());
         let (frame, part, name) = (self.frame.clone(), self.part.clone(), self.share.part);
         self.running.spawn(async move {
+            let started = Instant::now();
             let stage = frame.stages.join(&format!("{name}/{site}"));
             let cancel = frame.cancel().child_token();
             // Whatever ends this, the part is told to end too.
@@ -195,12 +200,12 @@ where
                 Ok(Err(error)) => Err(error.to_string()),
                 Err(panic) => Err(panic.to_string()),
             };
-            (site, outcome)
+            (site, outcome, started.elapsed())
         });
     }
 
     fn ended(&mut self, ended: Result<Ended, tokio::task::JoinError>) {
-        let (site, outcome) = match ended {
+        let (site, outcome, ran) = match ended {
             Ok(ended) => ended,
             Err(error) => {
                 // Only the few lines around the part could panic; its site stays out until the next start.
@@ -216,6 +221,7 @@ where
         let pause = self
             .pauses
             .get(&site)
+            .filter(|_| ran < STEADY)
             .map_or(PAUSE_MIN, |(_, last)| (*last * 2).min(PAUSE_MAX));
         tracing::error!(
             site,
@@ -256,7 +262,12 @@ where
     R: Future<Output = Result<(), E>>,
 {
     while !led.cancel.is_cancelled() {
-        match led.leases.acquire(&led.name).await {
+        let acquired = tokio::select! {
+            biased;
+            () = led.cancel.cancelled() => return Ok(()),
+            acquired = led.leases.acquire(&led.name) => acquired,
+        };
+        match acquired {
             Ok(Some(lease)) => {
                 led.progress.ok();
                 let cancel = led.cancel.child_token();

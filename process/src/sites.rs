@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -15,6 +16,13 @@ const SITES_MAX: usize = 10_000;
 /// Configurations read at once.
 const READ_BATCH: usize = 16;
 
+/// How often this says that it gets on while no site comes: far more often than a part that stands still is called stuck.
+const LOOK_EVERY: Duration = Duration::from_secs(10);
+
+/// What is wrong while there is no site.
+const NO_SITE: &str =
+    "no configuration in the log: record one with `watchfold config activate FILE --log URL`";
+
 /// Adds the sites of the log to `sites` as they become known, until cancelled.
 pub async fn follow_sites(
     log: Arc<dyn MessageLog>,
@@ -27,18 +35,32 @@ pub async fn follow_sites(
     let head = log.info(Stream::Observations).await?.last_sequence;
     let known = log.subjects(Stream::Observations, &filter).await?;
     add(&sites, known.iter().map(String::as_str));
-    let count = |sites: &watch::Sender<BTreeSet<String>>| sites.borrow().len() as u64;
-    progress.advance(count(&sites), count(&sites));
+    show(&sites, &progress);
     let mut reader = log
         .reader(Stream::Observations, &filter, Start::Sequence(head + 1))
         .await?;
     loop {
         let batch = tokio::select! {
             () = cancel.cancelled() => return Ok(()),
-            batch = reader.next(READ_BATCH) => batch?,
+            batch = tokio::time::timeout(LOOK_EVERY, reader.next(READ_BATCH)) => batch,
         };
-        add(&sites, batch.records.iter().map(|record| record.subject.as_str()));
-        progress.advance(count(&sites), count(&sites));
+        if let Ok(batch) = batch {
+            add(
+                &sites,
+                batch?.records.iter().map(|record| record.subject.as_str()),
+            );
+        }
+        show(&sites, &progress);
+    }
+}
+
+/// It gets on, also while nothing comes.
+fn show(sites: &watch::Sender<BTreeSet<String>>, progress: &Progress) {
+    let known = sites.borrow().len() as u64;
+    progress.advance(known, known);
+    match known {
+        0 => progress.fail(NO_SITE.to_owned()),
+        _ => progress.ok(),
     }
 }
 
@@ -62,4 +84,39 @@ fn add<'s>(sites: &watch::Sender<BTreeSet<String>>, subjects: impl Iterator<Item
         }
         sites.len() > before
     });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use watchfold_log::memory::MemoryLog;
+
+    /// Waits until the part has said once more that it gets on.
+    async fn gets_on(progress: &Progress) {
+        // Behind by as much as no log says.
+        progress.advance(0, u64::MAX);
+        for _ in 0..1_000 {
+            if progress.snapshot().head != u64::MAX {
+                return;
+            }
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+        panic!("it stands still: {:?}", progress.snapshot());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn it_gets_on_while_nothing_comes_and_says_that_no_site_is_known() {
+        for (known, detail) in [(None, Some(NO_SITE)), (Some("cafe-1".to_owned()), None)] {
+            let sites = Arc::new(watch::Sender::new(known.into_iter().collect()));
+            let (progress, cancel) = (Progress::new("sites"), CancellationToken::new());
+            let following = follow_sites(MemoryLog::new(), sites, progress.clone(), cancel.clone());
+            let following = tokio::spawn(following);
+            for _ in 0..3 {
+                gets_on(&progress).await;
+                assert_eq!(progress.snapshot().detail.as_deref(), detail);
+            }
+            cancel.cancel();
+            following.await.unwrap().unwrap();
+        }
+    }
 }

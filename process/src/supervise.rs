@@ -13,7 +13,7 @@ const PAUSE_MIN: Duration = Duration::from_secs(1);
 const PAUSE_MAX: Duration = Duration::from_secs(60);
 
 /// A part that ran for this long begins with the shortest pause again.
-const STEADY: Duration = Duration::from_secs(300);
+pub(crate) const STEADY: Duration = Duration::from_secs(300);
 
 /// Runs `part` until cancelled. An error or a panic in it is logged and shown, and it is started again.
 pub async fn supervise<F, R, E>(progress: Arc<Progress>, cancel: CancellationToken, part: F)

@@ -146,6 +146,9 @@ impl Pinger {
             if self.schedule.answered(began, self.started.elapsed(), &answer) {
                 tracing::warn!(kind = ?ping.kind, "a ping of healthchecks is given up after its repetitions");
             }
+        } else if self.recorded > 0 {
+            // Nothing is due, and that is how it should be between two pings.
+            self.progress.advance(self.recorded, self.recorded);
         }
         self.started + self.schedule.next_look(self.started.elapsed())
     }

@@ -129,6 +129,23 @@ async fn until(what: &str, mut condition: impl FnMut() -> bool) {
 }
 
 #[tokio::test]
+async fn it_gets_on_while_nothing_is_due() {
+    let running = start(10_000, &[]).await;
+    let checked = running.config.borrow().clone();
+    running.config.send_replace(Arc::new(HealthchecksConfig {
+        period: Duration::from_secs(3_600),
+        ..(*checked).clone()
+    }));
+    running.pings(2).await;
+    until("both are counted", || running.progress.snapshot().position == 2).await;
+    // Behind by as much as no server records; the next look puts it right, without a ping.
+    running.progress.advance(2, u64::MAX);
+    until("it gets on", || running.progress.snapshot().head == 2).await;
+    assert_eq!(running.server.kinds(), ["start", "success"]);
+    running.stop().await;
+}
+
+#[tokio::test]
 async fn start_success_and_a_word_at_the_stop() {
     let running = start(10_000, &[]).await;
     let pings = running.pings(3).await;
