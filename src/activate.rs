@@ -2,16 +2,19 @@
 //!
 //! Exactly one party does this for a site: this command, or an all-in-one that runs there.
 
+use std::convert::Infallible;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use watchfold_config::load_site;
 use watchfold_connect::Patience;
 use watchfold_kit::{Progress, Publisher};
 use watchfold_process::exit::Unavailable;
+use watchfold_process::notify::Notifier;
 use watchfold_process::reload::{Followed, follow_file};
 use watchfold_process::signals::listen_for_signals;
 use watchfold_schemas::SiteConfig;
@@ -39,9 +42,9 @@ pub fn activate(args: &ActivateArgs) -> anyhow::Result<ExitCode> {
         .enable_all()
         .build()
         .context("failed to start the runtime")?;
-    runtime.block_on(record(args, file))?;
+    let recorded = runtime.block_on(record(args, file));
     runtime.shutdown_timeout(Duration::from_millis(500));
-    Ok(ExitCode::SUCCESS)
+    recorded.map(|()| ExitCode::SUCCESS)
 }
 
 async fn record(args: &ActivateArgs, file: Followed<()>) -> anyhow::Result<()> {
@@ -82,13 +85,40 @@ async fn record(args: &ActivateArgs, file: Followed<()>) -> anyhow::Result<()> {
 async fn keep(publisher: &Publisher, file: Followed<()>) -> anyhow::Result<()> {
     let stop = CancellationToken::new();
     listen_for_signals(stop.clone()).context("failed to listen for signals")?;
-    let (sender, mut site) = tokio::sync::watch::channel(Arc::new(file.current.site.clone()));
+    let (sender, site) = watch::channel(Arc::new(file.current.site.clone()));
     let progress = Progress::new("config");
     let following = follow_file(file, progress, stop.clone(), move |config| {
         sender.send_replace(Arc::new(config.site.clone()));
         Ok(())
     });
     let following = tokio::spawn(following);
+    let notifier = Notifier::from_environment();
+    notifier.ready();
+    tokio::select! {
+        kept = record_each(publisher, site, &stop) => kept?,
+        never = beat(&notifier) => match never {},
+    }
+    notifier.stopping();
+    stop.cancel();
+    following.await.context("following the file panicked")
+}
+
+/// Tells the service manager that we live; a log that takes nothing for a while is no reason to be restarted.
+async fn beat(notifier: &Notifier) -> Infallible {
+    loop {
+        match notifier.watchdog_every() {
+            Some(every) => tokio::time::sleep(every).await,
+            None => std::future::pending().await,
+        }
+        notifier.alive();
+    }
+}
+
+async fn record_each(
+    publisher: &Publisher,
+    mut site: watch::Receiver<Arc<SiteConfig>>,
+    stop: &CancellationToken,
+) -> anyhow::Result<()> {
     while !stop.is_cancelled() {
         let now: Arc<SiteConfig> = site.borrow_and_update().clone();
         tokio::select! {
@@ -102,5 +132,5 @@ async fn keep(publisher: &Publisher, file: Followed<()>) -> anyhow::Result<()> {
             () = tokio::time::sleep(RECORD_EVERY) => {}
         }
     }
-    following.await.context("following the file panicked")
+    Ok(())
 }
