@@ -38,6 +38,9 @@ const LOG_LOOK_EVERY: Duration = Duration::from_secs(1);
 /// How long each of the two flushes of a drain may take, so that both and all else fit into five seconds.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
 
+/// How long all parts together may take to end: the two flushes and closing the log have to fit into five seconds too.
+const PARTS_TIMEOUT: Duration = Duration::from_millis(2_500);
+
 /// How long the start waits for the log to take the configuration; a full disk must not keep the page from saying so.
 const ACTIVATE_TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -71,10 +74,18 @@ impl Group {
         }
     }
 
-    async fn stop(&self) {
+    async fn stop(&self, deadline: Instant) {
         self.cancel.cancel();
         self.tasks.close();
-        self.tasks.wait().await;
+        if tokio::time::timeout_at(deadline, self.tasks.wait())
+            .await
+            .is_err()
+        {
+            tracing::warn!(
+                parts = self.tasks.len(),
+                "some parts do not end; they are left behind"
+            );
+        }
     }
 }
 
@@ -87,6 +98,49 @@ struct House {
     elsewhere: bool,
     data: Data,
     stages: Stages,
+}
+
+/// What the parts write into the log with.
+struct Publishers {
+    operator: Arc<Publisher>,
+    config: Arc<Publisher>,
+    clock: Arc<Publisher>,
+    ping: Arc<Publisher>,
+    parity: Arc<Publisher>,
+    discord: Arc<Publisher>,
+}
+
+impl Publishers {
+    /// Opens all at once: each asks the log for its newest number, and waits a while for a log that is away.
+    async fn open(house: &House) -> anyhow::Result<Publishers> {
+        let ping = async {
+            match house.elsewhere {
+                true => house.spooling_publisher("ping").await,
+                false => house.publisher("ping").await,
+            }
+        };
+        let (operator, config, clock, ping, parity, discord) = tokio::try_join!(
+            house.publisher("operator"),
+            house.publisher("config"),
+            house.publisher("clock"),
+            ping,
+            house.publisher("parity"),
+            house.publisher("discord"),
+        )?;
+        Ok(Publishers {
+            operator,
+            config,
+            clock,
+            ping,
+            parity,
+            discord,
+        })
+    }
+
+    fn into_all(self) -> Vec<Arc<Publisher>> {
+        let watched = [self.clock, self.ping, self.parity, self.discord];
+        [self.operator, self.config].into_iter().chain(watched).collect()
+    }
 }
 
 /// The progress of every part, for the health page and the watchdog outside.
@@ -155,7 +209,7 @@ impl Parts {
             site: config.site.site.clone(),
             log: opened.log.clone(),
             leases: opened.leases.clone(),
-            elsewhere: is_elsewhere(connect),
+            elsewhere: connect.is_elsewhere(),
             data: data.clone(),
             stages: Stages::default(),
         };
@@ -163,9 +217,10 @@ impl Parts {
         let (site_sender, site_receiver) = watch::channel(Arc::new(config.site.clone()));
         let (discord_sender, discord) = watch::channel(config.discord.clone().map(Arc::new));
         let (health_sender, healthchecks) = watch::channel(config.healthchecks.clone().map(Arc::new));
-        let operator = house.publisher("operator").await?;
-        let config_publisher = house.publisher("config").await?;
-        let (dashboard, progress) = bind_dashboard(&house, config.listen, operator.clone()).await?;
+        let publishers = Publishers::open(&house).await?;
+        let config_publisher = publishers.config.clone();
+        let (dashboard, progress) =
+            bind_dashboard(&house, config.listen, publishers.operator.clone()).await?;
         let (link, address) = (dashboard.link(), dashboard.address());
         let link_path = data.link();
         write_private(&link_path, &format!("{link}\n"))
@@ -179,11 +234,10 @@ impl Parts {
 
         run_chain(&house, &chains);
         let failed = run_dashboard(dashboard, progress, &sinks);
-        let mut publishers = vec![operator, config_publisher.clone()];
-        publishers.push(run_clock(&house, &collectors).await?);
-        publishers.push(run_ping(&house, site_receiver, &collectors).await?);
-        publishers.push(run_parity(&house, &collectors).await?);
-        publishers.push(run_discord(&house, discord, &sinks).await?);
+        run_clock(&house, &publishers.clock, &collectors);
+        run_ping(&house, &publishers.ping, site_receiver, &collectors);
+        run_parity(&house, &publishers.parity, &collectors);
+        run_discord(&house, &publishers.discord, discord, &sinks);
         run_healthchecks(&house, healthchecks, &sinks);
         sinks.tasks.spawn(narrated(
             house.log.clone(),
@@ -211,7 +265,7 @@ impl Parts {
             collectors,
             chains,
             sinks,
-            publishers,
+            publishers: publishers.into_all(),
             failed,
             link,
             address,
@@ -263,10 +317,13 @@ impl Parts {
     }
 
     pub async fn drain(&self) {
-        self.collectors.stop().await;
+        let began = Instant::now();
+        self.collectors.stop(began + PARTS_TIMEOUT).await;
+        let flushing = Instant::now();
         self.flush().await;
-        self.chains.stop().await;
-        self.sinks.stop().await;
+        let deadline = began + PARTS_TIMEOUT + flushing.elapsed();
+        self.chains.stop(deadline).await;
+        self.sinks.stop(deadline).await;
         self.flush().await;
         self.opened.close().await;
     }
@@ -285,16 +342,11 @@ async fn log_stopped(log: Arc<dyn MessageLog>) -> LogError {
 /// The log that the command line names, or the one in the data directory.
 async fn open_log(data: &Data, connect: &ConnectArgs) -> anyhow::Result<Opened> {
     let mut connect = connect.clone();
-    let own = || format!("file:{}", data.log().display());
-    connect.log.get_or_insert_with(own);
+    if connect.nats_context.is_none() {
+        let own = || format!("file:{}", data.log().display());
+        connect.log.get_or_insert_with(own);
+    }
     Ok(watchfold_connect::open(&connect, Patience::Forever).await?)
-}
-
-fn is_elsewhere(connect: &ConnectArgs) -> bool {
-    connect
-        .log
-        .as_deref()
-        .is_some_and(|url| !url.starts_with("file:"))
 }
 
 async fn bind_dashboard(
@@ -366,8 +418,7 @@ fn run_chain(house: &House, group: &Group) {
 }
 
 /// Now and then folds an hour again; what it finds goes into the log, and the chain judges it like anything else.
-async fn run_parity(house: &House, group: &Group) -> anyhow::Result<Arc<Publisher>> {
-    let publisher = house.publisher("parity").await?;
+fn run_parity(house: &House, publisher: &Arc<Publisher>, group: &Group) {
     let progress = house.stages.add("parity", None);
     let site = house.site.clone();
     let check = ParityCheck {
@@ -388,41 +439,34 @@ async fn run_parity(house: &House, group: &Group) -> anyhow::Result<Arc<Publishe
         check.clone().run(shown.clone(), cancel.clone(), tell)
     };
     group.tasks.spawn(supervise(progress, group.cancel.clone(), part));
-    Ok(publisher)
 }
 
-async fn run_clock(house: &House, group: &Group) -> anyhow::Result<Arc<Publisher>> {
-    let publisher = house.publisher("clock").await?;
+fn run_clock(house: &House, publisher: &Arc<Publisher>, group: &Group) {
     let progress = house.stages.add("collector:clock", Some(Role::Collector));
     let (clock, shown, cancel) = (publisher.clone(), progress.clone(), group.cancel.clone());
     let part = move || watchfold_clock::run_shown(clock.clone(), TICK_EVERY, shown.clone(), cancel.clone());
     group.tasks.spawn(supervise(progress, group.cancel.clone(), part));
-    Ok(publisher)
 }
 
-async fn run_ping(
+fn run_ping(
     house: &House,
+    publisher: &Arc<Publisher>,
     config: watch::Receiver<Arc<SiteConfig>>,
     group: &Group,
-) -> anyhow::Result<Arc<Publisher>> {
-    let publisher = match house.elsewhere {
-        true => house.spooling_publisher("ping").await?,
-        false => house.publisher("ping").await?,
-    };
+) {
     let progress = house.stages.add("collector:ping", Some(Role::Collector));
     let (ping, shown, cancel) = (publisher.clone(), progress.clone(), group.cancel.clone());
     let part = move || watchfold_ping::run(ping.clone(), config.clone(), shown.clone(), cancel.clone());
     group.tasks.spawn(supervise(progress, group.cancel.clone(), part));
-    Ok(publisher)
 }
 
 /// Runs while a configuration for it is there, and again when one comes later.
-async fn run_discord(
+fn run_discord(
     house: &House,
+    publisher: &Arc<Publisher>,
     config: watch::Receiver<Option<Arc<watchfold_discord::DiscordConfig>>>,
     group: &Group,
-) -> anyhow::Result<Arc<Publisher>> {
-    let publisher = house.publisher("discord").await?;
+) {
     let progress = house.stages.add("sink:discord", Some(Role::Sink));
     let context = SinkContext {
         site: house.site.clone(),
@@ -447,7 +491,6 @@ async fn run_discord(
         })
     };
     group.tasks.spawn(supervise(progress, group.cancel.clone(), part));
-    Ok(publisher)
 }
 
 fn run_healthchecks(

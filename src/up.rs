@@ -36,9 +36,9 @@ pub fn up(args: &UpArgs) -> anyhow::Result<()> {
         .enable_all()
         .build()
         .context("failed to start the runtime")?;
-    runtime.block_on(serve(&data, args.connect.clone(), path, config, found))?;
+    let served = runtime.block_on(serve(&data, args.connect.clone(), path, config, found));
     runtime.shutdown_timeout(Duration::from_millis(500));
-    Ok(())
+    served
 }
 
 /// The given file, or the one in the data directory, made from what is found when there is none.
