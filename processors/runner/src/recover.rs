@@ -12,15 +12,15 @@ use crate::chain::ChainFold;
 use crate::error::RunnerError;
 use crate::layout::{self, Content, Opened, SnapshotClock};
 use crate::memory_store::MemoryStore;
-use crate::published::{Input, last_published};
+use crate::published::{Input, Published, last_published};
 use crate::snapshot::{Candidate, candidates};
 use crate::store::StateStore;
 
 /// What the folds were brought to.
 pub(crate) struct Recovered {
     pub(crate) position: Position,
-    /// Events up to here are in the log: a refold is silent about them.
-    pub(crate) silent_until: Option<Place>,
+    /// What is in the log: a refold is silent about it.
+    pub(crate) published: Published,
     pub(crate) outbox: Vec<StoredEvent>,
     pub(crate) collectors: Vec<CollectorPosition>,
     pub(crate) snapshot: SnapshotClock,
@@ -38,6 +38,27 @@ pub(crate) struct Subject<'a> {
     pub(crate) stream: Stream,
     pub(crate) site: &'a str,
     pub(crate) chain: Chain,
+}
+
+/// What of the chain is in the log of events.
+struct Known {
+    published: Published,
+    /// As what published it, as far as states tell.
+    same_software: bool,
+    /// The first record of the input that is kept.
+    first_input: u64,
+}
+
+impl Known {
+    /// What a refold after `position` is silent about. Only one that derives the same events goes by their ids.
+    fn silent(&self, position: u64) -> Published {
+        let published = self.published.clone();
+        if self.same_software && self.first_input <= position + 1 {
+            published
+        } else {
+            published.by_place_alone()
+        }
+    }
 }
 
 /// What a state was brought from, for the rule above.
@@ -73,7 +94,18 @@ pub(crate) async fn recover(
         None => candidates(log, subject.site, subject.chain).await?,
     };
     let evidence = evidence(subject, content.as_deref(), &snapshots, disagreed, &input).await?;
-    let mark = last_published(log, subject.site, subject.chain, &evidence).await?;
+    let published = last_published(log, subject.site, subject.chain, &evidence, &events).await?;
+    let mark = published.until;
+    let versions = match (&content, snapshots.first()) {
+        (Some(content), _) => Some(content.facts.versions.clone()),
+        (None, newest) => newest.map(Candidate::versions),
+    };
+    let same_software = versions.is_none_or(|versions| versions == fold.versions());
+    let known = Known {
+        published,
+        same_software,
+        first_input: input.first_sequence,
+    };
 
     if let Some(mut found) = content {
         let claim = Claim {
@@ -87,7 +119,7 @@ pub(crate) async fn recover(
                 .err(),
         };
         match refused {
-            None => return Ok(from_store(*found, fold, mark)),
+            None => return Ok(from_store(*found, fold, &known)),
             Some(reason) => problem = Some(reason),
         }
     }
@@ -97,7 +129,7 @@ pub(crate) async fn recover(
     } else {
         snapshots
     };
-    let mut recovered = rebuild(subject, fold, mark, &input, &events, snapshots).await?;
+    let mut recovered = rebuild(subject, fold, &known, &input, &events, snapshots).await?;
     recovered.set_aside = problem;
     recovered.in_memory = in_memory;
     Ok(recovered)
@@ -129,7 +161,7 @@ async fn evidence<'a>(
     Ok(evidence)
 }
 
-fn from_store(content: Content, fold: &dyn ChainFold, mark: Option<Place>) -> Recovered {
+fn from_store(content: Content, fold: &dyn ChainFold, known: &Known) -> Recovered {
     let Content {
         facts,
         outbox,
@@ -139,8 +171,8 @@ fn from_store(content: Content, fold: &dyn ChainFold, mark: Option<Place>) -> Re
     let same_software = facts.versions == fold.versions();
     Recovered {
         position: facts.position.clone(),
-        silent_until: mark.max(facts.published),
-        outbox: unpublished(outbox, mark),
+        published: known.silent(facts.position.sequence).or_claimed(facts.published),
+        outbox: unpublished(outbox, &known.published),
         collectors,
         snapshot: facts.snapshot,
         // Entries that were migrated are written anew.
@@ -153,13 +185,13 @@ fn from_store(content: Content, fold: &dyn ChainFold, mark: Option<Place>) -> Re
 async fn rebuild(
     subject: &Subject<'_>,
     fold: &mut dyn ChainFold,
-    mark: Option<Place>,
+    known: &Known,
     input: &StreamInfo,
     events: &StreamInfo,
     snapshots: Vec<Candidate>,
 ) -> Result<Recovered, RunnerError> {
     for snapshot in snapshots {
-        match from_snapshot(subject, fold, mark, events, &snapshot).await? {
+        match from_snapshot(subject, fold, known, events, &snapshot).await? {
             Ok(recovered) => return Ok(recovered),
             Err(reason) => {
                 let sequence = snapshot.manifest.position.sequence;
@@ -174,7 +206,7 @@ async fn rebuild(
             sequence: 0,
             id: String::new(),
         },
-        silent_until: mark,
+        published: known.silent(0),
         outbox: Vec::new(),
         collectors: Vec::new(),
         snapshot: SnapshotClock::default(),
@@ -187,7 +219,7 @@ async fn rebuild(
 async fn from_snapshot(
     subject: &Subject<'_>,
     fold: &mut dyn ChainFold,
-    mark: Option<Place>,
+    known: &Known,
     events: &StreamInfo,
     snapshot: &Candidate,
 ) -> Result<Result<Recovered, String>, LogError> {
@@ -199,7 +231,7 @@ async fn from_snapshot(
         sequence: position.sequence,
         published: snapshot.manifest.published,
     };
-    if let Some(reason) = claim.lost_events(mark, events) {
+    if let Some(reason) = claim.lost_events(known.published.until, events) {
         return Ok(Err(reason));
     }
     let state = match snapshot.read(subject.log).await? {
@@ -215,8 +247,8 @@ async fn from_snapshot(
         return Ok(Err(reason));
     }
     Ok(Ok(Recovered {
-        silent_until: mark.max(claim.published),
-        outbox: unpublished(state.outbox, mark),
+        published: known.silent(position.sequence).or_claimed(claim.published),
+        outbox: unpublished(state.outbox, &known.published),
         collectors: state.collectors,
         snapshot: SnapshotClock {
             period: None,
@@ -256,11 +288,11 @@ pub(crate) fn set_aside(store: &mut Box<dyn StateStore>) -> bool {
     true
 }
 
-/// An event is published in order, so everything up to the mark is in the log.
-fn unpublished(outbox: Vec<StoredEvent>, mark: Option<Place>) -> Vec<StoredEvent> {
+/// Those of the append that was under way when the state was left, and of which a part may be in the log.
+fn unpublished(outbox: Vec<StoredEvent>, published: &Published) -> Vec<StoredEvent> {
     outbox
         .into_iter()
-        .filter(|event| mark < Some(event.place))
+        .filter(|event| !published.holds(event.place, || event.id.clone()))
         .collect()
 }
 

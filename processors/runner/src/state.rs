@@ -19,6 +19,7 @@ use crate::intake::{Intake, Taken, apply};
 use crate::layout::{self, Changes, Facts, SnapshotClock};
 use crate::options::{RunnerOptions, SNAPSHOTS_PER_STREAM};
 use crate::outbox::{Outbox, stored};
+use crate::published::Published;
 use crate::recover::{Recovered, set_aside};
 use crate::snapshot::{Draft, SnapshotError};
 use crate::stats::Counters;
@@ -45,8 +46,8 @@ pub(crate) struct ChainState {
     intake: Intake,
     outbox: Outbox,
     position: Position,
-    /// Events up to here were published by an earlier run.
-    silent_until: Option<Place>,
+    /// By an earlier run.
+    published_before: Published,
     published: Option<Place>,
     snapshot: SnapshotClock,
     /// One is on its way; it counts only once its manifest stands.
@@ -113,8 +114,8 @@ impl ChainState {
             intake: Intake::new(site, recovered.collectors),
             outbox: Outbox::restored(recovered.outbox),
             position: recovered.position,
-            silent_until: recovered.silent_until,
-            published: recovered.silent_until,
+            published: recovered.published.until,
+            published_before: recovered.published,
             snapshot: recovered.snapshot,
             underway: None,
             facts: recovered.facts,
@@ -238,7 +239,8 @@ impl ChainState {
     fn emit(&mut self, events: Vec<Event>) {
         for event in events {
             self.counters.events.add(1);
-            if Some(event.place) <= self.silent_until {
+            let id = || event.id.message_id().0;
+            if self.published_before.holds(event.place, id) {
                 self.counters.events_silenced.add(1);
                 continue;
             }
@@ -273,7 +275,8 @@ impl ChainState {
     /// Never during a refold up to what was published: such a snapshot would only repeat older ones.
     pub(crate) fn snapshot_due(&self) -> Option<SnapshotDue> {
         if self
-            .silent_until
+            .published_before
+            .until
             .is_some_and(|mark| self.position.sequence < mark.input)
         {
             return None;

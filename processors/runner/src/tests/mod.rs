@@ -3,6 +3,7 @@
 
 mod crash;
 mod embedded;
+mod holes;
 mod input;
 mod parity;
 mod rebuild;
