@@ -209,7 +209,7 @@ impl<D: Destination> Courier<D> {
                     .stats
                     .add(Count::Lost, lost.to.saturating_sub(lost.from) + 1);
             }
-            if batch.records.is_empty() {
+            if batch.records.is_empty() && batch.lost.is_none() {
                 self.receipts_scanned = self.receipts_scanned.max(batch.last_sequence);
                 break;
             }

@@ -147,7 +147,8 @@ impl EventReader {
     }
 
     fn take(&mut self, batch: Batch) -> EventBatch {
-        let drained = batch.records.is_empty();
+        // A loss may be told before what stands after it.
+        let drained = batch.records.is_empty() && batch.lost.is_none();
         let lost = batch.lost.filter(|lost| lost.to >= self.from);
         if let Some(lost) = lost {
             self.counts.lost += lost.to.saturating_sub(lost.from) + 1;

@@ -213,7 +213,7 @@ pub async fn events(
     let (mut last, mut scanned, mut more) = (after, 0, true);
     while more && items.len() < limit && scanned < EVENTS_SCANNED_MAX {
         let batch = reader.try_next(limit - items.len()).await.map_err(log_failed)?;
-        more = !batch.records.is_empty();
+        more = !batch.records.is_empty() || batch.lost.is_some();
         scanned += batch.records.len();
         for record in batch.records {
             last = record.sequence;
