@@ -107,8 +107,12 @@ impl Opened {
         self.broker.as_ref().and_then(|broker| broker.trouble())
     }
 
-    /// Takes nothing more, and returns once everything taken is synced. A broker's log has nothing to do for it.
+    /// Takes nothing more, and returns once everything taken is synced. With a broker, once the leases that were dropped
+    /// are given back, or 2 s later.
     pub async fn close(&self) {
+        if let Some(broker) = &self.broker {
+            broker.close().await;
+        }
         let Some(embedded) = self.embedded.clone() else {
             return;
         };
@@ -243,7 +247,17 @@ mod tests {
                 .last_sequence,
             0
         );
-        assert!(opened.leases.acquire("site/cafe-1").await.unwrap().is_some());
+        let lease = opened.leases.acquire("site/cafe-1").await.unwrap();
+        let other = open(&args, Patience::AtMost(Duration::from_secs(60)))
+            .await
+            .unwrap();
+        assert!(other.leases.acquire("site/cafe-1").await.unwrap().is_none());
+        drop(lease);
+        opened.close().await;
+        assert!(
+            other.leases.acquire("site/cafe-1").await.unwrap().is_some(),
+            "what was closed gave its leases back"
+        );
         server.kill();
         let later = open(&args, Patience::Forever).await.unwrap();
         assert!(later.trouble().is_some());

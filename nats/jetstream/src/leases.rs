@@ -5,7 +5,7 @@ use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use async_nats::Client;
 use async_nats::jetstream::stream::Info;
@@ -26,6 +26,10 @@ pub const LEASE_TTL: Duration = Duration::from_secs(15);
 const RENEW_EVERY: Duration = Duration::from_secs(4);
 /// It is given up so long before the broker could forget it, for whoever must stop its work.
 const MARGIN: Duration = Duration::from_secs(3);
+/// How long it is ours after it was asked for.
+const HELD: Duration = LEASE_TTL.saturating_sub(MARGIN);
+/// How often the wall clock is looked at: a machine that slept finds out within this time of waking.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// How long asking for one, or giving it back, may take.
 const ASK_MAX: Duration = Duration::from_secs(5);
 
@@ -68,18 +72,19 @@ impl BrokerLeases {
             key: key_of(name),
             value: format!("{} {number}", self.holder).into(),
         };
-        let (asked, taken) = (Instant::now(), &held);
+        let (asked, taken) = (Moment::now(), &held);
         let revision = self
             .shared
             .link
-            .until(asked + ASK_MAX, |client| async move {
+            .until(asked.at + ASK_MAX, |client| async move {
                 self.check(&client).await?;
                 taken.take(&client).await
             })
             .await?;
         let Some(revision) = revision else { return Ok(None) };
         let (lost, released) = (CancellationToken::new(), CancellationToken::new());
-        tokio::spawn(held.keep(revision, asked, lost.clone(), released.clone()));
+        let keeping = held.keep(revision, asked, lost.clone(), released.clone());
+        self.shared.keepers.spawn(keeping);
         Ok(Some(Lease::new(name, lost, released)))
     }
 
@@ -157,33 +162,36 @@ impl Held {
     async fn keep(
         self,
         mut revision: u64,
-        asked: Instant,
+        asked: Moment,
         lost: CancellationToken,
         released: CancellationToken,
     ) {
-        let mut valid_until = asked + LEASE_TTL - MARGIN;
-        let mut renew_at = asked + RENEW_EVERY;
+        let mut valid_from = asked;
+        let mut renew_at = asked.at + RENEW_EVERY;
         // Since when a renewal may have happened that nobody told us of.
-        let mut unanswered: Option<Instant> = None;
-        loop {
+        let mut unanswered: Option<Moment> = None;
+        while !valid_from.is_over() {
+            let valid_until = valid_from.at + HELD;
+            let look_at = renew_at.min(valid_until).min(Instant::now() + LOOK_EVERY);
             let begun = tokio::select! {
                 () = released.cancelled() => return self.give_back(revision).await,
-                () = sleep_until(renew_at.min(valid_until)) => Instant::now(),
+                () = sleep_until(look_at) => Moment::now(),
             };
+            if begun.at < renew_at || valid_from.is_over() {
+                continue;
+            }
             let renewed = tokio::select! {
                 () = released.cancelled() => return self.give_back(revision).await,
                 renewed = timeout_at(valid_until, self.renew(revision)) => renewed,
             };
             match renewed {
                 Ok(Ok(Renewed::Now(new))) => {
-                    (revision, unanswered) = (new, None);
-                    valid_until = begun + LEASE_TTL - MARGIN;
-                    renew_at = begun + RENEW_EVERY;
+                    (revision, valid_from, unanswered) = (new, begun, None);
+                    renew_at = begun.at + RENEW_EVERY;
                 }
                 Ok(Ok(Renewed::Earlier(new))) => {
-                    revision = new;
-                    valid_until = unanswered.take().unwrap_or(begun) + LEASE_TTL - MARGIN;
-                    renew_at = begun;
+                    (revision, valid_from) = (new, unanswered.take().unwrap_or(begun));
+                    renew_at = begun.at;
                 }
                 Ok(Ok(Renewed::Taken)) => break,
                 Ok(Err(error)) => {
@@ -192,9 +200,6 @@ impl Held {
                     renew_at = Instant::now() + Duration::from_secs(1);
                 }
                 Err(_) => break,
-            }
-            if Instant::now() >= valid_until {
-                break;
             }
         }
         tracing::warn!(lease = self.key, "a lease is lost: another process may take it");
@@ -238,4 +243,61 @@ enum Renewed {
     /// By an attempt whose answer was lost.
     Earlier(u64),
     Taken,
+}
+
+/// By two clocks: tokio's stands still while the machine sleeps, and the wall clock may be set.
+#[derive(Clone, Copy, Debug)]
+struct Moment {
+    at: Instant,
+    wall: SystemTime,
+}
+
+impl Moment {
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "a lease runs out at the broker while this machine sleeps, which only the wall clock tells"
+    )]
+    fn now() -> Moment {
+        Moment {
+            at: Instant::now(),
+            wall: SystemTime::now(),
+        }
+    }
+
+    /// Whether a lease that was asked for then is ours no more.
+    fn is_over(self) -> bool {
+        self.is_over_at(Moment::now())
+    }
+
+    fn is_over_at(self, now: Moment) -> bool {
+        // A wall clock that was set back tells nothing.
+        let by_wall = now.wall.duration_since(self.wall).unwrap_or_default();
+        now.at.duration_since(self.at).max(by_wall) >= HELD
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lease_is_over_by_whichever_clock_says_so() {
+        let asked = Moment::now();
+        let second = Duration::from_secs(1);
+        for (awake, by_wall, over) in [
+            (second, asked.wall + second, false),
+            (HELD, asked.wall + HELD, true),
+            // Asleep, and awake again.
+            (second, asked.wall + HELD, true),
+            // The wall clock was set back.
+            (second, asked.wall - 100 * second, false),
+            (HELD, asked.wall - 100 * second, true),
+        ] {
+            let now = Moment {
+                at: asked.at + awake,
+                wall: by_wall,
+            };
+            assert_eq!(asked.is_over_at(now), over, "{awake:?} {by_wall:?}");
+        }
+    }
 }

@@ -18,7 +18,8 @@ use futures::future::{BoxFuture, try_join_all};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::sync::{Semaphore, SemaphorePermit};
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
+use tokio_util::task::TaskTracker;
 use watchfold_log::{
     Ack, Append, Leases, LogError, LogReader, MessageLog, Position, Record, Start, StreamInfo, check_message,
 };
@@ -40,6 +41,8 @@ const AHEAD_MESSAGES_MAX: usize = 256;
 const AHEAD_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// Bytes that all appenders together have on their way; the others wait. As of the embedded log.
 const WAITING_BYTES_MAX: u32 = 16 * 1024 * 1024;
+/// How long closing waits for leases to be given back; those that are not run out by themselves.
+const CLOSE_MAX: Duration = Duration::from_secs(2);
 /// Bytes of a message's head besides its id: the version line, the header's name and line ends, rounded up.
 const HEAD_BYTES: usize = 64;
 
@@ -60,6 +63,8 @@ pub(crate) struct Shared {
     /// Streams that are known to be there and right.
     checked: BTreeMap<Stream, AtomicBool>,
     waiting: Semaphore,
+    /// Those who renew leases and give them back.
+    pub(crate) keepers: TaskTracker,
 }
 
 impl JetStream {
@@ -69,6 +74,7 @@ impl JetStream {
             link: Link::start(options),
             checked: Stream::ALL.map(|stream| (stream, AtomicBool::new(false))).into(),
             waiting: Semaphore::new(WAITING_BYTES_MAX as usize),
+            keepers: TaskTracker::new(),
         };
         Arc::new(JetStream {
             shared: Arc::new(shared),
@@ -94,6 +100,25 @@ impl JetStream {
     /// Leases by name, for the processes that share this broker.
     pub fn leases(&self) -> Arc<dyn Leases> {
         Arc::new(BrokerLeases::new(self.shared.clone()))
+    }
+
+    /// Returns once the leases that were dropped are given back and everything sent is on its way, or 2 s later. Appends
+    /// need no closing: each returns when the broker has it.
+    pub async fn close(&self) {
+        let shared = &self.shared;
+        shared.keepers.close();
+        let given_back = async {
+            shared.keepers.wait().await;
+            if shared.link.trouble().is_none() {
+                return shared.link.connected().await.flush().await;
+            }
+            Ok(())
+        };
+        match timeout(CLOSE_MAX, given_back).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::debug!(%error, "the connection did not take everything at the end"),
+            Err(_) => tracing::debug!("leases were not given back in time; they run out by themselves"),
+        }
     }
 
     /// The name of the server that leads a stream, where servers keep it together.
