@@ -33,11 +33,7 @@ async fn day() {
     let running = house.start().await;
     let recording = directory.path().join("day.wfrec");
     let recorder = house.record(&recording);
-    let cafe = Cafe {
-        house,
-        discord,
-        arrivals: OnceLock::new(),
-    };
+    let cafe = Cafe::new(house, discord);
 
     cafe.opens().await;
     cafe.loses_its_server().await;
@@ -122,16 +118,25 @@ period_s = 12
     )
 }
 
-struct Cafe {
-    house: House,
-    discord: DiscordServer,
+/// The café, as its page and its messages show it.
+pub struct Cafe {
+    pub house: House,
+    pub discord: DiscordServer,
     /// In how many messages the arrivals were told.
     arrivals: OnceLock<usize>,
 }
 
 impl Cafe {
+    pub fn new(house: House, discord: DiscordServer) -> Cafe {
+        Cafe {
+            house,
+            discord,
+            arrivals: OnceLock::new(),
+        }
+    }
+
     /// Nobody is here, then 20 PCs come at once, and are told as one.
-    async fn opens(&self) {
+    pub async fn opens(&self) {
         for name in ["router", "server", "internet"] {
             self.until_target(name, |target| target["state"] == "up").await;
         }
@@ -183,7 +188,7 @@ impl Cafe {
         }
     }
 
-    async fn loses_its_server(&self) {
+    pub async fn loses_its_server(&self) {
         network::switch("server", "down");
         self.incident("server", 1, &[]).await;
         network::switch("server", "up");
@@ -191,7 +196,7 @@ impl Cafe {
     }
 
     /// One of two hosts is worth a warning, both are an outage.
-    async fn loses_the_internet(&self) {
+    pub async fn loses_the_internet(&self) {
         network::internet_link("google", "down");
         let degraded = self
             .until_target("internet", |target| {
@@ -220,7 +225,7 @@ impl Cafe {
     }
 
     /// The router takes everything with it: one incident, and nobody is said to have left.
-    async fn loses_its_router(&self) {
+    pub async fn loses_its_router(&self) {
         network::router("down");
         let children = ["Server", "Internet"];
         let incident = self.incident("router", 5, &children).await;
@@ -265,7 +270,7 @@ impl Cafe {
         assert_eq!(items(&sessions).len(), 20, "{sessions:#}");
     }
 
-    async fn loses_a_guest(&self) {
+    pub async fn loses_a_guest(&self) {
         network::switch("pc3", "down");
         let sessions = self
             .house
@@ -467,7 +472,7 @@ impl Cafe {
     }
 
     /// Each message once, in order, and the first of each incident says that it is over.
-    fn is_told_in_full(&self) {
+    pub fn is_told_in_full(&self) {
         let titles = |webhook: &str| -> Vec<String> {
             let shown = self.discord.messages().into_iter();
             let shown = shown.filter(|message| message.webhook == webhook);

@@ -55,6 +55,11 @@ impl House {
     pub fn new(data: &Path, config: &str) -> House {
         std::fs::create_dir_all(data).unwrap();
         std::fs::write(data.join("watchfold.toml"), config).unwrap();
+        House::at(data)
+    }
+
+    /// Whatever serves the page with its token in this directory.
+    pub fn at(data: &Path) -> House {
         let client = reqwest::Client::builder().timeout(Duration::from_secs(5));
         House {
             data: data.to_owned(),
