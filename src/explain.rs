@@ -45,12 +45,13 @@ pub fn explain(args: &ExplainArgs) -> anyhow::Result<ExitCode> {
 /// For the page: explains from the log in `data`, on a thread of its own, until it is done or nobody waits any more.
 pub fn explainer(data: &Data, site: &str) -> Explain {
     let (directory, site) = (data.path().to_owned(), site.to_owned());
-    Arc::new(move |request| {
+    Arc::new(move |request, turn| {
         let (directory, site) = (directory.clone(), site.clone());
         Box::pin(async move {
             let stop = CancellationToken::new();
             let _stopping = stop.clone().drop_guard();
             let deriving = tokio::task::spawn_blocking(move || {
+                let _turn = turn;
                 derive_near(&directory, &site, &request, &|| stop.is_cancelled())
             });
             let explained = deriving

@@ -18,8 +18,15 @@ use watchfold_process::signals::listen_for_signals;
 /// Something is wrong with what it was made from, or it could not be made.
 const TROUBLE: u8 = 2;
 
-/// How often a recording looks for more: those who read it meanwhile are a second behind at most.
+/// How often a recording looks for more.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
+
+/// Looking reads the newest segment again, up to 64 MiB; it waits so many times as long as that took, so that it takes a
+/// twentieth of a core at most.
+const REST_PER_LOOK: u32 = 20;
+
+/// How far behind those who read the file meanwhile are at most, unless looking takes long. Each time costs a frame.
+const READABLE_EVERY: Duration = Duration::from_secs(2);
 
 /// Steps copied before it looks whether to stop: some milliseconds.
 const STEPS_AT_ONCE: usize = 4_096;
@@ -83,7 +90,9 @@ async fn follow(input: &Path, options: &RecordOptions) -> anyhow::Result<Recorde
     let mut following = Following::open(input, options)?;
     eprintln!("recording into {}; Ctrl-C ends it", options.out.display());
     let mut ends_by = None;
+    let mut readable_since = Instant::now();
     loop {
+        let looking_since = Instant::now();
         let followed = following.advance(STEPS_AT_ONCE)?;
         let is_over = stop.is_cancelled() || options.selection.to.is_some_and(|to| now() > to + AFTER_SPAN);
         match (followed, ends_by) {
@@ -101,10 +110,17 @@ async fn follow(input: &Path, options: &RecordOptions) -> anyhow::Result<Recorde
                 following.end_observations();
                 ends_by = Some(Instant::now() + LAST_EVENTS);
             }
-            (Followed::CaughtUp, None) => tokio::select! {
-                () = stop.cancelled() => {}
-                () = sleep(LOOK_EVERY) => {}
-            },
+            (Followed::CaughtUp, None) => {
+                let rest = LOOK_EVERY.max(looking_since.elapsed() * REST_PER_LOOK);
+                if readable_since.elapsed() + rest > READABLE_EVERY {
+                    following.flush()?;
+                    readable_since = Instant::now();
+                }
+                tokio::select! {
+                    () = stop.cancelled() => {}
+                    () = sleep(rest) => {}
+                }
+            }
         }
     }
     Ok(following.finish()?)

@@ -116,7 +116,14 @@ pub fn explain_unless(
     }
     let site = first.event.site.clone();
     let subject = steps.iter().find_map(|step| subject(&step.event.body));
-    let records = find_records(path, selection, &site, &wanted, subject.as_deref(), is_cancelled)?;
+    let looked_for = LookedFor {
+        site: &site,
+        subject: subject.as_deref(),
+        // What came of a record stands after it.
+        until: steps.iter().map(|step| step.event.place.input).max().unwrap_or(0),
+        ids: &wanted,
+    };
+    let records = find_records(path, selection, &looked_for, is_cancelled)?;
     let records_left_out = causes + (wanted.len() - records.len()) as u64;
     Ok(Explanation {
         id: id.to_owned(),
@@ -271,23 +278,30 @@ fn condition(event: &Event, config: &SiteConfig) -> Option<Condition> {
     }
 }
 
+/// The causes whose records are shown.
+struct LookedFor<'a> {
+    site: &'a str,
+    subject: Option<&'a str>,
+    ids: &'a BTreeSet<String>,
+    /// The last sequence that one may stand at.
+    until: u64,
+}
+
 fn find_records(
     path: &Path,
     selection: &Selection,
-    site: &str,
-    wanted: &BTreeSet<String>,
-    subject: Option<&str>,
+    looked_for: &LookedFor<'_>,
     is_cancelled: &dyn Fn() -> bool,
 ) -> Result<Vec<ExplainedRecord>, ReplayError> {
     // Causes may lie before the span: what was derived in it may have begun earlier.
     let selection = Selection {
-        site: Some(site.to_owned()),
+        site: Some(looked_for.site.to_owned()),
         with_events: false,
         ..selection.clone()
     };
     let mut input = Input::open(path, &selection)?;
     let mut found = BTreeMap::new();
-    while found.len() < wanted.len().min(RECORDS_MAX)
+    while found.len() < looked_for.ids.len().min(RECORDS_MAX)
         && let Some(step) = input.next_step()?
     {
         if is_cancelled() {
@@ -301,13 +315,16 @@ fn find_records(
         else {
             continue;
         };
-        if wanted.contains(&record.id) {
+        if record.sequence > looked_for.until {
+            break;
+        }
+        if looked_for.ids.contains(&record.id) {
             let Ok(observation) = decode_observation(&record.payload) else {
                 continue;
             };
             let kind = observation.body.kind();
             let (rows, body) = match &observation.body {
-                Body::PingRound(round) => (rows_of(round, subject), Value::Null),
+                Body::PingRound(round) => (rows_of(round, looked_for.subject), Value::Null),
                 body => (Vec::new(), json(body)?),
             };
             let (stored_at, observed_at, id) = (record.stored_at, observation.observed_at, record.id);

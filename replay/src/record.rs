@@ -78,13 +78,12 @@ impl<'a> Following<'a> {
         Ok(Following(Recorder::open(path, options)?))
     }
 
-    /// Copies at most so many steps. What was copied is handed to the file whole as soon as nothing more is there, so that others can read
-    /// it; then looks into the log again.
+    /// Copies at most so many steps; where nothing more is there, looks into the log again. Others can read what was copied when a frame is
+    /// full, or after [`Following::flush`].
     pub fn advance(&mut self, steps_max: usize) -> Result<Followed, ReplayError> {
         let recorder = &mut self.0;
         for _ in 0..steps_max {
             let Some(step) = recorder.input.step_so_far()? else {
-                recorder.flush()?;
                 if recorder.input.is_past_span() && recorder.has_all_events() {
                     return Ok(Followed::Over);
                 }
@@ -94,6 +93,11 @@ impl<'a> Following<'a> {
             recorder.take(&step)?;
         }
         Ok(Followed::Behind)
+    }
+
+    /// Hands what was copied to the file, whole, so that others can read it. Each time makes a frame.
+    pub fn flush(&mut self) -> Result<(), ReplayError> {
+        self.0.flush()
     }
 
     /// Takes no further observation.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::LazyLock;
 use std::time::Duration;
 
-use watchfold_dashboard::{ExplainFailure, ExplainRequest};
+use watchfold_dashboard::{ExplainFailure, ExplainRequest, ExplainTurn};
 use watchfold_kit::Progress;
 use watchfold_log::memory::MemoryLog;
 use watchfold_log::{MessageLog, Start};
@@ -344,7 +344,7 @@ async fn the_page_explains_from_the_running_log_as_described() {
         (incident, "incident_closed", "network.min_incident"),
         (session, "session_ended", "occupancy.min_session"),
     ] {
-        let explained = explain(request).await.unwrap();
+        let explained = explain(request, ExplainTurn::default()).await.unwrap();
         fits(&schema("Explanation"), &explained, "explanation");
         let steps = explained["steps"].as_array().unwrap();
         assert_eq!(steps.last().unwrap()["kind"], last);
@@ -358,7 +358,7 @@ async fn the_page_explains_from_the_running_log_as_described() {
         id: "0123456789abcdef".into(),
         started_at: start(),
     };
-    let failure = explain(unknown).await.unwrap_err();
+    let failure = explain(unknown, ExplainTurn::default()).await.unwrap_err();
     assert!(matches!(failure, ExplainFailure::NotDerived(_)), "{failure}");
     log.close();
 }

@@ -25,6 +25,18 @@ pub type StateEntries = Vec<(Vec<u8>, Vec<u8>)>;
 /// The version of what the chain itself keeps: clocks, timers, configuration.
 const CHAIN_VERSION: u32 = 1;
 
+/// The versions of everything that derives here.
+pub(crate) const fn versions() -> [(&'static str, u32); 6] {
+    [
+        ("chain", CHAIN_VERSION),
+        (Liveness::ID.name(), Liveness::VERSION),
+        (Occupancy::ID.name(), Occupancy::VERSION),
+        (History::ID.name(), History::VERSION),
+        (Incidents::ID.name(), Incidents::VERSION),
+        (Notify::ID.name(), Notify::VERSION),
+    ]
+}
+
 /// Why stored state cannot be taken over; it is then derived again from the log.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum LoadError {
@@ -201,14 +213,8 @@ impl SiteChain {
     }
 
     pub fn versions(&self) -> Vec<(String, u32)> {
-        vec![
-            ("chain".to_owned(), CHAIN_VERSION),
-            (Liveness::ID.name().to_owned(), Liveness::VERSION),
-            (Occupancy::ID.name().to_owned(), Occupancy::VERSION),
-            (History::ID.name().to_owned(), History::VERSION),
-            (Incidents::ID.name().to_owned(), Incidents::VERSION),
-            (Notify::ID.name().to_owned(), Notify::VERSION),
-        ]
+        let owned = |(name, version): (&str, u32)| (name.to_owned(), version);
+        versions().map(owned).to_vec()
     }
 
     /// Entries changed since the last call.

@@ -1,15 +1,22 @@
 //! The digest of what the chain derives, hour by hour of its own ticks, so that anybody who folds the same hour again can
 //! tell whether the same came of it. It is no fold: it looks at the events of all of them, and only at those.
 
+use std::sync::LazyLock;
+
 use serde::{Deserialize, Serialize};
 use watchfold_schemas::digest::EventDigest;
 use watchfold_schemas::event::{Event, HourDigest};
 use watchfold_schemas::{Span, Time};
 
+use crate::chain::versions;
 use crate::table::{Change, Table};
 
-/// What derives here, as a digest names it.
-pub const SOFTWARE: &str = env!("CARGO_PKG_VERSION");
+/// What derives here, as a digest names it: the version, and those of the folds, which differ between two builds of one
+/// version that judge differently.
+pub static SOFTWARE: LazyLock<String> = LazyLock::new(|| {
+    let folds = versions().map(|(fold, version)| format!(", {fold} {version}"));
+    format!("{}{}", env!("CARGO_PKG_VERSION"), folds.concat())
+});
 
 /// What a digest covers.
 const HOUR: Span = Span::from_seconds(3_600);
@@ -75,7 +82,7 @@ impl Hours {
 
     /// After loading: what derives from here on may be other software.
     pub fn resume(&mut self) {
-        let is_other = |running: &Running| running.software.last().is_none_or(|last| last != SOFTWARE);
+        let is_other = |running: &Running| running.software.last().is_none_or(|last| *last != *SOFTWARE);
         if self.running.get("").is_some_and(is_other) {
             self.running();
         }
@@ -100,9 +107,9 @@ impl Hours {
     /// The running hour, in the name of this software.
     fn running(&mut self) -> &mut Running {
         let running = self.running.entry_or_default("");
-        let is_named = running.software.last().is_some_and(|last| last == SOFTWARE);
+        let is_named = running.software.last().is_some_and(|last| *last == *SOFTWARE);
         if !is_named && running.software.len() < SOFTWARE_MAX {
-            running.software.push(SOFTWARE.to_owned());
+            running.software.push(SOFTWARE.clone());
         }
         running
     }
@@ -150,7 +157,7 @@ mod tests {
         let mut again = Hours::new();
         assert!(again.load(&stored[0].0, &stored[0].1).unwrap());
         again.resume();
-        assert_eq!(again.tick(at(61)).unwrap().software, ["0.0.1", SOFTWARE]);
-        assert_eq!(again.tick(at(121)).unwrap().software, [SOFTWARE]);
+        assert_eq!(again.tick(at(61)).unwrap().software, ["0.0.1", SOFTWARE.as_str()]);
+        assert_eq!(again.tick(at(121)).unwrap().software, [SOFTWARE.as_str()]);
     }
 }

@@ -59,8 +59,11 @@ impl Program for Processors {
             sites: frame.sites(&self.sites.sites),
         };
         let progress = frame.stages.add("chains");
-        let served = frame.clone();
-        let part = move |site: Site| fold(served.clone(), site);
+        let (served, parity) = (frame.clone(), ParityOptions::default());
+        let part = move |site: Site| {
+            let parity = parity.apart(&site.name);
+            fold(served.clone(), site, parity)
+        };
         frame.spawn(share(frame.clone(), shared, progress, part));
         Ok(())
     }
@@ -75,7 +78,7 @@ enum FoldError {
     Runner(#[from] RunnerError),
 }
 
-async fn fold(frame: Arc<Frame>, site: Site) -> Result<(), FoldError> {
+async fn fold(frame: Arc<Frame>, site: Site, parity: ParityOptions) -> Result<(), FoldError> {
     let store = frame.directory("state", &site.name)?;
     let fold = Box::new(SiteFold::new(&site.name));
     let options = RunnerOptions::for_chain(Chain::Site);
@@ -85,7 +88,7 @@ async fn fold(frame: Arc<Frame>, site: Site) -> Result<(), FoldError> {
     let stats = Arc::new(runner.stats());
     let rows = |stats: &StatsHandle| -> Rows { stats.snapshot().rows() };
     frame.figures.join("chain", &[("site", &site.name)], &stats, rows);
-    let checks = check_hours(frame, site.name, site.cancel.clone()).await?;
+    let checks = check_hours(frame, site.name, parity, site.cancel.clone()).await?;
     tokio::select! {
         ended = runner.run(site.cancel) => Ok(ended?),
         // It ends with the chain: both are under one lease.
@@ -97,6 +100,7 @@ async fn fold(frame: Arc<Frame>, site: Site) -> Result<(), FoldError> {
 async fn check_hours(
     frame: Arc<Frame>,
     site: String,
+    options: ParityOptions,
     cancel: CancellationToken,
 ) -> Result<impl Future<Output = Infallible>, KitError> {
     let publisher = frame.publisher(&site, "parity").await?;
@@ -106,7 +110,7 @@ async fn check_hours(
         site: site.clone(),
         chain: Chain::Site,
         fold: Arc::new(move || Box::new(SiteFold::new(&site))),
-        options: ParityOptions::default(),
+        options,
     };
     let progress = stage.progress().clone();
     let (shown, stop) = (progress.clone(), cancel.clone());

@@ -4,7 +4,7 @@
 //! preamble   magic 8 B · format version u16 · 0 u16 · header length u32 · header CRC32C u32 · header (MessagePack)
 //! frame      header 92 B · content, compressed with LZ4 where that makes it smaller
 //! …          snapshots of the sites' chains, and batches of records in the order of the log
-//! frame      the index of all frames
+//! frame      the index of the frames
 //! trailer    offset of the index u64 · magic 8 B
 //! ```
 //!
@@ -49,6 +49,10 @@ pub const FRAME_BYTES_MAX: usize = 256 * 1024 * 1024;
 
 /// The most bytes of the header in the preamble: a configuration for each of thousands of sites.
 pub const HEADER_BYTES_MAX: usize = 64 * 1024 * 1024;
+
+/// Entries of the index at which it begins to leave out frames of records: encoded they take some 32 MiB, and 64 GiB of full frames come
+/// before that.
+const INDEX_ENTRIES_MAX: usize = 262_144;
 
 /// What a sink did: the only kind that no chain looks at.
 const KIND_WITHOUT_CONSEQUENCE: &str = "receipt";
@@ -178,7 +182,7 @@ impl RecordStream {
     }
 }
 
-/// One frame in the index.
+/// One frame in the index. In that of a very long recording it stands for the frames of records before it, too, that have no entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct IndexEntry {
     pub offset: u64,

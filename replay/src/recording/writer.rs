@@ -6,8 +6,9 @@ use watchfold_schemas::Time;
 
 use super::frame::{Draft, Hash, first_hash};
 use super::{
-    BLOCK_BYTES, END_MAGIC, FORMAT_VERSION, FrameKind, HEADER_BYTES_MAX, Header, IndexEntry, Item, MAGIC,
-    RecordStream, RecordingError, SNAPSHOT_DISTANCE, SNAPSHOT_EVERY_BYTES, SiteSnapshot,
+    BLOCK_BYTES, END_MAGIC, FORMAT_VERSION, FrameKind, HEADER_BYTES_MAX, Header, INDEX_ENTRIES_MAX,
+    IndexEntry, Item, MAGIC, RecordStream, RecordingError, SNAPSHOT_DISTANCE, SNAPSHOT_EVERY_BYTES,
+    SiteSnapshot,
 };
 
 /// An unfinished recording. Dropping it leaves a file without an index, which can be read.
@@ -16,6 +17,9 @@ pub struct Writer<W: Write> {
     offset: u64,
     hash: Hash,
     index: Vec<IndexEntry>,
+    /// The length at which the index is thinned.
+    thinned_at: usize,
+    frames: u64,
     batch: Batch,
     records: u64,
     /// Content since the last set of snapshots, and of that set.
@@ -62,6 +66,8 @@ impl<W: Write> Writer<W> {
             offset: preamble.len() as u64,
             hash: first_hash(&preamble),
             index: Vec::new(),
+            thinned_at: INDEX_ENTRIES_MAX,
+            frames: 0,
             batch: Batch::default(),
             records: 0,
             records_bytes: 0,
@@ -144,6 +150,7 @@ impl<W: Write> Writer<W> {
     pub fn finish(mut self) -> Result<Finished<W>, RecordingError> {
         self.flush()?;
         let index_offset = self.offset;
+        let frames = self.frames;
         let last = self.last_stored_at();
         let draft = Draft {
             kind: FrameKind::Index,
@@ -159,7 +166,7 @@ impl<W: Write> Writer<W> {
         Ok(Finished {
             out: self.out,
             bytes: self.offset + super::reader::TRAILER_BYTES,
-            frames: self.index.len() as u64,
+            frames,
             records: self.records,
             hash: self.hash.iter().map(|byte| format!("{byte:02x}")).collect(),
         })
@@ -183,8 +190,126 @@ impl<W: Write> Writer<W> {
             first_stored_at: draft.stored_at.0,
             last_stored_at: draft.stored_at.1,
         });
+        self.frames += 1;
         self.offset += bytes.len() as u64;
         self.hash = hash;
+        if self.index.len() >= self.thinned_at {
+            tracing::warn!(
+                entries = self.index.len(),
+                "the recording is very long: its index leaves out frames of records from now on"
+            );
+            self.index = thin(&self.index);
+            self.thinned_at = self.thinned_at.max(2 * self.index.len());
+        }
         Ok(())
+    }
+}
+
+/// Every other frame of records goes into the entry of the next one. Snapshots stay, and so do the first and the last frame
+/// between two of them: whoever looks for a time finds the same snapshot as before.
+fn thin(index: &[IndexEntry]) -> Vec<IndexEntry> {
+    let is_records = |entry: &IndexEntry| entry.kind == FrameKind::Records;
+    let mut kept: Vec<IndexEntry> = Vec::new();
+    let mut left_out: Option<IndexEntry> = None;
+    for (at, entry) in index.iter().enumerate() {
+        let follows_kept = left_out.is_none() && kept.last().is_some_and(is_records);
+        let next = index.get(at + 1).filter(|next| is_records(next));
+        // The last observations are looked for in the last entry that has any.
+        let is_continued = next.is_some_and(|next| next.last_sequence > 0 || entry.last_sequence == 0);
+        if is_records(entry) && follows_kept && is_continued {
+            left_out = Some(*entry);
+            continue;
+        }
+        kept.push(match left_out.take() {
+            Some(before) => joined(before, *entry),
+            None => *entry,
+        });
+    }
+    kept
+}
+
+fn joined(before: IndexEntry, entry: IndexEntry) -> IndexEntry {
+    IndexEntry {
+        first_sequence: match before.first_sequence {
+            0 => entry.first_sequence,
+            first => first,
+        },
+        first_stored_at: before.first_stored_at.min(entry.first_stored_at),
+        last_stored_at: before.last_stored_at.max(entry.last_stored_at),
+        ..entry
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Cursor;
+
+    use super::super::{Reader, StoredRecord};
+    use super::*;
+
+    const FRAMES: u64 = 3_000;
+
+    fn record(sequence: u64) -> Item {
+        Item::Record(StoredRecord {
+            stream: RecordStream::Observations,
+            sequence,
+            stored_at: Time::from_seconds(sequence as i64),
+            id: format!("one/{sequence}"),
+            subject: "wf.obs".to_owned(),
+            payload: vec![7; 16],
+        })
+    }
+
+    /// A frame for each record, and a snapshot after every 250.
+    fn recorded(thinned_at: usize) -> (Finished<Vec<u8>>, Vec<IndexEntry>) {
+        let mut writer = Writer::new(Vec::new(), &Header::default()).unwrap();
+        writer.thinned_at = thinned_at;
+        for sequence in 1..=FRAMES {
+            if sequence % 250 == 1 {
+                let snapshot = SiteSnapshot {
+                    site: "one".to_owned(),
+                    sequence: sequence - 1,
+                    versions: Vec::new(),
+                    entries: Vec::new(),
+                    collectors: Vec::new(),
+                };
+                writer.snapshot(&snapshot).unwrap();
+            }
+            writer.push(&record(sequence)).unwrap();
+            writer.flush().unwrap();
+        }
+        let finished = writer.finish().unwrap();
+        let index = Reader::open(Cursor::new(&finished.out)).unwrap().index().unwrap();
+        (finished, index)
+    }
+
+    #[test]
+    fn the_index_of_a_long_recording_stays_small_and_finds_the_same() {
+        let (whole, all) = recorded(INDEX_ENTRIES_MAX);
+        let (thinned, few) = recorded(64);
+        assert_eq!(all.len() as u64, whole.frames);
+        assert_eq!(thinned.frames, whole.frames);
+        assert!(few.len() <= 128, "{}", few.len());
+        let snapshots = |index: &[IndexEntry]| -> Vec<u64> {
+            let snapshots = index.iter().filter(|entry| entry.kind == FrameKind::Snapshot);
+            snapshots.map(|entry| entry.offset).collect()
+        };
+        assert_eq!(snapshots(&few), snapshots(&all));
+        let ends = |index: &[IndexEntry]| {
+            let mut records = index.iter().filter(|entry| entry.kind == FrameKind::Records);
+            (
+                records.next().copied(),
+                records.next_back().map(|last| last.offset),
+            )
+        };
+        assert_eq!(ends(&few), ends(&all));
+        for second in [0, 1, 250, 251, 252, 777, 1_499, 2_750, 2_751, 3_000, 3_001] {
+            let found = |file: &[u8], index: &[IndexEntry]| {
+                let mut reader = Reader::open(Cursor::new(file.to_vec())).unwrap();
+                reader.seek_in(index, Time::from_seconds(second));
+                reader.offset()
+            };
+            assert_eq!(found(&thinned.out, &few), found(&whole.out, &all), "{second} s");
+        }
     }
 }

@@ -24,7 +24,10 @@ fn catch_up(following: &mut Following<'_>) -> Followed {
     loop {
         match following.advance(7).unwrap() {
             Followed::Behind => {}
-            followed => return followed,
+            followed => {
+                following.flush().unwrap();
+                return followed;
+            }
         }
     }
 }

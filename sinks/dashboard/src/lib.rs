@@ -24,7 +24,7 @@ use watchfold_kit::{Progress, ProgressSnapshot, Publisher};
 use watchfold_log::{LogError, MessageLog};
 use watchfold_process::token::TokenError;
 
-pub use api::explain::{Explain, ExplainFailure, ExplainRequest};
+pub use api::explain::{Explain, ExplainFailure, ExplainRequest, ExplainTurn};
 pub use config::DashboardConfig;
 pub use deliver::Dashboard;
 

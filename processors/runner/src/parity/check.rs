@@ -18,6 +18,10 @@ use crate::snapshot::{Candidate, newest_before};
 /// Records and events per read: between two reads, others have their turn.
 const READ_RECORDS: usize = 256;
 
+/// How far around an hour an event that seems to be missing is looked for, in sequences of the stream that all sites
+/// share: as far as readers of events tell one that was published again.
+const LOOKED_FOR_WITHIN: u64 = 65_536;
+
 /// How a check ended before it came to an agreement.
 enum Ended {
     Differed(Parting),
@@ -71,7 +75,13 @@ impl ParityCheck {
         self.is_ours(&hour.end.digest.software)?;
         let snapshot = self.snapshot(hour).await?;
         self.read_recorded(hour, comparison).await?;
-        let fold = self.fold_again(hour, &snapshot, comparison).await?;
+        let fold = match self.fold_again(hour, &snapshot, comparison).await {
+            Err(Ended::Differed(parting)) if parting.recorded.is_none() => {
+                self.is_missing(hour, parting.place).await?;
+                return Err(Ended::Differed(parting));
+            }
+            folded => folded?,
+        };
         comparison.finish().map_err(Ended::Differed)?;
         self.compare_state(hour, fold.as_ref()).await
     }
@@ -160,13 +170,48 @@ impl ParityCheck {
                     )));
                 };
                 if first < event.place && event.place <= last {
-                    comparison.record(event.place, record.payload);
+                    comparison.record(event.place, &record.payload);
                 }
             }
             if comparison.bytes() > self.options.events_bytes_max {
                 let limit = self.options.events_bytes_max;
                 return Err(not_compared(format!("it has more than {limit} bytes of events")));
             }
+        }
+    }
+
+    /// That an event was never recorded is said when it was acknowledged, by a snapshot, and is nowhere near its hour:
+    /// one append is published message by message, and a message that is tried again may come long after the others.
+    async fn is_missing(&self, hour: &Hour, place: Place) -> Result<(), Ended> {
+        let log = self.log.as_ref();
+        let newest = newest_before(log, &self.site, self.chain, u64::MAX).await?;
+        let published = newest.and_then(|snapshot| snapshot.manifest.published);
+        if published.is_none_or(|published| published < place) {
+            return Err(not_compared(
+                "one of its events may still be on its way into the log",
+            ));
+        }
+        let from = hour.begin.sequence.saturating_sub(LOOKED_FOR_WITHIN).max(1);
+        let to = hour.end.sequence.saturating_add(LOOKED_FOR_WITHIN);
+        let filter = subjects::chain_events_filter(&self.site, self.chain);
+        let mut reader = log.reader(Stream::Events, &filter, Start::Sequence(from)).await?;
+        loop {
+            let batch = reader.try_next(READ_RECORDS).await?;
+            if batch.records.is_empty() && batch.lost.is_none() {
+                return Ok(());
+            }
+            let pause = pause(batch.records.len(), self.options.records_per_second);
+            for record in batch.records {
+                if record.sequence > to {
+                    return Ok(());
+                }
+                if decode_event(&record.payload).is_ok_and(|event| event.place == place) {
+                    return Err(not_compared(
+                        "one of its events stands far from the others in the log",
+                    ));
+                }
+            }
+            tokio::time::sleep(pause).await;
         }
     }
 

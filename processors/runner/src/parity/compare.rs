@@ -29,10 +29,12 @@ pub(super) struct Parting {
 }
 
 impl Comparison {
-    /// Notes a recorded event; one that was published again is there already.
-    pub(super) fn record(&mut self, place: Place, payload: Bytes) {
+    /// Notes a recorded event; one that was published again is there already. It is copied: a payload may be a piece of
+    /// a whole block that was read, which would stay in memory with it.
+    pub(super) fn record(&mut self, place: Place, payload: &[u8]) {
         self.bytes += payload.len();
-        self.recorded.entry(place).or_insert(payload);
+        let copy = || Bytes::copy_from_slice(payload);
+        self.recorded.entry(place).or_insert_with(copy);
     }
 
     /// What is held in memory.

@@ -10,7 +10,7 @@ mod hours;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::oneshot;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 use watchfold_kit::Progress;
@@ -36,6 +36,9 @@ const RECORDS_MAX: u64 = 1_800_000;
 /// Recorded events of one hour, in bytes: they stand in memory while it is compared.
 const EVENTS_BYTES_MAX: usize = 8 * 1024 * 1024;
 
+/// Checks of one process at once: it may serve hundreds of sites, and each check keeps a thread and an hour's events.
+const CHECKS_AT_ONCE: usize = 1;
+
 /// How often a check that waits or works says that it does.
 const ALIVE_EVERY: Duration = Duration::from_secs(5);
 
@@ -52,6 +55,19 @@ pub struct ParityOptions {
     pub events_bytes_max: usize,
     /// The version that folds here; hours that another one derived are not compared.
     pub software: String,
+    /// Who checks now. Clones share it, so that the sites of one process take turns.
+    pub turns: Arc<Semaphore>,
+}
+
+impl ParityOptions {
+    /// These, with the checks of this site at a time of their own within each round.
+    pub fn apart(&self, site: &str) -> ParityOptions {
+        let offset_ms = (self.every.as_millis() * u128::from(crc32c::crc32c(site.as_bytes()))) >> 32;
+        ParityOptions {
+            first_after: self.first_after + Duration::from_millis(offset_ms as u64),
+            ..self.clone()
+        }
+    }
 }
 
 impl Default for ParityOptions {
@@ -62,7 +78,8 @@ impl Default for ParityOptions {
             records_per_second: RECORDS_PER_SECOND,
             records_max: RECORDS_MAX,
             events_bytes_max: EVENTS_BYTES_MAX,
-            software: watchfold_folds::SOFTWARE.to_owned(),
+            software: watchfold_folds::SOFTWARE.clone(),
+            turns: Arc::new(Semaphore::new(CHECKS_AT_ONCE)),
         }
     }
 }
@@ -104,7 +121,7 @@ impl ParityCheck {
                     () = sleep_until(due.min(Instant::now() + ALIVE_EVERY)) => {}
                 }
             }
-            let checking = self.check_apart(number)?;
+            let checking = self.check_in_turn(number);
             tokio::pin!(checking);
             let checked = loop {
                 tokio::select! {
@@ -131,16 +148,24 @@ impl ParityCheck {
         }
     }
 
-    /// One check on a thread of its own, which ends when nobody waits for it any more.
+    async fn check_in_turn(&self, number: u64) -> Result<Checked, RunnerError> {
+        // It is never closed; if it were, one more at once would do no harm.
+        let turn = self.options.turns.clone().acquire_owned().await.ok();
+        self.check_apart(number, turn)?.await
+    }
+
+    /// One check on a thread of its own, which ends when nobody waits for it any more; the turn ends with it.
     fn check_apart(
         &self,
         number: u64,
+        turn: Option<OwnedSemaphorePermit>,
     ) -> Result<impl Future<Output = Result<Checked, RunnerError>> + use<>, RunnerError> {
         let (mut done, outcome) = oneshot::channel();
         let check = self.clone();
         std::thread::Builder::new()
             .name("parity".to_owned())
             .spawn(move || {
+                let _turn = turn;
                 let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
                 let checked = match runtime {
                     Ok(runtime) => runtime.block_on(async {

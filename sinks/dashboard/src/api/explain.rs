@@ -8,7 +8,7 @@ use std::time::Duration;
 use axum::Json;
 use axum::extract::{Path, State};
 use serde_json::Value;
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 use watchfold_schemas::Time;
 
@@ -32,9 +32,15 @@ pub struct ExplainRequest {
     pub started_at: Time,
 }
 
+/// Held while an explanation is made. Work that goes on for a moment after its future was dropped holds it until it ends.
+#[derive(Debug, Default)]
+pub struct ExplainTurn {
+    _permit: Option<OwnedSemaphorePermit>,
+}
+
 /// Explains something, as `openapi.json` describes an `Explanation`. The future ends its work when it is dropped.
 pub type Explain = Arc<
-    dyn Fn(ExplainRequest) -> Pin<Box<dyn Future<Output = Result<Value, ExplainFailure>> + Send>>
+    dyn Fn(ExplainRequest, ExplainTurn) -> Pin<Box<dyn Future<Output = Result<Value, ExplainFailure>> + Send>>
         + Send
         + Sync,
 >;
@@ -52,7 +58,7 @@ pub enum ExplainFailure {
 pub struct Explaining {
     explain: Option<Explain>,
     places: Semaphore,
-    turn: Semaphore,
+    turn: Arc<Semaphore>,
 }
 
 impl Explaining {
@@ -60,7 +66,7 @@ impl Explaining {
         Explaining {
             explain,
             places: Semaphore::new(EXPLANATIONS_WAITING_MAX),
-            turn: Semaphore::new(EXPLAINED_AT_ONCE),
+            turn: Arc::new(Semaphore::new(EXPLAINED_AT_ONCE)),
         }
     }
 
@@ -83,8 +89,10 @@ impl Explaining {
         };
         let made = async {
             // It is never closed; if it were, one more at once would do no harm.
-            let _turn = self.turn.acquire().await.ok();
-            explain(request).await
+            let turn = ExplainTurn {
+                _permit: self.turn.clone().acquire_owned().await.ok(),
+            };
+            explain(request, turn).await
         };
         match timeout(EXPLAIN_TIMEOUT, made).await {
             Ok(Ok(explanation)) => Ok(Json(explanation)),

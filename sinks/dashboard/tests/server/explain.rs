@@ -29,7 +29,7 @@ const INCIDENT: &str = "/api/v1/incidents/router-open/explain";
 async fn what_is_asked_for_is_explained_from_its_beginning_on() {
     let asked = Arc::new(std::sync::Mutex::new(Vec::<ExplainRequest>::new()));
     let seen = Arc::clone(&asked);
-    let served = served(Some(Arc::new(move |request| {
+    let served = served(Some(Arc::new(move |request, _| {
         seen.lock().unwrap().push(request);
         Box::pin(async { Ok(explanation()) })
     })))
@@ -114,9 +114,10 @@ fn slow() -> (Arc<Slow>, Option<Explain>) {
         permits: Semaphore::new(0),
     });
     let shared = Arc::clone(&slow);
-    let explain: Explain = Arc::new(move |_| {
+    let explain: Explain = Arc::new(move |_, turn| {
         let slow = Arc::clone(&shared);
         Box::pin(async move {
+            let _turn = turn;
             let now = slow.under_way.fetch_add(1, Ordering::SeqCst) + 1;
             slow.most.fetch_max(now, Ordering::SeqCst);
             let mut working = Working(Arc::clone(&slow), false);

@@ -414,7 +414,7 @@ impl Served {
 
 /// A function that explains everything in the same way.
 pub fn explaining(answer: Result<Value, fn() -> ExplainFailure>) -> Option<Explain> {
-    Some(Arc::new(move |_| {
+    Some(Arc::new(move |_, _| {
         let answer = answer.clone().map_err(|failure| failure());
         Box::pin(async move { answer })
     }))
