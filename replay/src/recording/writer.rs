@@ -17,7 +17,8 @@ pub struct Writer<W: Write> {
     offset: u64,
     hash: Hash,
     index: Vec<IndexEntry>,
-    /// The length at which the index is thinned.
+    /// The length at which the index is thinned at first, and next.
+    index_max: usize,
     thinned_at: usize,
     frames: u64,
     batch: Batch,
@@ -66,6 +67,7 @@ impl<W: Write> Writer<W> {
             offset: preamble.len() as u64,
             hash: first_hash(&preamble),
             index: Vec::new(),
+            index_max: INDEX_ENTRIES_MAX,
             thinned_at: INDEX_ENTRIES_MAX,
             frames: 0,
             batch: Batch::default(),
@@ -199,7 +201,8 @@ impl<W: Write> Writer<W> {
                 "the recording is very long: its index leaves out frames of records from now on"
             );
             self.index = thin(&self.index);
-            self.thinned_at = self.thinned_at.max(2 * self.index.len());
+            // What cannot be left out may be most of it; then it is looked at again when a quarter of the limit has come.
+            self.thinned_at = self.index_max.max(self.index.len() + self.index_max / 4);
         }
         Ok(())
     }
@@ -261,9 +264,9 @@ mod tests {
     }
 
     /// A frame for each record, and a snapshot after every 250.
-    fn recorded(thinned_at: usize) -> (Finished<Vec<u8>>, Vec<IndexEntry>) {
+    fn recorded(index_max: usize) -> (Finished<Vec<u8>>, Vec<IndexEntry>) {
         let mut writer = Writer::new(Vec::new(), &Header::default()).unwrap();
-        writer.thinned_at = thinned_at;
+        (writer.index_max, writer.thinned_at) = (index_max, index_max);
         for sequence in 1..=FRAMES {
             if sequence % 250 == 1 {
                 let snapshot = SiteSnapshot {
@@ -289,7 +292,7 @@ mod tests {
         let (thinned, few) = recorded(64);
         assert_eq!(all.len() as u64, whole.frames);
         assert_eq!(thinned.frames, whole.frames);
-        assert!(few.len() <= 128, "{}", few.len());
+        assert!(few.len() <= 96, "{}", few.len());
         let snapshots = |index: &[IndexEntry]| -> Vec<u64> {
             let snapshots = index.iter().filter(|entry| entry.kind == FrameKind::Snapshot);
             snapshots.map(|entry| entry.offset).collect()
