@@ -65,6 +65,11 @@ fn tell(event: &Event) {
         | EventBody::TargetRollup(_)
         | EventBody::NotificationRequested(_)
         | EventBody::SilenceChanged(_)
-        | EventBody::Digest(_) => {}
+        | EventBody::Digest(_)
+        | EventBody::AlertRaised(_)
+        | EventBody::AttackBegan(_)
+        | EventBody::AttackGrew(_)
+        | EventBody::AttackEnded(_)
+        | EventBody::LookupWanted(_) => {}
     }
 }

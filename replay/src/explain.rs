@@ -185,7 +185,12 @@ fn is_about(event: &Event, id: &str) -> bool {
             | EventBody::TargetRollup(_)
             | EventBody::NotificationRequested(_)
             | EventBody::SilenceChanged(_)
-            | EventBody::Digest(_) => false,
+            | EventBody::Digest(_)
+            | EventBody::AlertRaised(_)
+            | EventBody::AttackBegan(_)
+            | EventBody::AttackGrew(_)
+            | EventBody::AttackEnded(_)
+            | EventBody::LookupWanted(_) => false,
         }
 }
 
@@ -215,7 +220,12 @@ fn subject(body: &EventBody) -> Option<String> {
         EventBody::OccupancySnapshot(_)
         | EventBody::NotificationRequested(_)
         | EventBody::SilenceChanged(_)
-        | EventBody::Digest(_) => None,
+        | EventBody::Digest(_)
+        | EventBody::AlertRaised(_)
+        | EventBody::AttackBegan(_)
+        | EventBody::AttackGrew(_)
+        | EventBody::AttackEnded(_)
+        | EventBody::LookupWanted(_) => None,
     }
 }
 
@@ -246,6 +256,8 @@ fn condition(event: &Event, config: &SiteConfig) -> Option<Condition> {
                 }
                 // A comparison decided.
                 IncidentClass::Parity => return None,
+                // A rule decided; its alert says by which figures.
+                IncidentClass::Attack => return None,
             };
             Some(passed(setting, limit_ms, incident.started_at, incident.opened_at))
         }

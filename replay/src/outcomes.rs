@@ -78,7 +78,12 @@ fn outcome(event: &Event) -> Result<Option<Outcome<'_>>, ReplayError> {
         | EventBody::TargetRollup(_)
         | EventBody::NotificationRequested(_)
         | EventBody::SilenceChanged(_)
-        | EventBody::Digest(_) => None,
+        | EventBody::Digest(_)
+        | EventBody::AlertRaised(_)
+        | EventBody::AttackBegan(_)
+        | EventBody::AttackGrew(_)
+        | EventBody::AttackEnded(_)
+        | EventBody::LookupWanted(_) => None,
     })
 }
 

@@ -5,6 +5,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::alert::{Alert, Attack, LookupWanted};
 use crate::origin::{Cause, EventId, MessageId, short_hash};
 use crate::subjects::Chain;
 use crate::time::Time;
@@ -93,6 +94,14 @@ pub enum EventBody {
     SilenceChanged(Silence),
     /// What a chain derived within an hour, as one number.
     Digest(HourDigest),
+    /// A rule fired.
+    AlertRaised(Box<Alert>),
+    AttackBegan(Box<Attack>),
+    /// Its severity rose, or its peak doubled.
+    AttackGrew(Box<Attack>),
+    AttackEnded(Box<Attack>),
+    /// A rule would like to know what an oracle thinks.
+    LookupWanted(LookupWanted),
 }
 
 impl EventBody {
@@ -114,6 +123,11 @@ impl EventBody {
             EventBody::NotificationRequested(_) => "notification_requested",
             EventBody::SilenceChanged(_) => "silence_changed",
             EventBody::Digest(_) => "digest",
+            EventBody::AlertRaised(_) => "alert_raised",
+            EventBody::AttackBegan(_) => "attack_began",
+            EventBody::AttackGrew(_) => "attack_grew",
+            EventBody::AttackEnded(_) => "attack_ended",
+            EventBody::LookupWanted(_) => "lookup_wanted",
         }
     }
 }
@@ -184,6 +198,8 @@ pub enum IncidentClass {
     MeasurementFault,
     /// The same observations, folded again, gave other events.
     Parity,
+    /// A rule's condition holds.
+    Attack,
 }
 
 impl IncidentClass {
@@ -194,14 +210,16 @@ impl IncidentClass {
             IncidentClass::CollectorSilent => "collector_silent",
             IncidentClass::MeasurementFault => "measurement_fault",
             IncidentClass::Parity => "parity",
+            IncidentClass::Attack => "attack",
         }
     }
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
 #[cfg_attr(feature = "json-schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Severity {
+    #[default]
     Info,
     Low,
     Medium,
@@ -237,8 +255,11 @@ pub struct Incident {
     pub suppressed: Vec<String>,
     /// Why it ended.
     pub close_reason: Option<CloseReason>,
-    /// What the probes said.
+    /// What the probes said, or the attack's message.
     pub detail: Option<String>,
+    /// The attack, for [`IncidentClass::Attack`].
+    #[serde(default)]
+    pub attack: Option<Box<Attack>>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -248,6 +269,8 @@ pub enum CloseReason {
     Recovered,
     /// Its subject is no longer configured.
     Removed,
+    /// The attack's condition has been absent for long enough.
+    Ended,
 }
 
 impl Incident {

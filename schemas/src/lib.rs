@@ -4,13 +4,16 @@
 //! This package knows no clock, no I/O, no collector, no fold and no sink. Every type here that reaches a log is a
 //! stored type: it is versioned, has a generated JSON Schema in `json/` and a frozen sample in `samples/`.
 
+pub mod alert;
 pub mod codec;
 pub mod config;
 pub mod digest;
 pub mod event;
+pub mod fields;
 pub mod observation;
 pub mod origin;
 pub mod packets;
+pub mod rules;
 pub mod snapshot;
 pub mod subjects;
 pub mod texts;

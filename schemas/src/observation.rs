@@ -5,9 +5,12 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::alert::{Finding, Verdict};
 use crate::config::{Signal, SiteConfig};
 use crate::origin::{EventId, Origin};
-use crate::subjects::Chain;
+use crate::packets::PacketBatch;
+use crate::rules::RulesActivation;
+use crate::subjects::{Chain, Stream};
 use crate::texts::Texts;
 use crate::time::Time;
 
@@ -51,11 +54,19 @@ pub enum Body {
     Activation(Box<Activation>),
     /// An hour of a chain was folded again and compared with what was recorded.
     Parity(Parity),
+    /// Captured packets. Stands in `WF_PKT`.
+    Batch(Box<PacketBatch>),
+    /// What an oracle said about an address or a name. Stands in `WF_PKT`.
+    Verdict(Box<Verdict>),
+    /// Rules came into force. Stands in the stream of the chain that they are for.
+    Rules(Box<RulesActivation>),
+    /// What the packet chain found.
+    Finding(Box<Finding>),
 }
 
 impl Body {
     /// All kinds, as [`Body::kind`] spells them.
-    pub const KINDS: [&'static str; 9] = [
+    pub const KINDS: [&'static str; 13] = [
         "ping_round",
         "quiet",
         "fault",
@@ -65,6 +76,10 @@ impl Body {
         "receipt",
         "activation",
         "parity",
+        "batch",
+        "verdict",
+        "rules",
+        "finding",
     ];
 
     /// The kind as it stands in the subject.
@@ -79,6 +94,31 @@ impl Body {
             Body::Receipt(_) => "receipt",
             Body::Activation(_) => "activation",
             Body::Parity(_) => "parity",
+            Body::Batch(_) => "batch",
+            Body::Verdict(_) => "verdict",
+            Body::Rules(_) => "rules",
+            Body::Finding(_) => "finding",
+        }
+    }
+
+    /// The stream that it belongs to.
+    pub const fn stream(&self) -> Stream {
+        match self {
+            Body::Batch(_) | Body::Verdict(_) => Stream::Packets,
+            Body::Rules(activation) => match activation.chain {
+                Chain::Packets => Stream::Packets,
+                Chain::Site => Stream::Observations,
+            },
+            Body::PingRound(_)
+            | Body::Quiet
+            | Body::Fault(_)
+            | Body::Gap(_)
+            | Body::Tick(_)
+            | Body::Operator(_)
+            | Body::Receipt(_)
+            | Body::Activation(_)
+            | Body::Parity(_)
+            | Body::Finding(_) => Stream::Observations,
         }
     }
 }

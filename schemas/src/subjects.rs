@@ -103,9 +103,17 @@ pub fn observation(site: &str, kind: &str, collector: &str) -> String {
     format!("wf.obs.{site}.{kind}.{collector}")
 }
 
-/// The kind in the subject of an observation.
+/// The subject of an observation in the stream that it belongs to.
+pub fn of_observation(stream: Stream, site: &str, kind: &str, collector: &str) -> String {
+    format!("wf.{}.{site}.{kind}.{collector}", family(stream))
+}
+
+/// The kind in the subject of an observation, in either stream.
 pub fn kind_of_observation(subject: &str) -> Option<&str> {
-    subject.strip_prefix("wf.obs.")?.split('.').nth(1)
+    let rest = subject
+        .strip_prefix("wf.obs.")
+        .or_else(|| subject.strip_prefix("wf.pkt."))?;
+    rest.split('.').nth(1)
 }
 
 /// `wf.evt.<site>.<chain>.<kind>.<key>`; the key is made a token.

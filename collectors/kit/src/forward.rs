@@ -118,12 +118,17 @@ pub(crate) fn earliest(body: &Body, through: Time) -> Time {
         Body::PingRound(round) => round.base,
         Body::Fault(fault) => fault.at,
         Body::Gap(gap) => gap.from,
+        // A packet that came a little late does not move what came before the record.
+        Body::Batch(batch) => batch.base,
         Body::Quiet
         | Body::Tick(_)
         | Body::Operator(_)
         | Body::Receipt(_)
         | Body::Activation(_)
-        | Body::Parity(_) => through,
+        | Body::Parity(_)
+        | Body::Verdict(_)
+        | Body::Rules(_)
+        | Body::Finding(_) => through,
     };
     first.min(through)
 }

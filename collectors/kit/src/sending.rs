@@ -10,7 +10,7 @@ use std::time::Duration;
 use watchfold_log::{Ack, Append, LogError, MessageLog};
 use watchfold_schemas::Time;
 use watchfold_schemas::observation::{Gap, OBSERVATION_VERSION};
-use watchfold_schemas::{Body, CodecError, Observation, Stream, encode_observation, subjects};
+use watchfold_schemas::{Body, CodecError, Observation, encode_observation, subjects};
 
 use crate::KitError;
 use crate::incarnation::IncarnationFile;
@@ -32,7 +32,9 @@ impl Outgoing {
     ) -> Result<Outgoing, Box<(Pending, CodecError)>> {
         let origin = shared.origin(pending.incarnation, number);
         let id = origin.message_id();
-        let subject = subjects::observation(&shared.site, pending.body.kind(), &shared.collector);
+        let stream = pending.body.stream();
+        let kind = pending.body.kind();
+        let subject = subjects::of_observation(stream, &shared.site, kind, &shared.collector);
         let observation = Observation {
             v: OBSERVATION_VERSION,
             origin,
@@ -48,7 +50,7 @@ impl Outgoing {
         match encoded {
             Ok(payload) => {
                 let append = Append {
-                    stream: Stream::Observations,
+                    stream,
                     subject,
                     id,
                     payload: payload.into(),

@@ -137,7 +137,8 @@ impl SiteChain {
             Body::Activation(activation) => self.activate(activation, &cause, &mut out),
             Body::Operator(act) => self.run_now(Step::Operator(act), &cause, &mut out),
             Body::Parity(parity) => self.run_now(Step::Parity(parity), &cause, &mut out),
-            Body::Receipt(_) => {}
+            // Packets and verdicts stand in another stream.
+            Body::Receipt(_) | Body::Rules(_) | Body::Finding(_) | Body::Batch(_) | Body::Verdict(_) => {}
             Body::PingRound(round) => {
                 let rows = round.rows().unwrap_or_else(|_| {
                     self.counters.malformed_rounds += 1;

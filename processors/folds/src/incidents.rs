@@ -256,6 +256,7 @@ impl IncidentsState {
             suppressed: opening.suppressed,
             close_reason: None,
             detail: opening.detail,
+            attack: None,
         };
         let mut causes = opening.causes;
         if causes.total == 0
@@ -522,7 +523,7 @@ fn open_key(class: IncidentClass, subject: &str) -> String {
 
 fn severity(class: IncidentClass) -> Severity {
     match class {
-        IncidentClass::Outage | IncidentClass::CollectorSilent => Severity::High,
+        IncidentClass::Outage | IncidentClass::CollectorSilent | IncidentClass::Attack => Severity::High,
         IncidentClass::Flapping | IncidentClass::MeasurementFault | IncidentClass::Parity => Severity::Medium,
     }
 }

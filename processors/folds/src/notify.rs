@@ -157,7 +157,12 @@ impl NotifyState {
             | EventBody::TargetRollup(_)
             | EventBody::NotificationRequested(_)
             | EventBody::SilenceChanged(_)
-            | EventBody::Digest(_) => {}
+            | EventBody::Digest(_)
+            | EventBody::AlertRaised(_)
+            | EventBody::AttackBegan(_)
+            | EventBody::AttackGrew(_)
+            | EventBody::AttackEnded(_)
+            | EventBody::LookupWanted(_) => {}
         }
     }
 

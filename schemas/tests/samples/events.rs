@@ -104,6 +104,7 @@ pub fn all() -> Vec<Sample> {
             software: vec!["0.1.0".into(), "0.2.0".into()],
         }),
     ));
+    bodies.extend(super::alerts::events());
     bodies
         .into_iter()
         .enumerate()
@@ -163,7 +164,7 @@ fn subject_changed(from: SubjectState, to: SubjectState) -> EventBody {
     })
 }
 
-fn incident(class: IncidentClass, severity: Severity) -> Incident {
+pub fn incident(class: IncidentClass, severity: Severity) -> Incident {
     Incident {
         id: Incident::derive_id(SITE, class, "router", after(20)),
         class,
@@ -181,6 +182,7 @@ fn incident(class: IncidentClass, severity: Severity) -> Incident {
         suppressed: vec!["internet".into()],
         close_reason: None,
         detail: Some("timed out".into()),
+        attack: None,
     }
 }
 

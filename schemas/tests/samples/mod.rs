@@ -15,6 +15,7 @@ use watchfold_schemas::snapshot::{
 };
 use watchfold_schemas::{Chain, Event, EventId, Origin, Span, Time, subjects};
 
+mod alerts;
 mod events;
 
 /// 2026-01-31T08:00:00Z, a Saturday.
@@ -141,6 +142,7 @@ fn observations() -> Vec<Sample> {
             }),
         ),
     ];
+    let bodies = bodies.into_iter().chain(alerts::observations());
     let number = 1..;
     let observation = |((variant, body), number): ((&'static str, Body), u64)| {
         let collector = match &body {
@@ -149,6 +151,10 @@ fn observations() -> Vec<Sample> {
             Body::Receipt(_) => "discord",
             Body::Activation(_) => "config",
             Body::Parity(_) => "parity",
+            Body::Batch(_) => "capture-eth0",
+            Body::Verdict(_) => "virustotal",
+            Body::Rules(_) => "config",
+            Body::Finding(_) => "packets",
             Body::PingRound(_) | Body::Quiet | Body::Fault(_) | Body::Gap(_) => "ping",
         };
         let origin = Origin {
@@ -169,7 +175,7 @@ fn observations() -> Vec<Sample> {
             }),
         )
     };
-    bodies.into_iter().zip(number).map(observation).collect()
+    bodies.zip(number).map(observation).collect()
 }
 
 /// Every signal and every outcome stands in it once at least.

@@ -156,6 +156,7 @@ fn site_families(page: &mut Page, app: &App) {
         IncidentClass::CollectorSilent,
         IncidentClass::MeasurementFault,
         IncidentClass::Parity,
+        IncidentClass::Attack,
     ] {
         let count = open.get(class.name()).copied().unwrap_or(0);
         page.sample("watchfold_incidents_open", &[("class", class.name())], count);

@@ -175,7 +175,7 @@ fn reminder(incident: &Incident, open_for_ms: u64, style: Style<'_>) -> Draft {
 fn closed(incident: &Incident, pcs_present: Option<u32>, style: Style<'_>) -> Draft {
     let ending = match incident.close_reason {
         Some(CloseReason::Removed) => "is no longer watched",
-        Some(CloseReason::Recovered) | None => words(incident.class).closed,
+        Some(CloseReason::Recovered | CloseReason::Ended) | None => words(incident.class).closed,
     };
     let mut draft = Draft::new(format!("{} {ending}", subject(&incident.subject)), GREEN);
     draft.link(style, "network");
@@ -323,6 +323,12 @@ fn words(class: IncidentClass) -> Words {
             still: "still disagrees with its replay",
             closed: "agrees with its replay again",
             was: "disagreed with its replay",
+        },
+        IncidentClass::Attack => Words {
+            opened: "is attacking",
+            still: "is still attacking",
+            closed: "no longer attacks",
+            was: "attacked",
         },
     }
 }

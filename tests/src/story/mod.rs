@@ -114,7 +114,12 @@ pub fn happened(events: &[Event], names: &dyn Fn(&str) -> String) -> Vec<String>
             | EventBody::IncidentAcknowledged(_)
             | EventBody::TargetRollup(_)
             | EventBody::SilenceChanged(_)
-            | EventBody::Digest(_) => {}
+            | EventBody::Digest(_)
+            | EventBody::AlertRaised(_)
+            | EventBody::AttackBegan(_)
+            | EventBody::AttackGrew(_)
+            | EventBody::AttackEnded(_)
+            | EventBody::LookupWanted(_) => {}
         }
     }
     out

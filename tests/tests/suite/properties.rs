@@ -219,7 +219,12 @@ fn consistent(events: &[Event]) -> Result<(), TestCaseError> {
             | EventBody::TargetRollup(_)
             | EventBody::NotificationRequested(_)
             | EventBody::SilenceChanged(_)
-            | EventBody::Digest(_) => {}
+            | EventBody::Digest(_)
+            | EventBody::AlertRaised(_)
+            | EventBody::AttackBegan(_)
+            | EventBody::AttackGrew(_)
+            | EventBody::AttackEnded(_)
+            | EventBody::LookupWanted(_) => {}
         }
     }
     Ok(())

@@ -122,7 +122,9 @@ impl Measured {
             Body::Operator(act) => self.operator(act, dirty),
             Body::Parity(parity) => self.parity.note(observation.observed_at, parity),
             // Their consequences arrive as events.
-            Body::Quiet | Body::Fault(_) | Body::Gap(_) | Body::Receipt(_) => {}
+            Body::Quiet | Body::Fault(_) | Body::Gap(_) | Body::Receipt(_) | Body::Finding(_) => {}
+            // Packets and verdicts are not read here; rules are shown by what they derive.
+            Body::Batch(_) | Body::Verdict(_) | Body::Rules(_) => {}
         }
     }
 

@@ -124,7 +124,12 @@ impl Told {
             EventBody::JitterRecorded(_)
             | EventBody::OccupancySnapshot(_)
             | EventBody::NotificationRequested(_)
-            | EventBody::Digest(_) => {}
+            | EventBody::Digest(_)
+            | EventBody::AlertRaised(_)
+            | EventBody::AttackBegan(_)
+            | EventBody::AttackGrew(_)
+            | EventBody::AttackEnded(_)
+            | EventBody::LookupWanted(_) => {}
         }
     }
 

@@ -250,6 +250,7 @@ pub fn incident(id: &str, started: i64, ended: Option<i64>) -> Incident {
         suppressed: Vec::new(),
         close_reason: None,
         detail: Some("=1+1".into()),
+        attack: None,
     }
 }
 

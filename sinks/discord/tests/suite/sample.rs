@@ -30,6 +30,7 @@ pub fn incident(id: &str) -> Incident {
         suppressed: vec!["server".into(), "internet".into()],
         close_reason: None,
         detail: Some("192.168.1.1: timed out".into()),
+        attack: None,
     }
 }
 
