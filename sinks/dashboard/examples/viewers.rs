@@ -153,6 +153,7 @@ fn opened(number: u64, epoch: Instant) -> Result<Append, Box<dyn Error>> {
         suppressed: Vec::new(),
         close_reason: None,
         detail: Some(format!("{MARK}{}", epoch.elapsed().as_nanos())),
+        attack: None,
     };
     let body = EventBody::IncidentOpened(incident);
     let subject = subjects::event(SITE, Chain::Site, body.kind(), "router");

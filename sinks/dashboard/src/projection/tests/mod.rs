@@ -156,6 +156,7 @@ fn incident(subject: &str, started: i64, ended: Option<i64>) -> Incident {
         suppressed: Vec::new(),
         close_reason: ended.map(|_| CloseReason::Recovered),
         detail: None,
+        attack: None,
     }
 }
 
