@@ -38,6 +38,7 @@ pub(crate) fn incident(id: &str) -> Incident {
         suppressed: Vec::new(),
         close_reason: None,
         detail: None,
+        attack: None,
     }
 }
 
