@@ -257,8 +257,9 @@ pub struct Incident {
     pub close_reason: Option<CloseReason>,
     /// What the probes said, or the attack's message.
     pub detail: Option<String>,
-    /// The attack, for [`IncidentClass::Attack`].
-    #[serde(default)]
+    /// The attack, for [`IncidentClass::Attack`]. Absent otherwise, so that the bytes of other incidents, and digests of
+    /// them, are what they were before there were attacks.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub attack: Option<Box<Attack>>,
 }
 

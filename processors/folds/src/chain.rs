@@ -3,50 +3,27 @@
 //! Rows and timers of a collector run in time order up to the record's `through`; rows after it wait. Timers that
 //! are due at the instant of a row run before it, so that "at least ten seconds" holds at exactly ten.
 
+mod stored;
+
+pub(crate) use stored::versions;
+pub use stored::{LoadError, StateEntries};
+
+use watchfold_schemas::alert::Finding;
 use watchfold_schemas::event::{Causes, Event, EventBody};
 use watchfold_schemas::observation::{Activation, Body, Fault, Gap, Observation, PingRow, PingRowRef, Tick};
 use watchfold_schemas::origin::Cause;
 use watchfold_schemas::{Chain, SiteConfig, Span, Time};
 
 use crate::clocks::{Clocks, FORGET_AFTER, TickTaken, WAITING_ROWS_MAX};
-use crate::fold::{Board, Ctx, Fold, FoldId, FoldState, Moment, Output, Step};
+use crate::fold::{Board, Ctx, Fold, FoldId, Moment, Output, Step};
 use crate::history::History;
 use crate::hours::Hours;
 use crate::incidents::Incidents;
 use crate::liveness::Liveness;
 use crate::notify::Notify;
 use crate::occupancy::Occupancy;
-use crate::table::{Change, Table};
+use crate::table::Table;
 use crate::timers::{TimerClock, Timers};
-
-/// A chain's state as a store or a snapshot holds it.
-pub type StateEntries = Vec<(Vec<u8>, Vec<u8>)>;
-
-/// The version of what the chain itself keeps: clocks, timers, configuration.
-const CHAIN_VERSION: u32 = 1;
-
-/// The versions of everything that derives here.
-pub(crate) const fn versions() -> [(&'static str, u32); 6] {
-    [
-        ("chain", CHAIN_VERSION),
-        (Liveness::ID.name(), Liveness::VERSION),
-        (Occupancy::ID.name(), Occupancy::VERSION),
-        (History::ID.name(), History::VERSION),
-        (Incidents::ID.name(), Incidents::VERSION),
-        (Notify::ID.name(), Notify::VERSION),
-    ]
-}
-
-/// Why stored state cannot be taken over; it is then derived again from the log.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum LoadError {
-    #[error("{fold} was stored by version {found}, and this is version {known}: the state is derived again")]
-    Newer { fold: String, found: u32, known: u32 },
-    #[error("a stored entry that no fold knows: {key}")]
-    UnknownEntry { key: String },
-    #[error("{0}")]
-    Damaged(String),
-}
 
 /// All folds of one site over its observations.
 #[derive(Debug)]
@@ -98,6 +75,8 @@ pub struct ChainCounters {
     pub waiting_overflows: u64,
     /// Records of collectors beyond the most that one site may have.
     pub collectors_refused: u64,
+    /// Attacks that became no incident because too many were open.
+    pub attacks_refused: u64,
 }
 
 impl SiteChain {
@@ -137,8 +116,9 @@ impl SiteChain {
             Body::Activation(activation) => self.activate(activation, &cause, &mut out),
             Body::Operator(act) => self.run_now(Step::Operator(act), &cause, &mut out),
             Body::Parity(parity) => self.run_now(Step::Parity(parity), &cause, &mut out),
+            Body::Finding(finding) => self.finding(finding, observation.observed_at, &cause, &mut out),
             // Packets and verdicts stand in another stream.
-            Body::Receipt(_) | Body::Rules(_) | Body::Finding(_) | Body::Batch(_) | Body::Verdict(_) => {}
+            Body::Receipt(_) | Body::Rules(_) | Body::Batch(_) | Body::Verdict(_) => {}
             Body::PingRound(round) => {
                 let rows = round.rows().unwrap_or_else(|_| {
                     self.counters.malformed_rounds += 1;
@@ -201,7 +181,10 @@ impl SiteChain {
     }
 
     pub fn counters(&self) -> ChainCounters {
-        self.counters
+        ChainCounters {
+            attacks_refused: self.incidents.attacks_refused,
+            ..self.counters
+        }
     }
 
     pub fn config(&self) -> &SiteConfig {
@@ -211,95 +194,6 @@ impl SiteChain {
     /// The greatest tick so far.
     pub fn now(&self) -> Option<Time> {
         self.clocks.has_ticked().then(|| self.clocks.now().at)
-    }
-
-    pub fn versions(&self) -> Vec<(String, u32)> {
-        let owned = |(name, version): (&str, u32)| (name.to_owned(), version);
-        versions().map(owned).to_vec()
-    }
-
-    /// Entries changed since the last call.
-    pub fn drain_dirty(&mut self) -> Vec<Change> {
-        let mut out = Vec::new();
-        self.stored_config.drain_dirty(&mut out);
-        self.clocks.drain_dirty(&mut out);
-        self.timers.drain_dirty(&mut out);
-        self.hours.drain_dirty(&mut out);
-        self.liveness.drain_dirty(&mut out);
-        self.occupancy.drain_dirty(&mut out);
-        self.history.drain_dirty(&mut out);
-        self.incidents.drain_dirty(&mut out);
-        self.notify.drain_dirty(&mut out);
-        out
-    }
-
-    /// Every entry, for a snapshot.
-    pub fn entries(&self) -> StateEntries {
-        let mut out = Vec::new();
-        self.stored_config.store_all(&mut out);
-        self.clocks.store_all(&mut out);
-        self.timers.store_all(&mut out);
-        self.hours.store_all(&mut out);
-        self.liveness.store_all(&mut out);
-        self.occupancy.store_all(&mut out);
-        self.history.store_all(&mut out);
-        self.incidents.store_all(&mut out);
-        self.notify.store_all(&mut out);
-        out
-    }
-
-    /// Takes over what `versions` of the folds stored. On an error the chain is as new.
-    pub fn load(&mut self, versions: &[(String, u32)], entries: StateEntries) -> Result<(), LoadError> {
-        let site = self.site.clone();
-        *self = SiteChain::new(&site);
-        self.check_versions(versions)?;
-        let loaded = entries
-            .into_iter()
-            .try_for_each(|(key, bytes)| self.load_entry(versions, &key, &bytes));
-        if let Err(error) = loaded {
-            *self = SiteChain::new(&site);
-            return Err(error);
-        }
-        if let Some(config) = self.stored_config.get("") {
-            self.config = config.clone();
-        }
-        self.hours.resume();
-        self.liveness.rebuild(&self.config, &mut self.board);
-        self.occupancy.rebuild(&self.config, &mut self.board);
-        Ok(())
-    }
-
-    fn check_versions(&self, versions: &[(String, u32)]) -> Result<(), LoadError> {
-        for (fold, known) in self.versions() {
-            let found = version_of(versions, &fold);
-            if found > known {
-                return Err(LoadError::Newer { fold, found, known });
-            }
-        }
-        Ok(())
-    }
-
-    fn load_entry(&mut self, versions: &[(String, u32)], key: &[u8], bytes: &[u8]) -> Result<(), LoadError> {
-        match self.take_entry(versions, key, bytes) {
-            Ok(true) => Ok(()),
-            Ok(false) => Err(LoadError::UnknownEntry {
-                key: String::from_utf8_lossy(key).into_owned(),
-            }),
-            Err(damage) => Err(LoadError::Damaged(damage)),
-        }
-    }
-
-    fn take_entry(&mut self, versions: &[(String, u32)], key: &[u8], bytes: &[u8]) -> Result<bool, String> {
-        let version = |id: FoldId| version_of(versions, id.name());
-        Ok(self.stored_config.load(key, bytes)?
-            || self.clocks.load(key, bytes)?
-            || self.timers.load(key, bytes)?
-            || self.hours.load(key, bytes)?
-            || self.liveness.load(version(FoldId::Liveness), key, bytes)?
-            || self.occupancy.load(version(FoldId::Occupancy), key, bytes)?
-            || self.history.load(version(FoldId::History), key, bytes)?
-            || self.incidents.load(version(FoldId::Incidents), key, bytes)?
-            || self.notify.load(version(FoldId::Notify), key, bytes)?)
     }
 
     fn tick(&mut self, tick: &Tick, cause: &Cause, out: &mut Output) {
@@ -532,6 +426,12 @@ impl SiteChain {
         self.run(Step::Fault(fault), moment, Some(turn.collector), turn.cause, out);
     }
 
+    /// No record of a collector that measures: no clock runs on it, and its absence is no silence.
+    fn finding(&mut self, finding: &Finding, at: Time, cause: &Cause, out: &mut Output) {
+        let steady = self.clocks.now().steady;
+        self.run(Step::Finding(finding), Moment { at, steady }, None, cause, out);
+    }
+
     /// A step that is nobody's measurement.
     fn run_now(&mut self, step: Step<'_>, cause: &Cause, out: &mut Output) {
         self.run(step, self.clocks.now(), None, cause, out);
@@ -565,13 +465,6 @@ impl SiteChain {
         Incidents.apply(&mut self.incidents, &step, &mut ctx);
         Notify.apply(&mut self.notify, &step, &mut ctx);
     }
-}
-
-fn version_of(versions: &[(String, u32)], name: &str) -> u32 {
-    versions
-        .iter()
-        .find(|(fold, _)| fold == name)
-        .map_or(0, |(_, version)| *version)
 }
 
 fn timer_cause(fold: FoldId, name: &str, key: &str, moment: Moment) -> Cause {

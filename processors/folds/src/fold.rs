@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
+use watchfold_schemas::alert::{Attack, AttackStage, Finding};
 use watchfold_schemas::event::{Causes, Event, EventBody, Place};
 use watchfold_schemas::observation::{Fault, OperatorAct, Parity, PingRowRef};
 use watchfold_schemas::origin::{Cause, EventId, MessageId};
@@ -100,6 +101,8 @@ pub enum Step<'a> {
         previous: Option<Time>,
     },
     Operator(&'a OperatorAct),
+    /// The packet chain found something.
+    Finding(&'a Finding),
     /// An hour was folded again and compared.
     Parity(&'a Parity),
     /// Records of the chain's own stream were gone before they could be folded.
@@ -141,6 +144,12 @@ pub enum Fact {
     /// A subject is no longer configured.
     SubjectRemoved {
         subject: String,
+    },
+    /// A rule on this chain's own rows says that an attack began, grew or ended.
+    Attack {
+        stage: AttackStage,
+        attack: Box<Attack>,
+        causes: Causes,
     },
 }
 

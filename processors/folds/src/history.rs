@@ -89,6 +89,7 @@ impl Fold for History {
             | Step::Tick { .. }
             | Step::Operator(_)
             | Step::Parity(_)
+            | Step::Finding(_)
             | Step::Lost { .. } => {}
         }
         state.follow_changes(ctx);

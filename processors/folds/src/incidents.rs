@@ -1,5 +1,7 @@
 //! Incidents from their opening to their closing, and the jitter that never became one.
 
+mod attacks;
+
 use std::collections::VecDeque;
 
 use serde::{Deserialize, Serialize};
@@ -39,11 +41,13 @@ pub struct Jitters {
 
 #[derive(Debug)]
 pub struct IncidentsState {
-    /// By `class subject`: one of a class and subject at a time.
+    /// By `class subject`: one of a class and subject at a time; an attack by its id.
     open: Table<OpenIncident>,
     jitters: Table<Jitters>,
     /// By subject, the latest hour that differed while its incident is open.
     differing: Table<Time>,
+    /// Attacks beyond [`attacks::OPEN_ATTACKS_MAX`]; not stored.
+    pub attacks_refused: u64,
 }
 
 impl Default for IncidentsState {
@@ -52,6 +56,7 @@ impl Default for IncidentsState {
             open: Table::new("incidents/open/"),
             jitters: Table::new("incidents/jitter/"),
             differing: Table::new("incidents/differing/"),
+            attacks_refused: 0,
         }
     }
 }
@@ -130,6 +135,10 @@ impl Fold for Incidents {
                 let subject = format!("collector:{collector}");
                 let reason = CloseReason::Removed;
                 state.close(IncidentClass::CollectorSilent, &subject, reason, Span::ZERO, ctx);
+                state.attacks_forgotten(collector, ctx);
+            }
+            Step::Finding(finding) => {
+                state.attack(finding.stage, &finding.attack, Causes::default(), ctx);
             }
             Step::Operator(act) => state.operator(act, ctx),
             Step::Activated { previous } => state.activated(previous, ctx),
@@ -223,6 +232,11 @@ impl IncidentsState {
                 }
                 self.jitters.remove(&subject);
             }
+            Fact::Attack {
+                stage,
+                attack,
+                causes,
+            } => self.attack(stage, &attack, causes, ctx),
         }
     }
 
@@ -234,53 +248,43 @@ impl IncidentsState {
         opening: Opening,
         ctx: &mut Ctx<'_>,
     ) {
-        let key = open_key(class, subject);
-        if self.open.get(&key).is_some() {
+        let id = Incident::derive_id(&ctx.config.site, class, subject, since.at);
+        let incident = Incident {
+            suppressed: opening.suppressed,
+            detail: opening.detail,
+            ..fresh(class, id, subject, since, ctx)
+        };
+        self.begin(&open_key(class, subject), incident, since, opening.causes, ctx);
+    }
+
+    fn begin(&mut self, key: &str, incident: Incident, since: Moment, causes: Causes, ctx: &mut Ctx<'_>) {
+        if self.open.get(key).is_some() {
             return;
         }
-        let opened_at = ctx.moment.at;
-        let incident = Incident {
-            id: Incident::derive_id(&ctx.config.site, class, subject, since.at),
-            class,
-            subject: subject.to_owned(),
-            severity: severity(class),
-            started_at: since.at,
-            opened_at,
-            ended_at: None,
-            duration_ms: None,
-            unmeasured_ms: 0,
-            late: ctx.now.at.since(opened_at) > LATE_AFTER,
-            acknowledged_by: None,
-            acknowledged_at: None,
-            reminders: 0,
-            suppressed: opening.suppressed,
-            close_reason: None,
-            detail: opening.detail,
-            attack: None,
-        };
-        let mut causes = opening.causes;
+        let mut causes = causes;
         if causes.total == 0
             && let Some(message) = ctx.message()
         {
             causes.push(message);
         }
+        let class = incident.class;
         ctx.emit_with(
             &incident.id,
-            opened_at,
+            incident.opened_at,
             causes.clone(),
             EventBody::IncidentOpened(incident.clone()),
         );
         self.open.insert(
-            &key,
+            key,
             OpenIncident {
                 incident,
                 since,
                 causes,
             },
         );
-        set_if(ctx, REMIND, &key, ctx.config.network.remind_every_ms);
+        set_if(ctx, REMIND, key, ctx.config.network.remind_every_ms);
         if class == IncidentClass::Outage {
-            set_if(ctx, ESCALATE, &key, ctx.config.network.escalate_after_ms);
+            set_if(ctx, ESCALATE, key, ctx.config.network.escalate_after_ms);
         }
     }
 
@@ -292,18 +296,20 @@ impl IncidentsState {
         unmeasured: Span,
         ctx: &mut Ctx<'_>,
     ) {
-        let key = open_key(class, subject);
-        let Some(open) = self.open.remove(&key) else {
+        self.end(&open_key(class, subject), reason, ctx.moment, unmeasured, ctx);
+    }
+
+    fn end(&mut self, key: &str, reason: CloseReason, until: Moment, unmeasured: Span, ctx: &mut Ctx<'_>) {
+        let Some(open) = self.open.remove(key) else {
             return;
         };
         for timer in [REMIND, ESCALATE, CALM] {
-            ctx.cancel_timer(FoldId::Incidents, timer, &key);
+            ctx.cancel_timer(FoldId::Incidents, timer, key);
         }
         let mut incident = open.incident;
-        let until = ctx.moment;
         let wall = until.at.since(incident.started_at);
         // A clock that was set back makes the wall's span short or negative; what was measured still counts.
-        let steady = if on_collector_clock(class) && ctx.collector.is_some() {
+        let steady = if on_collector_clock(incident.class) && ctx.collector.is_some() {
             until.steady.since(open.since.steady)
         } else {
             wall
@@ -318,7 +324,7 @@ impl IncidentsState {
         }
         ctx.emit_with(
             &incident.id.clone(),
-            until.at,
+            ctx.moment.at,
             causes,
             EventBody::IncidentClosed(incident),
         );
@@ -517,6 +523,30 @@ fn describe(hour: Time, difference: &ParityDifference) -> String {
     )
 }
 
+/// An incident that opens at this step, as far as its class says.
+fn fresh(class: IncidentClass, id: String, subject: &str, since: Moment, ctx: &Ctx<'_>) -> Incident {
+    let opened_at = ctx.moment.at;
+    Incident {
+        id,
+        class,
+        subject: subject.to_owned(),
+        severity: severity(class),
+        started_at: since.at,
+        opened_at,
+        ended_at: None,
+        duration_ms: None,
+        unmeasured_ms: 0,
+        late: ctx.now.at.since(opened_at) > LATE_AFTER,
+        acknowledged_by: None,
+        acknowledged_at: None,
+        reminders: 0,
+        suppressed: Vec::new(),
+        close_reason: None,
+        detail: None,
+        attack: None,
+    }
+}
+
 fn open_key(class: IncidentClass, subject: &str) -> String {
     format!("{} {subject}", class.name())
 }
@@ -529,7 +559,10 @@ fn severity(class: IncidentClass) -> Severity {
 }
 
 fn on_collector_clock(class: IncidentClass) -> bool {
-    !matches!(class, IncidentClass::CollectorSilent | IncidentClass::Parity)
+    !matches!(
+        class,
+        IncidentClass::CollectorSilent | IncidentClass::Parity | IncidentClass::Attack
+    )
 }
 
 /// Sets a timer on the site's clock, unless its span is 0 and it is switched off.

@@ -118,6 +118,7 @@ impl Fold for Notify {
             | Step::CollectorSilent { .. }
             | Step::CollectorForgotten { .. }
             | Step::Operator(_)
+            | Step::Finding(_)
             | Step::Parity(_)
             | Step::Lost { .. }
             | Step::Activated { .. } => {}

@@ -114,6 +114,7 @@ impl Fold for Occupancy {
             | Step::CollectorForgotten { .. }
             | Step::Operator(_)
             | Step::Parity(_)
+            | Step::Finding(_)
             | Step::Lost { .. } => {}
         }
     }

@@ -122,7 +122,11 @@ impl Fold for Liveness {
             }
             Step::CollectorForgotten { collector } => state.end_faults(collector, ctx),
             Step::Activated { previous } => state.activated(previous, ctx),
-            Step::Tick { .. } | Step::Operator(_) | Step::Parity(_) | Step::Lost { .. } => {}
+            Step::Tick { .. }
+            | Step::Operator(_)
+            | Step::Finding(_)
+            | Step::Parity(_)
+            | Step::Lost { .. } => {}
         }
     }
 }
