@@ -11,7 +11,7 @@ use watchfold_schemas::config::{
 use watchfold_schemas::subjects::{TOKEN_BYTES_MAX, is_token};
 
 use super::duration::Millis;
-use super::{Around, Config, Naming, Take, file, hosts};
+use super::{Around, Config, Naming, Take, file, hosts, rules};
 
 /// The most signals of one address; more say nothing that these do not.
 pub const PROBES_MAX: usize = 8;
@@ -42,6 +42,7 @@ pub fn check<S, T>(
     if network.targets.is_empty() && occupancy.hosts.is_empty() && naming == Naming::Required {
         warnings.push("nothing is watched: add [[network.targets]] or [occupancy] ranges".to_owned());
     }
+    let rules = rules::check(file.rules, &mut problems);
     let round_ms = occupancy.timeout_ms + PC_ROUND_SLACK_MS;
     if !occupancy.hosts.is_empty() && occupancy.interval_ms < round_ms {
         warnings.push(format!(
@@ -66,6 +67,7 @@ pub fn check<S, T>(
             occupancy,
         },
         listen: file.dashboard.listen,
+        rules,
         sinks,
         text: super::FileText::default(),
         warnings,

@@ -9,6 +9,7 @@ mod check;
 mod duration;
 mod file;
 mod hosts;
+mod rules;
 mod secret;
 mod suggest;
 
@@ -20,6 +21,7 @@ use watchfold_schemas::SiteConfig;
 
 pub use check::PROBES_MAX;
 pub use file::{Ignored, Sinks};
+pub use rules::{Found, RULE_ENTRIES_MAX, RuleExclusion, RulesConfig, Thresholds, Window};
 pub use secret::SecretRef;
 
 /// Everything that a file says to one program; `S` is what its sinks are told.
@@ -29,6 +31,8 @@ pub struct Config<S> {
     pub site: SiteConfig,
     /// Where the page listens, if the file says.
     pub listen: Option<SocketAddr>,
+    /// Which rules judge packets and other rows, for the programs that judge.
+    pub rules: RulesConfig,
     pub sinks: S,
     /// The file as it was read, to tell a change by.
     pub text: FileText,

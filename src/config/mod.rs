@@ -5,7 +5,7 @@
 use std::net::SocketAddr;
 use std::path::Path;
 
-use watchfold_config::{Around, Naming, SecretRef, Sinks};
+use watchfold_config::{Around, Naming, RulesConfig, SecretRef, Sinks};
 use watchfold_dashboard::DashboardConfig;
 use watchfold_discord::{DiscordConfig, DiscordSection};
 use watchfold_healthchecks::{HealthchecksConfig, HealthchecksSection};
@@ -19,6 +19,8 @@ pub struct Config {
     /// What the folds are told; recorded in the log.
     pub site: SiteConfig,
     pub listen: SocketAddr,
+    /// Which rules judge packets and other rows.
+    pub rules: RulesConfig,
     pub discord: Option<DiscordConfig>,
     pub healthchecks: Option<HealthchecksConfig>,
     /// The file as it was read, to tell a change by.
@@ -55,6 +57,7 @@ fn whole(config: watchfold_config::Config<Told>) -> Config {
     Config {
         site: config.site,
         listen: config.listen.unwrap_or_else(|| DashboardConfig::default().listen),
+        rules: config.rules,
         discord,
         healthchecks,
         text: config.text,

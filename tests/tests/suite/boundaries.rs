@@ -22,16 +22,19 @@ fn may_know(folder: &str) -> Option<&'static [&'static str]> {
         "collectors/kit" => &["schemas", "nats/log"],
         "processors/folds" => &["schemas"],
         "processors/runner" => &["schemas", "nats/log", "collectors/kit", "processors/folds"],
+        // Sigma in, rules as data out; it asks the folds whether they can compile them.
+        "processors/rules" => &["schemas", "config", "processors/folds"],
         // A program and no library: chains, under leases that it is given.
         "processors/main" => &[
             "schemas",
             "config",
             "process",
             "collectors/kit",
+            "processors/rules",
             "processors/runner",
         ],
         // What replays can tell nobody anything: it knows no sink, and nothing that runs or publishes.
-        "replay" => &["schemas", "nats/log", "processors/folds"],
+        "replay" => &["schemas", "nats/log", "processors/folds", "processors/rules"],
         "sinks/kit" => &["schemas", "nats/log", "collectors/kit"],
         // `config` and `process` are for their `main.rs`: see `only_programs_know_the_frame`.
         _ if folder.starts_with("collectors/") => &["schemas", "collectors/kit", "config", "process"],
