@@ -62,6 +62,15 @@ impl BatchBuilder {
         }
     }
 
+    /// What the packets to come are from. The batch so far must have been taken.
+    pub fn set_source(&mut self, source: CaptureSource) {
+        self.batch.source = source;
+    }
+
+    pub fn source(&self) -> &CaptureSource {
+        &self.batch.source
+    }
+
     pub fn len(&self) -> usize {
         self.sources.len()
     }
@@ -76,14 +85,9 @@ impl BatchBuilder {
             self.batch.first = number;
             self.batch.base = at;
         }
-        let offset = at.since(self.batch.base);
-        let number = i32::try_from(number.saturating_sub(self.batch.first));
-        let (Some(offset), Ok(number)) = (offset_ns(offset), number) else {
+        let Some((offset, number)) = self.place(number, at) else {
             return Pushed::Full;
         };
-        if self.len() >= PACKET_ROWS_MAX || self.side_bytes >= SIDE_BYTES_MAX {
-            return Pushed::Full;
-        }
         let row = self.len() as u16;
         let source = self.index(packet.source);
         let destination = self.index(packet.destination);
@@ -110,6 +114,31 @@ impl BatchBuilder {
         self.push_head(row, &packet);
         self.push_inside(row, packet.inside);
         Pushed::Taken
+    }
+
+    /// Whether this packet can be pushed before the batch is taken.
+    pub fn fits(&self, number: u64, at: Time) -> bool {
+        self.is_empty() || self.place(number, at).is_some()
+    }
+
+    /// Where the packet stands in this batch, if it fits into it.
+    fn place(&self, number: u64, at: Time) -> Option<(i32, i32)> {
+        if self.len() >= PACKET_ROWS_MAX || self.side_bytes >= SIDE_BYTES_MAX {
+            return None;
+        }
+        let number = i32::try_from(number.saturating_sub(self.batch.first)).ok()?;
+        Some((offset_ns(at.since(self.batch.base))?, number))
+    }
+
+    /// Like [`BatchBuilder::take`], for a batch that may be empty: then it stands at this instant, before the packet
+    /// with this number.
+    pub fn take_at(&mut self, at: Time, next_number: u64, counts: CaptureCounts) -> PacketBatch {
+        let is_empty = self.is_empty();
+        let mut batch = self.take(counts);
+        if is_empty {
+            (batch.base, batch.first) = (at, next_number);
+        }
+        batch
     }
 
     /// The batch so far, with these counts; the builder begins anew. An empty one says that nothing came.

@@ -45,6 +45,8 @@ pub enum FileError {
 /// A packet as the file holds it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Frame<'a> {
+    /// Its place in the file, counted from 1, packets that are passed over included: as other programs count.
+    pub number: u64,
     pub at: Time,
     pub link: LinkType,
     pub link_type: i32,
@@ -156,7 +158,8 @@ impl CaptureFile {
                     let flow = match self.format.frame(&block) {
                         Parsed::Frame(frame) => {
                             self.packets += 1;
-                            visit(frame)
+                            let number = self.packets + self.skipped;
+                            visit(Frame { number, ..frame })
                         }
                         Parsed::Skipped => {
                             self.skipped += 1;
@@ -276,6 +279,7 @@ impl Format {
                     i64::from(packet.ts_sec) * NANOS_PER_SECOND as i64 + i64::from(packet.ts_usec) * unit;
                 let kept = packet.data.len().min(packet.caplen as usize);
                 Parsed::Frame(Frame {
+                    number: 0,
                     at: Time(nanos),
                     link: LinkType::from(*link_type),
                     link_type: *link_type,
@@ -306,6 +310,7 @@ impl Format {
                     return Parsed::Skipped;
                 };
                 Parsed::Frame(Frame {
+                    number: 0,
                     at,
                     link: LinkType::from(interface.link_type),
                     link_type: interface.link_type,

@@ -4,5 +4,12 @@
 
 pub mod batch;
 pub mod config;
+mod error;
 pub mod file;
+pub mod observe;
 pub mod parse;
+#[cfg(test)]
+mod testing;
+
+pub use error::CaptureError;
+pub use observe::{FileObservations, FileOptions};

@@ -1,0 +1,369 @@
+//! Capture files as observations: what a live capture of the same packets would have published.
+//!
+//! It appends to no log and stamps nothing by a clock: times are those of the packets. Several files in order are one
+//! capture, and their packets are numbered on.
+
+use std::collections::VecDeque;
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
+
+use watchfold_schemas::observation::OBSERVATION_VERSION;
+use watchfold_schemas::packets::{CaptureCounts, CaptureSource, PACKET_ROWS_MAX};
+use watchfold_schemas::{Body, Observation, Origin, Span, Time};
+
+use crate::batch::{BatchBuilder, Pushed};
+use crate::error::CaptureError;
+use crate::file::{CaptureFile, End, Frame};
+use crate::parse::decode;
+
+/// A batch holds no more time than this, so that what folds it hears of time passing.
+pub const BATCH_SPAN_MAX: Span = Span::from_seconds(1);
+
+/// Whose observations they are to be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FileOptions {
+    pub site: String,
+    pub collector: String,
+    pub incarnation: u64,
+    /// Packets from or to these ports keep the first bytes of their payload.
+    pub head_ports: Vec<u16>,
+    /// The most packets in one batch; what follows from them does not depend on it.
+    pub batch_rows: usize,
+}
+
+impl Default for FileOptions {
+    fn default() -> FileOptions {
+        FileOptions {
+            site: "local".to_owned(),
+            collector: "capture-file".to_owned(),
+            incarnation: 1,
+            head_ports: Vec::new(),
+            batch_rows: PACKET_ROWS_MAX,
+        }
+    }
+}
+
+/// A file that ended within a packet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Torn {
+    pub path: PathBuf,
+    /// Packets that stand before.
+    pub packets: u64,
+    pub reason: String,
+}
+
+/// The packets of capture files, batch by batch. A file that is torn gives what stands before ([`FileObservations::torn`]);
+/// one that cannot be read ends everything with an error that names it.
+pub struct FileObservations {
+    files: VecDeque<PathBuf>,
+    open: Option<Open>,
+    batching: Batching,
+    torn: Vec<Torn>,
+    options: FileOptions,
+    /// The last observation made.
+    number: u64,
+}
+
+struct Open {
+    path: PathBuf,
+    file: CaptureFile,
+    name: String,
+}
+
+/// The batch under way, and what is known of the packets so far.
+struct Batching {
+    builder: BatchBuilder,
+    rows_max: usize,
+    counts: CaptureCounts,
+    /// Packets of the files before this one.
+    before: u64,
+    /// The last packet, with or without a row.
+    last_number: u64,
+    /// The greatest time of a packet so far.
+    through: Option<Time>,
+    /// Of the first packet since the last observation, with or without a row.
+    begun: Option<Time>,
+}
+
+impl FileObservations {
+    /// Opens the first file at once, so that a wrong name is told before anything is folded; `-` is standard input.
+    pub fn open(paths: &[PathBuf], options: FileOptions) -> Result<FileObservations, CaptureError> {
+        let builder = BatchBuilder::new(CaptureSource::default(), options.head_ports.clone());
+        let mut observations = FileObservations {
+            files: paths.iter().cloned().collect(),
+            open: None,
+            batching: Batching {
+                builder,
+                rows_max: options.batch_rows.clamp(1, PACKET_ROWS_MAX),
+                counts: CaptureCounts::default(),
+                before: 0,
+                last_number: 0,
+                through: None,
+                begun: None,
+            },
+            torn: Vec::new(),
+            options,
+            number: 0,
+        };
+        observations.open_next()?;
+        Ok(observations)
+    }
+
+    /// What was read so far, undecoded packets included.
+    pub fn counts(&self) -> CaptureCounts {
+        self.batching.counts
+    }
+
+    /// Files that ended within a packet, of those read so far.
+    pub fn torn(&self) -> &[Torn] {
+        &self.torn
+    }
+
+    fn open_next(&mut self) -> Result<(), CaptureError> {
+        let Some(path) = self.files.pop_front() else {
+            return Ok(());
+        };
+        let file = CaptureFile::open(&path)?;
+        let name = source_name(&path);
+        self.open = Some(Open { path, file, name });
+        Ok(())
+    }
+
+    /// Reads until an observation is full or the files are over.
+    fn advance(&mut self) -> Result<Option<Observation>, CaptureError> {
+        while let Some(open) = &mut self.open {
+            let (batching, name) = (&mut self.batching, &open.name);
+            let mut ready = None;
+            let end = open.file.for_each(|frame| {
+                ready = batching.take_in(&frame, name);
+                if ready.is_some() {
+                    ControlFlow::Break(())
+                } else {
+                    ControlFlow::Continue(())
+                }
+            })?;
+            if end == End::Stopped {
+                if ready.is_some() {
+                    return Ok(self.observation(ready));
+                }
+                continue;
+            }
+            batching.before += open.file.packets() + open.file.skipped();
+            batching.last_number = batching.before;
+            batching.note_skipped(batching.before);
+            if let End::Torn { packets, reason } = end {
+                tracing::warn!(path = %open.path.display(), packets, reason, "a capture file is torn; what stands before is read");
+                let path = open.path.clone();
+                self.torn.push(Torn {
+                    path,
+                    packets,
+                    reason,
+                });
+            }
+            self.open = None;
+            self.open_next()?;
+        }
+        let rest = self.batching.flush();
+        Ok(self.observation(rest))
+    }
+
+    fn observation(&mut self, ready: Option<(Time, Body)>) -> Option<Observation> {
+        let (through, body) = ready?;
+        self.number += 1;
+        Some(Observation {
+            v: OBSERVATION_VERSION,
+            origin: Origin {
+                site: self.options.site.clone(),
+                collector: self.options.collector.clone(),
+                incarnation: self.options.incarnation,
+                number: self.number,
+            },
+            observed_at: through,
+            through,
+            body,
+        })
+    }
+}
+
+impl Iterator for FileObservations {
+    type Item = Result<Observation, CaptureError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let next = self.advance();
+        if next.is_err() {
+            self.files.clear();
+            self.open = None;
+        }
+        next.transpose()
+    }
+}
+
+impl Batching {
+    /// Adds a packet; gives the observation that had to be closed before it.
+    fn take_in(&mut self, frame: &Frame<'_>, name: &str) -> Option<(Time, Body)> {
+        let number = self.before + frame.number;
+        let is_long = self
+            .begun
+            .is_some_and(|begun| frame.at.since(begun) >= BATCH_SPAN_MAX);
+        let is_full = self.builder.len() >= self.rows_max || !self.builder.fits(number, frame.at);
+        let is_other = !self.is_from(frame, name);
+        let mut ready = None;
+        if is_long || is_full || is_other {
+            ready = self.flush();
+        }
+        if is_other {
+            self.builder.set_source(CaptureSource {
+                name: name.to_owned(),
+                link_type: frame.link_type,
+                snap_length: frame.snap_length,
+            });
+        }
+        self.note_skipped(number - 1);
+        match decode(frame.link, frame.bytes, frame.wire_length) {
+            Ok(packet) => {
+                let pushed = self.builder.push(number, frame.at, frame.wire_length, packet);
+                debug_assert_eq!(pushed, Pushed::Taken, "whether it fits was asked above");
+            }
+            Err(_) => self.counts.undecoded += 1,
+        }
+        self.counts.received += 1;
+        self.last_number = number;
+        self.begun = self.begun.or(Some(frame.at));
+        self.through = Some(self.through.map_or(frame.at, |through| through.max(frame.at)));
+        ready
+    }
+
+    fn is_from(&self, frame: &Frame<'_>, name: &str) -> bool {
+        let source = self.builder.source();
+        source.link_type == frame.link_type && source.snap_length == frame.snap_length && source.name == name
+    }
+
+    /// Packets that the file tells no time of have a number and no row.
+    fn note_skipped(&mut self, number: u64) {
+        let skipped = number.saturating_sub(self.counts.received);
+        self.counts.received += skipped;
+        self.counts.undecoded += skipped;
+    }
+
+    /// What came since the last observation; `None` when nothing did.
+    fn flush(&mut self) -> Option<(Time, Body)> {
+        self.begun.take()?;
+        let through = self.through?;
+        let batch = self.builder.take_at(through, self.last_number + 1, self.counts);
+        Some((through, Body::Batch(Box::new(batch))))
+    }
+}
+
+fn source_name(path: &Path) -> String {
+    if path == Path::new("-") {
+        return "standard input".to_owned();
+    }
+    path.file_name()
+        .unwrap_or_default()
+        .to_string_lossy()
+        .into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{pcap, tcp_frame};
+
+    fn observe(files: &[Vec<u8>], options: FileOptions) -> (Vec<Observation>, Vec<Torn>) {
+        let directory = tempfile::tempdir().unwrap();
+        let mut paths = Vec::new();
+        for (index, bytes) in files.iter().enumerate() {
+            paths.push(directory.path().join(format!("{index}.pcap")));
+            std::fs::write(&paths[index], bytes).unwrap();
+        }
+        let mut opened = FileObservations::open(&paths, options).unwrap();
+        let observations = opened.by_ref().collect::<Result<Vec<_>, _>>().unwrap();
+        (observations, opened.torn)
+    }
+
+    fn rows(observations: &[Observation]) -> Vec<(u64, Time)> {
+        let mut rows = Vec::new();
+        for observation in observations {
+            let Body::Batch(batch) = &observation.body else {
+                panic!("{observation:?}");
+            };
+            let view = batch.view().unwrap();
+            rows.extend((0..view.len()).map(|row| (view.number(row), view.at(row))));
+        }
+        rows
+    }
+
+    fn times(count: i64, step_ms: i64) -> Vec<(Time, Vec<u8>)> {
+        let at = |index: i64| Time::from_seconds(1_000) + Span::from_millis(index * step_ms);
+        (0..count)
+            .map(|index| (at(index), tcp_frame(index as u16)))
+            .collect()
+    }
+
+    #[test]
+    fn several_files_are_one_capture() {
+        let files = [pcap(&times(3, 10)), pcap(&times(2, 10))];
+        let (observations, torn) = observe(&files, FileOptions::default());
+        assert_eq!(torn, []);
+        let numbers: Vec<u64> = rows(&observations).iter().map(|(number, _)| *number).collect();
+        assert_eq!(numbers, [1, 2, 3, 4, 5]);
+        let origins: Vec<u64> = observations.iter().map(|made| made.origin.number).collect();
+        assert_eq!(origins, [1, 2], "another file begins another batch");
+        assert_eq!(
+            observations[1].through, observations[0].through,
+            "the greatest time so far"
+        );
+    }
+
+    #[test]
+    fn batches_end_with_rows_and_with_time_and_hold_the_same_packets() {
+        let file = [pcap(&times(50, 100))];
+        let (whole, _) = observe(&file, FileOptions::default());
+        assert_eq!(whole.len(), 5, "a second each");
+        for batch_rows in [1, 3, 7] {
+            let options = FileOptions {
+                batch_rows,
+                ..FileOptions::default()
+            };
+            let (split, _) = observe(&file, options);
+            assert!(split.len() > whole.len());
+            assert_eq!(rows(&split), rows(&whole));
+        }
+        assert!(
+            whole
+                .iter()
+                .all(|made| made.through == rows(std::slice::from_ref(made)).last().unwrap().1)
+        );
+    }
+
+    #[test]
+    fn what_gives_no_row_is_counted_and_time_goes_on() {
+        let mut packets = times(3, 2_000);
+        packets[1].1 = vec![0; 20];
+        let (observations, _) = observe(&[pcap(&packets)], FileOptions::default());
+        assert_eq!(observations.len(), 3);
+        assert_eq!(rows(&observations).len(), 2);
+        let Body::Batch(empty) = &observations[1].body else {
+            panic!()
+        };
+        assert_eq!((empty.first, empty.base), (3, packets[1].0));
+        assert_eq!((empty.counts.received, empty.counts.undecoded), (2, 1));
+    }
+
+    #[test]
+    fn a_torn_file_gives_what_stands_before_and_the_next_goes_on() {
+        let mut first = pcap(&times(3, 10));
+        first.truncate(first.len() - 1);
+        let (observations, torn) = observe(&[first, pcap(&times(2, 10))], FileOptions::default());
+        assert_eq!(rows(&observations).len(), 4);
+        assert_eq!((torn.len(), torn[0].packets), (1, 2));
+        assert!(torn[0].path.ends_with("0.pcap"), "{torn:?}");
+    }
+
+    #[test]
+    fn a_file_that_is_missing_is_named() {
+        let options = FileOptions::default();
+        let missing = FileObservations::open(&[PathBuf::from("/nonexistent/x.pcap")], options).err();
+        assert!(missing.unwrap().to_string().contains("/nonexistent/x.pcap"));
+    }
+}
