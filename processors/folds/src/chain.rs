@@ -5,8 +5,8 @@
 
 mod stored;
 
-pub(crate) use stored::versions;
 pub use stored::{LoadError, StateEntries};
+pub(crate) use stored::{version_of, versions};
 
 use watchfold_schemas::alert::Finding;
 use watchfold_schemas::event::{Causes, Event, EventBody};

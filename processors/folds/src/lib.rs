@@ -13,9 +13,11 @@ mod incidents;
 mod liveness;
 mod notify;
 mod occupancy;
+mod packets;
 mod table;
 mod timers;
 
 pub use chain::{ChainCounters, LoadError, SiteChain, StateEntries};
 pub use fold::{Fold, FoldId};
 pub use hours::SOFTWARE;
+pub use packets::{PacketChain, PacketCounters};

@@ -129,7 +129,7 @@ impl SiteChain {
     }
 }
 
-fn version_of(versions: &[(String, u32)], name: &str) -> u32 {
+pub(crate) fn version_of(versions: &[(String, u32)], name: &str) -> u32 {
     versions
         .iter()
         .find(|(fold, _)| fold == name)

@@ -1,0 +1,84 @@
+//! The time of each capture point: that of its packets, which never falls.
+
+use serde::{Deserialize, Serialize};
+use watchfold_schemas::{Span, Time};
+
+use crate::table::{Change, Table};
+
+/// A packet earlier than the newest of its collector by more than this is counted as late.
+pub const LATE_AFTER: Span = Span::from_seconds(1);
+
+/// The most capture points of one site; batches of further ones are counted and not judged.
+pub const CAPTURES_MAX: usize = 64;
+
+/// What the packet chain had to do without, for metrics. Counted since the process began.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PacketCounters {
+    /// Packets that were judged.
+    pub packets: u64,
+    /// Batches whose columns disagreed; their packets were not judged.
+    pub malformed_batches: u64,
+    /// Packets more than a second older than the newest of their collector; they count at the newest's time.
+    pub late_packets: u64,
+    /// Records of collectors beyond the most that one site may have.
+    pub collectors_refused: u64,
+    /// Keys of windows forgotten before their time because there were too many.
+    pub windows_evicted: u64,
+    /// Batches with payloads and no payload's beginning in them, while a rule asks for these: the capture keeps none.
+    pub batches_without_heads: u64,
+    /// Rules that were activated and cannot be compiled by this version; they judge nothing.
+    pub rules_refused: u64,
+    /// Look-ups that were not asked for because the minute's were used up.
+    pub lookups_withheld: u64,
+    /// Entries of what is known of addresses, connections and attacks forgotten because there were too many.
+    pub facts_evicted: u64,
+}
+
+/// The clock of one capture point.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct CaptureClock {
+    pub incarnation: u64,
+    /// The greatest time of a packet or of `through` so far.
+    pub newest: Time,
+    /// The last interface or file that its packets came from.
+    pub interface: String,
+    /// Records of the stream are gone: what lies before its next one was not seen.
+    pub lost: bool,
+}
+
+/// All capture points.
+#[derive(Debug)]
+pub struct CaptureClocks {
+    pub captures: Table<CaptureClock>,
+}
+
+impl CaptureClocks {
+    pub const fn new() -> CaptureClocks {
+        CaptureClocks {
+            captures: Table::new("packets/clock/"),
+        }
+    }
+
+    /// Whether the collector is known, or there is room for it.
+    pub fn admits(&self, collector: &str) -> bool {
+        self.captures.len() < CAPTURES_MAX || self.captures.get(collector).is_some()
+    }
+
+    /// The greatest time of any capture point.
+    pub fn now(&self) -> Option<Time> {
+        self.captures.iter().map(|(_, clock)| clock.newest).max()
+    }
+
+    pub fn drain_dirty(&mut self, out: &mut Vec<Change>) {
+        self.captures.drain_dirty(out);
+    }
+
+    pub fn store_all(&self, out: &mut Vec<(Vec<u8>, Vec<u8>)>) {
+        self.captures.store_all(out);
+    }
+
+    pub fn load(&mut self, key: &[u8], bytes: &[u8]) -> Result<bool, String> {
+        self.captures.load(key, bytes)
+    }
+}
