@@ -364,6 +364,7 @@ async fn bind_dashboard(
         operator: Some(operator),
         // It folds files, and a log elsewhere has none here.
         explain: (!house.elsewhere).then(|| explainer(&house.data, &house.site)),
+        packets: None,
         stages: Arc::new(move || {
             stages
                 .snapshots()

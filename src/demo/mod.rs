@@ -147,6 +147,7 @@ impl House {
             data_dir: data.path().to_owned(),
             operator: None,
             explain: Some(explainer(data, SITE)),
+            packets: None,
             stages: Arc::new(move || stages.iter().map(|progress| progress.snapshot()).collect()),
             progress: self.page.clone(),
             software: format!("watchfold {} demo", env!("CARGO_PKG_VERSION")),

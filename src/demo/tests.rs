@@ -4,13 +4,13 @@ use std::collections::BTreeMap;
 use std::sync::LazyLock;
 use std::time::Duration;
 
-use watchfold_dashboard::{ExplainFailure, ExplainRequest, ExplainTurn};
+use watchfold_dashboard::{ExplainFailure, ExplainKind, ExplainRequest, ExplainTurn};
 use watchfold_kit::Progress;
 use watchfold_log::memory::MemoryLog;
 use watchfold_log::{MessageLog, Start};
 use watchfold_runner::{ChainFold, ChainInput, SiteFold};
 use watchfold_schemas::event::{Incident, IncidentClass, Session, SubjectState};
-use watchfold_schemas::{Event, EventBody, Observation, Span, Stream, Time, codec, subjects};
+use watchfold_schemas::{Chain, Event, EventBody, Observation, Span, Stream, Time, codec, subjects};
 
 use super::cafe::SITE;
 use super::day::Days;
@@ -324,18 +324,20 @@ async fn the_page_explains_from_the_running_log_as_described() {
     let days = Days::new(start(), 1, SHORT);
     let mut feed = Feed::new(log.clone(), days, time, chain, Progress::new("feed"));
     feed.write_until(at(58 * MINUTE)).await.unwrap();
-    let first = |of: fn(&EventBody) -> Option<(&String, Time)>| {
+    let first = |kind, of: fn(&EventBody) -> Option<(&String, Time)>| {
         let (id, started_at) = folded(1).iter().find_map(|event| of(&event.body)).unwrap();
         ExplainRequest {
+            kind,
+            chain: Chain::Site,
             id: id.clone(),
             started_at,
         }
     };
-    let incident = first(|body| match body {
+    let incident = first(ExplainKind::Incident, |body| match body {
         EventBody::IncidentClosed(incident) => Some((&incident.id, incident.started_at)),
         _ => None,
     });
-    let session = first(|body| match body {
+    let session = first(ExplainKind::Session, |body| match body {
         EventBody::SessionEnded(session) => Some((&session.id, session.started_at)),
         _ => None,
     });
@@ -355,6 +357,8 @@ async fn the_page_explains_from_the_running_log_as_described() {
         );
     }
     let unknown = ExplainRequest {
+        kind: ExplainKind::Incident,
+        chain: Chain::Site,
         id: "0123456789abcdef".into(),
         started_at: start(),
     };

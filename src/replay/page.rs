@@ -122,6 +122,7 @@ async fn serve(
         data_dir: data.path().to_owned(),
         operator: None,
         explain: Some(explainer(data, &site)),
+        packets: None,
         stages: {
             let stages = [copy.clone(), page.clone()];
             Arc::new(move || stages.iter().map(|progress| progress.snapshot()).collect())

@@ -42,6 +42,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
         data_dir: folder.path().to_owned(),
         operator: None,
         explain: None,
+        packets: None,
         stages: Arc::new(Vec::new),
         progress: Progress::new("dashboard"),
         software: "bench".into(),

@@ -24,7 +24,8 @@ use watchfold_kit::{Progress, ProgressSnapshot, Publisher};
 use watchfold_log::{LogError, MessageLog};
 use watchfold_process::token::TokenError;
 
-pub use api::explain::{Explain, ExplainFailure, ExplainRequest, ExplainTurn};
+pub use api::explain::{Explain, ExplainFailure, ExplainKind, ExplainRequest, ExplainTurn};
+pub use api::packets::{PACKETS_BYTES_MAX, Packets, PacketsFailure, PacketsRequest};
 pub use config::DashboardConfig;
 pub use deliver::Dashboard;
 
@@ -37,8 +38,10 @@ pub struct DashboardOptions {
     pub data_dir: PathBuf,
     /// Publishes what operators do, as collector `operator`. `None` shows a recording: nothing can be done.
     pub operator: Option<Arc<Publisher>>,
-    /// Explains an incident or a session; `None` where the log cannot be folded again from here.
+    /// Explains an incident, a session, an alert or an attack; `None` where the log cannot be folded again from here.
     pub explain: Option<Explain>,
+    /// Gives the packets of an alert; `None` where no collector of this host keeps any.
+    pub packets: Option<Packets>,
     /// The progress of every stage, the dashboard's own included.
     pub stages: Arc<dyn Fn() -> Vec<ProgressSnapshot> + Send + Sync>,
     /// The dashboard's own progress.

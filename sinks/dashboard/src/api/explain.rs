@@ -10,7 +10,7 @@ use axum::extract::{Path, State};
 use serde_json::Value;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
-use watchfold_schemas::Time;
+use watchfold_schemas::{Chain, Time};
 
 use super::App;
 use super::error::ApiError;
@@ -23,10 +23,22 @@ const EXPLANATIONS_WAITING_MAX: usize = 8;
 /// How long one may take, waiting included: below the limit of every request, so that it gets an answer of its own.
 const EXPLAIN_TIMEOUT: Duration = Duration::from_secs(25);
 
+/// What is to be explained. Incidents and sessions come from the site chain; alerts and attacks from either.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ExplainKind {
+    Incident,
+    Session,
+    Alert,
+    Attack,
+}
+
 /// What is to be explained, and from where in the log on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ExplainRequest {
-    /// Of an incident or a session.
+    pub kind: ExplainKind,
+    /// The chain that derived it.
+    pub chain: Chain,
+    /// Of an incident, a session or an attack; an alert's is that of its event.
     pub id: String,
     /// When it began: what caused it was observed then or later.
     pub started_at: Time,
@@ -126,7 +138,13 @@ pub async fn incident(
         .live
         .read(|projection| Some(projection.incident(&id)?.incident.started_at));
     let started_at = started_at.ok_or_else(|| ApiError::not_found("no incident has this id"))?;
-    app.explaining.answer(ExplainRequest { id, started_at }).await
+    let request = ExplainRequest {
+        kind: ExplainKind::Incident,
+        chain: Chain::Site,
+        id,
+        started_at,
+    };
+    app.explaining.answer(request).await
 }
 
 pub async fn session(
@@ -139,5 +157,11 @@ pub async fn session(
         .live
         .read(|projection| Some(projection.session(&id)?.started_at));
     let started_at = started_at.ok_or_else(|| ApiError::not_found("no session has this id"))?;
-    app.explaining.answer(ExplainRequest { id, started_at }).await
+    let request = ExplainRequest {
+        kind: ExplainKind::Session,
+        chain: Chain::Site,
+        id,
+        started_at,
+    };
+    app.explaining.answer(request).await
 }

@@ -6,6 +6,7 @@ pub mod error;
 pub mod explain;
 mod guard;
 pub mod health;
+pub mod packets;
 pub mod params;
 mod read;
 

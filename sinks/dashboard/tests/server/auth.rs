@@ -180,6 +180,7 @@ async fn an_address_in_use_names_the_remedy() {
             data_dir: ground.folder.path().to_owned(),
             operator: None,
             explain: None,
+            packets: None,
             stages: Arc::new(Vec::new),
             progress: Progress::new("dashboard"),
             software: "test".into(),

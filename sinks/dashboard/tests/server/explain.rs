@@ -6,7 +6,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use futures::future::join_all;
 use serde_json::{Value, json};
 use tokio::sync::Semaphore;
-use watchfold_dashboard::{Explain, ExplainFailure, ExplainRequest};
+use watchfold_dashboard::{Explain, ExplainFailure, ExplainKind, ExplainRequest};
+use watchfold_schemas::Chain;
 
 use super::harness::{Ground, LIMIT, Served, at, explaining, explanation};
 
@@ -37,13 +38,18 @@ async fn what_is_asked_for_is_explained_from_its_beginning_on() {
     assert_eq!(served.get("/api/v1/state").await.1["explains"], true);
     assert_eq!(served.get(INCIDENT).await, (200, explanation()));
     assert_eq!(served.get("/api/v1/sessions/s2/explain").await.0, 200);
-    let request = |id: &str, second| ExplainRequest {
+    let request = |kind, id: &str, second| ExplainRequest {
+        kind,
+        chain: Chain::Site,
         id: id.into(),
         started_at: at(second),
     };
     assert_eq!(
         *asked.lock().unwrap(),
-        [request("router-open", 5), request("s2", 3)]
+        [
+            request(ExplainKind::Incident, "router-open", 5),
+            request(ExplainKind::Session, "s2", 3)
+        ]
     );
     served.stop().await;
 }

@@ -320,6 +320,7 @@ impl Served {
             data_dir: folder.to_owned(),
             operator,
             explain,
+            packets: None,
             stages: Arc::new(move || vec![shown.snapshot()]),
             progress: Arc::clone(&progress),
             software: "watchfold test".into(),
