@@ -3,8 +3,23 @@
 //! It reads what captures recorded and what came of look-ups, in the order of the log, and knows no capture, no oracle
 //! and no clock but the packets' own.
 
+mod arrivals;
+mod attacks;
 mod chain;
 mod clock;
+mod community_id;
+mod extract;
+mod reputation;
+mod telling;
 
 pub use chain::PacketChain;
 pub use clock::PacketCounters;
+
+/// Protocol numbers as IANA has them.
+mod protocols {
+    pub const ICMP: u8 = 1;
+    pub const TCP: u8 = 6;
+    pub const UDP: u8 = 17;
+    pub const ICMPV6: u8 = 58;
+    pub const SCTP: u8 = 132;
+}

@@ -1,0 +1,52 @@
+//! Attacks as a store holds them, in the order in which they began.
+
+use serde::{Deserialize, Serialize};
+use watchfold_schemas::Time;
+
+use super::{Attacks, Open};
+use crate::packets::arrivals::hash_bytes;
+use crate::packets::telling::kind_hash;
+
+/// [`Attacks`] as a store holds them.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct StoredAttacks {
+    open: Vec<Open>,
+    next_ordinal: u64,
+    second: Time,
+    begun_in_second: u32,
+    evicted: u64,
+    refused: u64,
+}
+
+impl Attacks {
+    pub fn store(&self) -> StoredAttacks {
+        StoredAttacks {
+            open: self.open.iter().cloned().collect(),
+            next_ordinal: self.next_ordinal,
+            second: self.second,
+            begun_in_second: self.begun_in_second,
+            evicted: self.evicted,
+            refused: self.refused,
+        }
+    }
+
+    pub fn load(stored: StoredAttacks, seed: u64) -> Attacks {
+        let mut out = Attacks {
+            next_ordinal: stored.next_ordinal,
+            second: stored.second,
+            begun_in_second: stored.begun_in_second,
+            evicted: stored.evicted,
+            refused: stored.refused,
+            ..Attacks::new(seed)
+        };
+        for open in stored.open {
+            let kind = kind_hash(&open.attack.category, open.attack.state);
+            let hash = hash_bytes(seed ^ kind, &open.key);
+            let place = (open.due, open.ordinal);
+            let slot = out.open.push(hash, open);
+            out.due.insert(place, slot);
+        }
+        out
+    }
+}
