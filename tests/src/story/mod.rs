@@ -7,11 +7,13 @@
 //! set interval 2                     # seconds; also min_incident, min_session, remind_every …
 //! run 0..60                          # the span to tell
 //! down internet 0..60                # it does not answer; an address or `pc:PC-3` likewise
+//! attack port_scan 10.0.0.9 10..40 critical 20    # the packet chain finds an attack, which grows to that
 //! ```
 //!
 //! What a story expects stands in it too: `expect incident internet 0..60`, `expect jitter router 1..10.9`,
 //! `expect session PC-1 0..180`, `expect notice incident_opened`; together they must name all of their kind.
 
+mod attacks;
 mod observe;
 mod parse;
 

@@ -11,8 +11,8 @@ use watchfold_schemas::observation::{
 };
 use watchfold_schemas::{Observation, Origin, Time};
 
-use super::instant;
 use super::parse::{Act, Story, set};
+use super::{attacks, instant};
 
 /// A record before it has an identity, with the moment of its arrival in seconds.
 struct Draft {
@@ -63,6 +63,7 @@ pub fn observations(story: &Story) -> Vec<Observation> {
     let mut drafts = activations(story);
     drafts.extend(ticks(story));
     drafts.extend(rounds(story));
+    drafts.extend(findings(story));
     drafts.extend(acts(story, &walls));
     drafts.retain(|draft| draft.collector == "config" || !within(&story.absent, draft.made));
     drafts.sort_by(|a, b| {
@@ -79,7 +80,8 @@ fn order(collector: &str) -> u8 {
         "config" => 0,
         "clock" => 1,
         "ping" => 2,
-        _ => 3,
+        "packets" => 3,
+        _ => 4,
     }
 }
 
@@ -171,9 +173,42 @@ fn ticks(story: &Story) -> Vec<Draft> {
         .collect()
 }
 
+/// What the packet chain tells of attacks; it reaches the log with what else is seen where the packets are.
+fn findings(story: &Story) -> Vec<Draft> {
+    let mut drafts = Vec::new();
+    for told in &story.attacks {
+        for (at, stage) in attacks::stages(told) {
+            let (story, told, input) = (story.clone(), told.clone(), drafts.len() as u64 + 1);
+            let body = move |walls: &Walls| {
+                let times = (walls.at(told.span.0), walls.at(at));
+                attacks::finding(&story, &told, stage, input, times)
+            };
+            drafts.push(Draft {
+                arrives: at,
+                made: at,
+                through: at,
+                collector: "packets",
+                body: DraftBody::Other(Box::new(body)),
+            });
+        }
+    }
+    deliver(story, drafts)
+}
+
 fn acts(story: &Story, walls: &Walls) -> Vec<Draft> {
     let draft = |at: f64, act: Act| {
         let site = story.config.site.clone();
+        let attack = match &act {
+            Act::Acknowledge(subject) => story.attacks.iter().rev().find(|told| {
+                told.span.0 <= at && *subject == format!("attack:{}:{}", told.category, told.subject)
+            }),
+            _ => None,
+        };
+        let attack = attack.map(|told| {
+            let began = walls.at(told.span.0);
+            let id = attacks::attack_id(&site, told, began);
+            Incident::derive_id(&site, IncidentClass::Attack, &id, began)
+        });
         let began = match &act {
             Act::Acknowledge(subject) => {
                 let spans = story
@@ -190,7 +225,9 @@ fn acts(story: &Story, walls: &Walls) -> Vec<Draft> {
         let body = move |walls: &Walls| {
             let act = match &act {
                 Act::Acknowledge(subject) => OperatorActKind::Acknowledge {
-                    incident: Incident::derive_id(&site, IncidentClass::Outage, subject, began),
+                    incident: attack
+                        .clone()
+                        .unwrap_or_else(|| Incident::derive_id(&site, IncidentClass::Outage, subject, began)),
                 },
                 Act::Mute(subject, until) => OperatorActKind::Mute {
                     subject: subject.clone(),

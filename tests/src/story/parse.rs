@@ -21,10 +21,22 @@ pub struct Story {
     pub lost: Vec<(f64, f64)>,
     /// The wall clock was set: when, and by how many seconds.
     pub steps: Vec<(f64, f64)>,
+    /// What the packet chain found.
+    pub attacks: Vec<StoryAttack>,
     pub acts: Vec<(f64, Act)>,
     /// Another value of a setting, from then on.
     pub settings: Vec<(f64, String, String)>,
     pub expect: Vec<Expectation>,
+}
+
+/// An attack, told when it begins, grows and ends.
+#[derive(Clone, Debug)]
+pub struct StoryAttack {
+    pub category: String,
+    pub subject: String,
+    pub span: (f64, f64),
+    /// When its severity rises from high to critical.
+    pub grows: Option<f64>,
 }
 
 #[derive(Clone, Debug)]
@@ -91,6 +103,19 @@ impl Story {
             ["fault", subject, span] => {
                 let (from, to) = read_span(span)?;
                 self.faults.push((self.subject(subject), from, to));
+            }
+            ["attack", category, subject, span, rest @ ..] => {
+                let grows = match rest {
+                    [] => None,
+                    ["critical", at] => Some(number(at)?),
+                    _ => return Err("an attack grows to `critical` at a second, or not".to_owned()),
+                };
+                self.attacks.push(StoryAttack {
+                    category: (*category).to_owned(),
+                    subject: (*subject).to_owned(),
+                    span: read_span(span)?,
+                    grows,
+                });
             }
             ["absent", span] => self.absent.push(read_span(span)?),
             ["spooled", span] => self.spooled.push(read_span(span)?),

@@ -30,29 +30,47 @@ fn anything_from(begin: u32) -> impl Strategy<Value = Story> {
     let downs = prop::collection::vec((subject.clone(), span.clone()), 0..8);
     let faults = prop::collection::vec((subject, span.clone()), 0..2);
     let absent = prop::collection::vec(span.clone(), 0..2);
-    let lost = prop::collection::vec(span, 0..2);
+    let lost = prop::collection::vec(span.clone(), 0..2);
     let steps = prop::collection::vec((begin..begin + 600, -4_000i32..4_000), 0..2);
-    (downs, faults, absent, lost, steps).prop_map(move |(downs, faults, absent, lost, steps)| {
-        let mut text = format!("{SITE}run {begin}..{}\n", begin + 600);
-        let line = |word: &str, subject: &str, (from, length): (u32, u32)| {
-            format!("{word} {subject} {from}.3..{}.3\n", from + length)
-        };
-        downs
-            .iter()
-            .for_each(|(subject, span)| text += &line("down", subject, *span));
-        faults
-            .iter()
-            .for_each(|(subject, span)| text += &line("fault", subject, *span));
-        absent
-            .iter()
-            .for_each(|(from, length)| text += &format!("absent {from}.7..{}.7\n", from + length));
-        lost.iter()
-            .for_each(|(from, length)| text += &format!("lost {from}.7..{}.7\n", from + length));
-        steps
-            .iter()
-            .for_each(|(at, by)| text += &format!("step {at}.1 {by}.0371\n"));
-        parse(&text).unwrap()
-    })
+    let attacker = prop::sample::select(vec!["10.0.0.8", "10.0.0.9"]);
+    let attacks = prop::collection::vec((attacker, span, any::<bool>()), 0..4);
+    (downs, faults, absent, lost, steps, attacks).prop_map(
+        move |(downs, faults, absent, lost, steps, attacks)| {
+            let mut text = format!("{SITE}run {begin}..{}\n", begin + 600);
+            let line = |word: &str, subject: &str, (from, length): (u32, u32)| {
+                format!("{word} {subject} {from}.3..{}.3\n", from + length)
+            };
+            downs
+                .iter()
+                .for_each(|(subject, span)| text += &line("down", subject, *span));
+            faults
+                .iter()
+                .for_each(|(subject, span)| text += &line("fault", subject, *span));
+            absent
+                .iter()
+                .for_each(|(from, length)| text += &format!("absent {from}.7..{}.7\n", from + length));
+            lost.iter()
+                .for_each(|(from, length)| text += &format!("lost {from}.7..{}.7\n", from + length));
+            steps
+                .iter()
+                .for_each(|(at, by)| text += &format!("step {at}.1 {by}.0371\n"));
+            for (number, (attacker, (from, length), grows)) in attacks.iter().enumerate() {
+                // No two begin at one instant: their ids are made of it.
+                let part = 31 + number;
+                let (middle, to) = (from + length / 2, from + length);
+                let grows = if *grows {
+                    format!(" critical {middle}.{}", part + 20)
+                } else {
+                    String::new()
+                };
+                text += &format!(
+                    "attack port_scan {attacker} {from}.{part}..{to}.{}{grows}\n",
+                    part + 40
+                );
+            }
+            parse(&text).unwrap()
+        },
+    )
 }
 
 proptest! {
