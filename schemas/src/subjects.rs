@@ -171,6 +171,12 @@ const fn family(stream: Stream) -> &'static str {
     }
 }
 
+/// The stream that a subject belongs to.
+pub fn stream_of(subject: &str) -> Option<Stream> {
+    let family_of = subject.strip_prefix("wf.")?.split('.').next()?;
+    Stream::ALL.into_iter().find(|stream| family(*stream) == family_of)
+}
+
 /// The site that a subject names, if it is one of ours.
 pub fn site_of(subject: &str) -> Option<&str> {
     let mut tokens = subject.split('.');
@@ -242,6 +248,7 @@ mod tests {
                     stream == *of,
                     "{stream} {subject}"
                 );
+                assert_eq!(stream_of(subject), Some(*of), "{subject}");
             }
         }
     }

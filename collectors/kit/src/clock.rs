@@ -129,6 +129,11 @@ impl Stamp {
         self.now
     }
 
+    /// How many steps of the wall clock there were: each begins a new incarnation, in which what is counted begins anew.
+    pub fn epoch(&self) -> u64 {
+        self.epoch
+    }
+
     /// The moment of this reading.
     pub fn moment(&self) -> Moment {
         Moment {

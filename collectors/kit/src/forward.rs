@@ -27,9 +27,9 @@ pub(crate) struct Forward {
 }
 
 impl Forward {
-    /// The gap for `records` that the spool lost, the last of which is `mark`.
-    pub(crate) fn gap(mark: Mark, from: Time, records: u64, reason: &str) -> Option<Forward> {
-        let (subject, id) = (subject_of_gap(&mark.origin), mark.origin.message_id());
+    /// The gap in this stream for `records` that the spool lost, the last of which is `mark`.
+    pub(crate) fn gap(stream: Stream, mark: Mark, from: Time, records: u64, reason: &str) -> Option<Forward> {
+        let (subject, id) = (subject_of_gap(stream, &mark.origin), mark.origin.message_id());
         let gap = Gap {
             from,
             to: mark.through,
@@ -40,7 +40,7 @@ impl Forward {
             Ok(payload) => Some(Forward {
                 mark,
                 append: Append {
-                    stream: Stream::Observations,
+                    stream,
                     subject,
                     id,
                     payload: payload.into(),
@@ -74,7 +74,7 @@ impl Forward {
             records: 1,
             reason: reason.to_owned(),
         };
-        self.append.subject = subject_of_gap(&observation.origin);
+        self.append.subject = subject_of_gap(self.append.stream, &observation.origin);
         match encode_gap(observation.origin, observation.observed_at, to, gap) {
             Ok(payload) => self.append.payload = payload.into(),
             Err(_) => return false,
@@ -143,6 +143,6 @@ fn encode_gap(origin: Origin, observed_at: Time, through: Time, gap: Gap) -> Res
     })
 }
 
-fn subject_of_gap(origin: &Origin) -> String {
-    subjects::observation(&origin.site, "gap", &origin.collector)
+fn subject_of_gap(stream: Stream, origin: &Origin) -> String {
+    subjects::of_observation(stream, &origin.site, "gap", &origin.collector)
 }

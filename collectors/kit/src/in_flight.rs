@@ -43,7 +43,7 @@ impl InFlight {
     /// record is made; times in the body come from [`Stamp::time_of`]. Never waits.
     pub fn submit(mut self, build: impl FnOnce(&Stamp) -> Body) -> Result<(), KitError> {
         let shared = Arc::clone(&self.shared);
-        shared.enqueue(Some(&mut self), build, None)
+        shared.enqueue(Some(&mut self), None, build, None)
     }
 }
 

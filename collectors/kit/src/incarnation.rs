@@ -46,11 +46,22 @@ impl IncarnationFile {
         collector: &str,
         wall: Time,
         spooled: Option<u64>,
+        streams: &[Stream],
     ) -> Result<u64, KitError> {
+        let in_log = async |patience| {
+            let asked = last_in_log(log, site, collector, streams);
+            tokio::time::timeout(patience, asked).await.unwrap_or_else(|_| {
+                tracing::warn!(
+                    collector,
+                    "the log does not say which incarnation was the last; going on from the file and the wall clock"
+                );
+                0
+            })
+        };
         let last = match (self.load()?, spooled) {
             (Some(last), Some(_)) => last,
-            (Some(last), None) => last.max(last_in_log(log, site, collector, LAST_PATIENCE_WITH_FILE).await),
-            (None, _) => last_in_log(log, site, collector, LAST_PATIENCE).await,
+            (Some(last), None) => last.max(in_log(LAST_PATIENCE_WITH_FILE).await),
+            (None, _) => in_log(LAST_PATIENCE).await,
         };
         let next = last
             .max(spooled.unwrap_or(0))
@@ -109,26 +120,22 @@ impl IncarnationFile {
     }
 }
 
-/// The incarnation of this collector's last record in the log, 0 when there is none or the log cannot say.
-async fn last_in_log(log: &dyn MessageLog, site: &str, collector: &str, patience: Duration) -> u64 {
-    let filter = subjects::observation(site, "*", collector);
-    let asked = log.last(Stream::Observations, &filter);
-    let Ok(answer) = tokio::time::timeout(patience, asked).await else {
-        tracing::warn!(
-            collector,
-            "the log does not say which incarnation was the last; going on from the file and the wall clock"
-        );
-        return 0;
-    };
-    match answer {
-        Ok(record) => record
-            .and_then(|record| record.id.0.parse::<Origin>().ok())
-            .map_or(0, |origin| origin.incarnation),
-        Err(error) => {
-            tracing::warn!(collector, %error, "the log cannot say which incarnation was the last; going on from the file and the wall clock");
-            0
+/// The highest incarnation of this collector's last records in these streams, 0 when there is none or the log cannot say.
+async fn last_in_log(log: &dyn MessageLog, site: &str, collector: &str, streams: &[Stream]) -> u64 {
+    let mut highest = 0;
+    for stream in streams {
+        let filter = subjects::of_observation(*stream, site, "*", collector);
+        match log.last(*stream, &filter).await {
+            Ok(record) => {
+                let origin = record.and_then(|record| record.id.0.parse::<Origin>().ok());
+                highest = highest.max(origin.map_or(0, |origin| origin.incarnation));
+            }
+            Err(error) => {
+                tracing::warn!(collector, %stream, %error, "the log cannot say which incarnation was the last; going on from the file and the wall clock");
+            }
         }
     }
+    highest
 }
 
 #[cfg(unix)]
@@ -148,6 +155,7 @@ mod tests {
     use crate::publisher::testing::{Mode, SwitchLog};
 
     const WALL_MS: i64 = 5_000;
+    const BOTH: [Stream; 2] = [Stream::Observations, Stream::Packets];
 
     async fn check(content: Option<&[u8]>, want: u64, aside: bool) {
         let dir = tempfile::tempdir().unwrap();
@@ -157,7 +165,7 @@ mod tests {
         }
         let log = SwitchLog::default();
         let got = file
-            .start(&log, "cafe", "ping", Time::from_millis(WALL_MS), Some(0))
+            .start(&log, "cafe", "ping", Time::from_millis(WALL_MS), Some(0), &BOTH)
             .await
             .unwrap();
         assert_eq!(got, want, "{content:?}");
@@ -167,7 +175,7 @@ mod tests {
             "{content:?}"
         );
         let again = file
-            .start(&log, "cafe", "ping", Time::from_millis(0), Some(0))
+            .start(&log, "cafe", "ping", Time::from_millis(0), Some(0), &BOTH)
             .await
             .unwrap();
         assert_eq!(again, want + 1, "a wall clock set back");
@@ -196,7 +204,7 @@ mod tests {
         });
         let file = IncarnationFile::new(dir.path(), "ping");
         assert_eq!(
-            file.start(&log, "cafe", "ping", Time::EPOCH, Some(0))
+            file.start(&log, "cafe", "ping", Time::EPOCH, Some(0), &BOTH)
                 .await
                 .unwrap(),
             9_001
@@ -217,12 +225,12 @@ mod tests {
             number: 3,
         });
         let wall = Time::from_millis(WALL_MS);
-        let with_spool = file.start(&log, "cafe", "clock", wall, Some(0)).await;
+        let with_spool = file.start(&log, "cafe", "clock", wall, Some(0), &BOTH).await;
         assert_eq!(with_spool.unwrap(), 5_000, "its own spool, so its own name");
-        let without = file.start(&log, "cafe", "clock", wall, None).await;
+        let without = file.start(&log, "cafe", "clock", wall, None, &BOTH).await;
         assert_eq!(without.unwrap(), 9_001);
         log.set(Mode::Hangs);
-        let away = file.start(&log, "cafe", "clock", wall, None).await;
+        let away = file.start(&log, "cafe", "clock", wall, None, &BOTH).await;
         assert_eq!(away.unwrap(), 9_002, "a log that does not answer");
     }
 
@@ -230,7 +238,7 @@ mod tests {
     async fn a_directory_that_is_missing_is_an_error_with_its_path() {
         let file = IncarnationFile::new(Path::new("/nonexistent/watchfold"), "ping");
         let error = file
-            .start(&SwitchLog::default(), "cafe", "ping", Time::EPOCH, None)
+            .start(&SwitchLog::default(), "cafe", "ping", Time::EPOCH, None, &BOTH)
             .await
             .unwrap_err();
         assert!(

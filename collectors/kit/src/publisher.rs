@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use watchfold_log::{Ack, MessageLog};
 use watchfold_schemas::observation::{Gap, OBSERVATION_VERSION};
 use watchfold_schemas::subjects::is_token;
-use watchfold_schemas::{Body, Observation, Origin, Time, encode_observation};
+use watchfold_schemas::{Body, Observation, Origin, Stream, Time, encode_observation};
 
 use crate::clock::{Clock, Moment, Stamp, SystemClock};
 use crate::in_flight::{InFlight, InFlightTable};
@@ -33,6 +33,35 @@ pub struct Publisher {
     writer: tokio::task::JoinHandle<()>,
 }
 
+/// What a publisher may be told beside its name.
+pub struct PublisherOptions {
+    /// For logs that are reached over a network: what the log cannot take waits there.
+    pub spool: Option<SpoolOptions>,
+    /// The streams that its observations belong to.
+    pub streams: &'static [Stream],
+    /// Encoded bytes that may wait in memory.
+    pub queue_bytes_max: usize,
+    pub(crate) queue_records_max: usize,
+    pub(crate) clock: Box<dyn Clock>,
+}
+
+impl PublisherOptions {
+    /// The streams of a collector of packets: batches beside what everybody observes.
+    pub const PACKETS: &'static [Stream] = &[Stream::Packets, Stream::Observations];
+}
+
+impl Default for PublisherOptions {
+    fn default() -> PublisherOptions {
+        PublisherOptions {
+            spool: None,
+            streams: &[Stream::Observations],
+            queue_bytes_max: QUEUE_BYTES_MAX,
+            queue_records_max: QUEUE_RECORDS_MAX,
+            clock: Box::new(SystemClock::new()),
+        }
+    }
+}
+
 /// Counters since the publisher was opened.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct PublisherStats {
@@ -41,6 +70,8 @@ pub struct PublisherStats {
     pub published: u64,
     /// Waiting for the log, in memory or in the spool.
     pub queued: u64,
+    /// Encoded bytes that wait in memory to be numbered; at most [`PublisherOptions::queue_bytes_max`].
+    pub queued_bytes: u64,
     /// Of these, what waits in the spool.
     pub spooled: u64,
     /// Bytes of the spool on disk, forwarded records that it still keeps included.
@@ -73,10 +104,13 @@ struct State {
     stamp: Stamp,
     incarnation: u64,
     through: Time,
+    streams: &'static [Stream],
     in_flight: InFlightTable,
     queue: Queue,
     queued: u64,
-    published_at: Instant,
+    /// When an observation was last published that is no batch: packets do not show who looks at observations alone
+    /// that the collector lives.
+    observed_at: Instant,
     closed: bool,
     /// Why the log does not take records, while it does not.
     trouble: Option<String>,
@@ -93,7 +127,7 @@ impl Publisher {
         collector: &str,
         state_dir: &Path,
     ) -> Result<Arc<Publisher>, KitError> {
-        Publisher::open_with_clock(log, site, collector, state_dir, Box::new(SystemClock::new())).await
+        Publisher::open_with(log, site, collector, state_dir, PublisherOptions::default()).await
     }
 
     /// The same, with a spool on disk for what the log cannot take: for logs that are reached over a network. What an
@@ -105,9 +139,11 @@ impl Publisher {
         state_dir: &Path,
         spool: SpoolOptions,
     ) -> Result<Arc<Publisher>, KitError> {
-        let queue = Queue::new(QUEUE_RECORDS_MAX, QUEUE_BYTES_MAX);
-        let clock = Box::new(SystemClock::new());
-        Publisher::open_with_queue(log, site, collector, state_dir, clock, queue, Some(spool)).await
+        let options = PublisherOptions {
+            spool: Some(spool),
+            ..PublisherOptions::default()
+        };
+        Publisher::open_with(log, site, collector, state_dir, options).await
     }
 
     /// The same under another clock; for tests and simulations.
@@ -118,19 +154,28 @@ impl Publisher {
         state_dir: &Path,
         clock: Box<dyn Clock>,
     ) -> Result<Arc<Publisher>, KitError> {
-        let queue = Queue::new(QUEUE_RECORDS_MAX, QUEUE_BYTES_MAX);
-        Publisher::open_with_queue(log, site, collector, state_dir, clock, queue, None).await
+        let options = PublisherOptions {
+            clock,
+            ..PublisherOptions::default()
+        };
+        Publisher::open_with(log, site, collector, state_dir, options).await
     }
 
-    async fn open_with_queue(
+    /// The same with everything that can be told.
+    pub async fn open_with(
         log: Arc<dyn MessageLog>,
         site: &str,
         collector: &str,
         state_dir: &Path,
-        clock: Box<dyn Clock>,
-        queue: Queue,
-        spool: Option<SpoolOptions>,
+        options: PublisherOptions,
     ) -> Result<Arc<Publisher>, KitError> {
+        let PublisherOptions {
+            spool,
+            streams,
+            clock,
+            ..
+        } = options;
+        let queue = Queue::new(options.queue_records_max, options.queue_bytes_max);
         for (what, name) in [("the site", site), ("the collector", collector)] {
             if !is_token(name) {
                 return Err(KitError::InvalidName {
@@ -142,13 +187,14 @@ impl Publisher {
         let file = IncarnationFile::new(state_dir, collector);
         let stamp = Stamp::start(&*clock);
         let mut spool = match spool {
-            Some(options) => Some(Spool::start(&options, collector).await?),
+            Some(options) => Some(Spool::start(&options, collector, streams).await?),
             None => None,
         };
         let spooled = spool
             .as_ref()
             .map(|spool| spool.newest().map_or(0, |newest| newest.origin.incarnation));
-        let incarnation = file.start(&*log, site, collector, stamp.now(), spooled).await?;
+        let now = stamp.now();
+        let incarnation = file.start(&*log, site, collector, now, spooled, streams).await?;
         let shared = Arc::new(Shared {
             site: site.to_owned(),
             collector: collector.to_owned(),
@@ -157,10 +203,11 @@ impl Publisher {
                 stamp,
                 incarnation,
                 through: stamp.now(),
+                streams,
                 in_flight: InFlightTable::default(),
                 queue,
                 queued: 0,
-                published_at: Instant::now(),
+                observed_at: Instant::now(),
                 closed: false,
                 trouble: None,
                 spooling_since: None,
@@ -218,18 +265,24 @@ impl Publisher {
     /// Like [`Publisher::publish`] for a body that carries times: `build` gets the stamp of the record.
     pub async fn publish_with(&self, build: impl FnOnce(&Stamp) -> Body) -> Result<Ack, KitError> {
         let (sender, receiver) = oneshot::channel();
-        self.shared.enqueue(None, build, Some(sender))?;
+        self.shared.enqueue(None, None, build, Some(sender))?;
         receiver.await.unwrap_or(Err(KitError::Closed))
     }
 
     /// Queues for publishing and never waits. What becomes of the record is seen in [`Publisher::stats`].
     pub fn submit(&self, body: Body) -> Result<(), KitError> {
-        self.shared.enqueue(None, |_| body, None)
+        self.shared.enqueue(None, None, |_| body, None)
+    }
+
+    /// [`Publisher::submit`] for an observation that is to stand in another stream than its kind belongs to: a gap or a
+    /// fault among packets.
+    pub fn submit_in(&self, stream: Stream, body: Body) -> Result<(), KitError> {
+        self.shared.enqueue(None, Some(stream), |_| body, None)
     }
 
     /// Like [`Publisher::submit`] for a body that carries times.
     pub fn submit_with(&self, build: impl FnOnce(&Stamp) -> Body) -> Result<(), KitError> {
-        self.shared.enqueue(None, build, None)
+        self.shared.enqueue(None, None, build, None)
     }
 
     /// Waits until everything queued so far is in the log, in the spool or lost. Bound it: without a spool, a log that
@@ -245,6 +298,7 @@ impl Publisher {
         let state = self.shared.state();
         PublisherStats {
             incarnation: state.incarnation,
+            queued_bytes: state.queue.bytes() as u64,
             queued: state.queued.saturating_sub(*self.shared.settled.borrow()) + state.stats.spooled,
             steps: state.stamp.epoch,
             ..state.stats
@@ -274,13 +328,14 @@ impl Publisher {
         }
     }
 
-    /// Publishes a quiet record whenever nothing was published for `every`, so that `through` keeps advancing.
+    /// Publishes a quiet record whenever no observation was published for `every`, so that `through` keeps advancing.
+    /// Batches of packets do not count: who looks at observations sees none of them.
     pub fn spawn_quiet(self: &Arc<Publisher>, every: Duration, cancel: CancellationToken) {
         let publisher = Arc::downgrade(self);
         tokio::spawn(async move {
             loop {
                 let Some(alive) = publisher.upgrade() else { return };
-                let due = alive.shared.state().published_at + every;
+                let due = alive.shared.state().observed_at + every;
                 if due <= Instant::now() {
                     if let Err(error) = alive.submit(Body::Quiet) {
                         tracing::debug!(%error, "no more quiet records");
@@ -348,6 +403,7 @@ impl Shared {
     pub(crate) fn enqueue(
         &self,
         ended: Option<&mut InFlight>,
+        stream: Option<Stream>,
         build: impl FnOnce(&Stamp) -> Body,
         ack: Option<AckSender>,
     ) -> Result<(), KitError> {
@@ -375,14 +431,18 @@ impl Shared {
             body,
         };
         let bytes = encode_observation(&observation)?.len();
+        let stream = stream.unwrap_or(observation.body.stream());
         state.through = through;
-        state.published_at = Instant::now();
+        if stream == Stream::Observations {
+            state.observed_at = Instant::now();
+        }
         state.queued += 1;
         let dropped = state.queue.push(Pending {
             ticket: state.queued,
             incarnation: state.incarnation,
             observed_at,
             through,
+            stream,
             body: observation.body,
             bytes,
             ack,
@@ -440,7 +500,15 @@ impl Shared {
 
     /// How much was lost is not known; a new incarnation is a span that nobody measured in any case.
     pub(crate) fn tell_of_lost_spool(&self) -> Result<(), KitError> {
-        self.enqueue(None, |stamp| lost_with_the_spool(stamp.now()), None)
+        let streams = self.state().streams;
+        streams.iter().try_for_each(|stream| {
+            self.enqueue(
+                None,
+                Some(*stream),
+                |stamp| lost_with_the_spool(stamp.now()),
+                None,
+            )
+        })
     }
 
     /// Everything up to this ticket is in the log, in the spool or lost.
@@ -484,3 +552,5 @@ mod outages;
 mod spooling;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod two_streams;

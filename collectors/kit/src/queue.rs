@@ -7,7 +7,7 @@ use std::collections::VecDeque;
 use tokio::sync::oneshot;
 use watchfold_log::Ack;
 use watchfold_schemas::observation::Gap;
-use watchfold_schemas::{Body, Time};
+use watchfold_schemas::{Body, Stream, Time};
 
 use crate::KitError;
 
@@ -29,6 +29,8 @@ pub(crate) struct Pending {
     pub incarnation: u64,
     pub observed_at: Time,
     pub through: Time,
+    /// Where it goes. A gap goes where what it stands for would have gone.
+    pub stream: Stream,
     pub body: Body,
     /// Encoded size.
     pub bytes: usize,
@@ -58,6 +60,10 @@ impl Queue {
 
     pub(crate) fn len(&self) -> usize {
         self.waiting.len()
+    }
+
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes
     }
 
     /// Appends, and drops the oldest while there is too much. Returns how many observations were dropped.
@@ -103,13 +109,25 @@ impl Queue {
         self.waiting.drain(..).collect()
     }
 
-    /// Replaces the two oldest records by one gap.
+    /// The two oldest records of one stream: each stream has a gap of its own.
+    fn oldest_pair(&self) -> Option<(usize, usize)> {
+        self.waiting.iter().enumerate().find_map(|(second, pending)| {
+            let of_stream = |other: &Pending| other.stream == pending.stream;
+            let first = self.waiting.iter().take(second).position(of_stream)?;
+            Some((first, second))
+        })
+    }
+
+    /// Replaces the two oldest records of a stream by one gap, in the place of the second.
     fn drop_oldest(&mut self) -> u64 {
         let mut dropped = 0;
         let mut gap: Option<Gap> = None;
         let mut last = None;
-        for _ in 0..2 {
-            let Some(mut pending) = self.waiting.pop_front() else {
+        let Some((first, second)) = self.oldest_pair() else {
+            return 0;
+        };
+        for place in [first, second - 1] {
+            let Some(mut pending) = self.waiting.remove(place) else {
                 break;
             };
             self.bytes -= pending.bytes;
@@ -137,11 +155,12 @@ impl Queue {
         }
         if let (Some(last), Some(gap)) = (last, gap) {
             self.bytes += last.bytes;
-            self.waiting.push_front(Pending {
+            let pending = Pending {
                 body: Body::Gap(gap),
                 ack: None,
                 ..last
-            });
+            };
+            self.waiting.insert(second - 1, pending);
         }
         dropped
     }
@@ -166,6 +185,7 @@ mod tests {
             incarnation: 1,
             observed_at: at,
             through: at,
+            stream: Stream::Observations,
             body: Body::Quiet,
             bytes,
             ack: None,
@@ -201,6 +221,25 @@ mod tests {
         assert_eq!(dropped, 5);
         assert_eq!(shape(&mut queue), ["gap 1..6 of 5", "7", "8"]);
         assert_eq!((queue.len(), queue.bytes), (0, 0));
+    }
+
+    #[test]
+    fn each_stream_has_a_gap_of_its_own() {
+        let mut queue = Queue::new(4, 1_000);
+        for second in 1..=8 {
+            let stream = match second % 4 {
+                0 => Stream::Observations,
+                _ => Stream::Packets,
+            };
+            queue.push(Pending {
+                stream,
+                ..pending(second, 10)
+            });
+        }
+        let streams: Vec<Stream> = queue.waiting.iter().map(|pending| pending.stream).collect();
+        use Stream::{Observations, Packets};
+        assert_eq!(streams, [Observations, Packets, Packets, Observations]);
+        assert_eq!(shape(&mut queue), ["4", "gap 1..6 of 5", "7", "8"]);
     }
 
     #[test]

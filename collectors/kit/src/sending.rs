@@ -32,7 +32,7 @@ impl Outgoing {
     ) -> Result<Outgoing, Box<(Pending, CodecError)>> {
         let origin = shared.origin(pending.incarnation, number);
         let id = origin.message_id();
-        let stream = pending.body.stream();
+        let stream = pending.stream;
         let kind = pending.body.kind();
         let subject = subjects::of_observation(stream, &shared.site, kind, &shared.collector);
         let observation = Observation {

@@ -13,12 +13,13 @@ use watchfold_log::{
     Append, Embedded, LogError, LogReader, LostRange, MessageLog, Options, Record, Start, StreamInfo,
     StreamOptions,
 };
-use watchfold_schemas::{Observation, Origin, Stream, Time, decode_observation};
+use watchfold_schemas::{Observation, Origin, Stream, Time, decode_observation, subjects};
 
 use crate::KitError;
 use crate::forward::{Forward, Mark, earliest};
 
-/// The one stream of a spool that is used.
+/// The one stream of a spool that is used: its records have one order, whatever streams they go to. Which one that is
+/// stands in a record's subject.
 const STREAM: Stream = Stream::Observations;
 
 /// The named position of a spool.
@@ -52,6 +53,8 @@ pub struct SpoolOptions {
 pub(crate) struct Spool {
     path: PathBuf,
     options: StreamOptions,
+    /// The streams that its records may go to; what it loses is a gap in each.
+    streams: Vec<Stream>,
     open: Option<Open>,
     /// A directory with records was there at the start and has not been opened yet.
     unread: bool,
@@ -63,8 +66,8 @@ pub(crate) struct Spool {
     handed_out: u64,
     /// Lost records that no gap stands for yet.
     owed: Option<LostRange>,
-    /// The gap for a spool that was set aside.
-    aside: Option<Box<Forward>>,
+    /// The gaps for a spool that was set aside.
+    aside: Vec<Forward>,
     /// One was set aside of which nobody knows what it held, so there is no such gap.
     untold: bool,
     /// How often a spool was set aside: sequences begin anew each time.
@@ -79,7 +82,11 @@ struct Open {
 
 impl Spool {
     /// Looks for what an earlier process left, and sets it aside when it is unusable. Makes no spool yet.
-    pub(crate) async fn start(options: &SpoolOptions, collector: &str) -> Result<Spool, KitError> {
+    pub(crate) async fn start(
+        options: &SpoolOptions,
+        collector: &str,
+        streams: &[Stream],
+    ) -> Result<Spool, KitError> {
         let path = options.directory.join(collector);
         let failed = |action, path: &Path, source| KitError::State {
             action,
@@ -92,12 +99,13 @@ impl Spool {
             unread: holds_records(&path),
             path,
             options: stream_options(options.bytes_max),
+            streams: streams.to_vec(),
             open: None,
             mark: None,
             newest: None,
             handed_out: 0,
             owed: None,
-            aside: None,
+            aside: Vec::new(),
             untold: false,
             lives: 0,
         };
@@ -135,7 +143,7 @@ impl Spool {
     pub(crate) fn is_drained(&self) -> bool {
         let forwarded = self.mark.as_ref().map_or(0, |mark| mark.sequence);
         let newest = self.newest.as_ref().map_or(0, |newest| newest.sequence);
-        !self.unread && self.aside.is_none() && forwarded >= newest
+        !self.unread && self.aside.is_empty() && forwarded >= newest
     }
 
     pub(crate) fn records(&self) -> u64 {
@@ -166,8 +174,11 @@ impl Spool {
         &mut self,
         before: Mark,
         last: Mark,
-        messages: Vec<Append>,
+        mut messages: Vec<Append>,
     ) -> Result<Vec<u64>, LogError> {
+        for message in &mut messages {
+            message.stream = STREAM;
+        }
         self.open().await?;
         if self.is_drained() {
             let sequence = self.newest.as_ref().map_or(0, |newest| newest.sequence);
@@ -197,8 +208,8 @@ impl Spool {
         if self.unread {
             self.open().await?;
         }
-        if let Some(gap) = self.aside.take() {
-            return Ok(vec![*gap]);
+        if !self.aside.is_empty() {
+            return Ok(std::mem::take(&mut self.aside));
         }
         self.open().await?;
         let Some(open) = &mut self.open else {
@@ -228,7 +239,7 @@ impl Spool {
                     through,
                 },
                 append: Append {
-                    stream: STREAM,
+                    stream: subjects::stream_of(&record.subject).unwrap_or(STREAM),
                     subject: record.subject,
                     id: record.id,
                     payload: record.payload,
@@ -387,13 +398,8 @@ impl Spool {
                 newest.through,
                 "the collector's spool was damaged",
             );
-            self.aside = gap.map(|gap| {
-                let mark = Mark {
-                    sequence: 0,
-                    ..gap.mark
-                };
-                Box::new(Forward { mark, ..gap })
-            });
+            self.aside = gap;
+            self.aside.iter_mut().for_each(Forward::outlive_spool);
         }
         self.mark = self.mark.take().map(|mark| Mark { sequence: 0, ..mark });
         (self.unread, self.handed_out, self.owed) = (false, 0, None);
@@ -401,15 +407,16 @@ impl Spool {
         Ok(())
     }
 
-    /// The gap for what was lost right before `record`.
+    /// The gaps for what was lost right before `record`.
     fn gap_before(
         &mut self,
         record: &Record,
         observation: Option<&Observation>,
         info: &StreamInfo,
-    ) -> Option<Forward> {
-        let lost = self.owed.take()?;
-        let first = record.id.0.parse::<Origin>().ok()?;
+    ) -> Vec<Forward> {
+        let (Some(lost), Ok(first)) = (self.owed.take(), record.id.0.parse::<Origin>()) else {
+            return Vec::new();
+        };
         // Above all that was lost, some of which may have reached the log, and below the record. Where the record is the
         // first of its incarnation this is number 0, which no observation has.
         let origin = Origin {
@@ -425,25 +432,42 @@ impl Spool {
         self.gap(lost, origin, to, loss_reason(lost, info))
     }
 
-    /// The gap when the last records themselves are lost.
-    fn gap_at_the_end(&mut self, info: &StreamInfo) -> Option<Forward> {
-        let newest = self.newest.clone()?;
-        let lost = self.owed.take_if(|owed| owed.to >= newest.sequence)?;
+    /// The gaps when the last records themselves are lost.
+    fn gap_at_the_end(&mut self, info: &StreamInfo) -> Vec<Forward> {
+        let Some(newest) = self.newest.clone() else {
+            return Vec::new();
+        };
+        let Some(lost) = self.owed.take_if(|owed| owed.to >= newest.sequence) else {
+            return Vec::new();
+        };
         self.handed_out = lost.to;
         self.gap(lost, newest.origin, newest.through, loss_reason(lost, info))
     }
 
-    fn gap(&self, lost: LostRange, origin: Origin, to: Time, reason: &str) -> Option<Forward> {
+    /// One gap in each stream, under one identity: nobody knows which of them the lost records were for. Only the last
+    /// one moves the mark and is counted, so that a restart between them repeats them all.
+    fn gap(&self, lost: LostRange, origin: Origin, to: Time, reason: &str) -> Vec<Forward> {
         let mark = self.mark.as_ref();
         let first = mark.map_or(lost.from, |mark| lost.from.max(mark.sequence + 1));
         let records = (lost.to + 1).saturating_sub(first);
         let from = mark.map_or(Time::EPOCH, |mark| mark.through).min(to);
-        let mark = Mark {
+        let last = Mark {
             sequence: lost.to,
             origin,
             through: to,
         };
-        Forward::gap(mark, from, records, reason)
+        let gap = |stream: &Stream| Forward::gap(*stream, last.clone(), from, records, reason);
+        let mut gaps: Vec<Forward> = self.streams.iter().filter_map(gap).collect();
+        if let Some((_, before)) = gaps.split_last_mut() {
+            for earlier in before {
+                earlier.lost = 0;
+                earlier.mark = mark.cloned().unwrap_or_else(|| Mark {
+                    sequence: lost.from.saturating_sub(1),
+                    ..earlier.mark.clone()
+                });
+            }
+        }
+        gaps
     }
 
     fn beside(&self, suffix: &str) -> PathBuf {

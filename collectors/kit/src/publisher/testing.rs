@@ -13,9 +13,8 @@ use watchfold_log::{Ack, Append, LogError, LogReader, MessageLog, Position, Reco
 use watchfold_schemas::observation::Fault;
 use watchfold_schemas::{Body, Observation, Origin, Span, Stream, Time, decode_observation, subjects};
 
-use super::{Publisher, Shared};
+use super::{Publisher, PublisherOptions, Shared};
 use crate::clock::{Clock, ManualClock, Stamp};
-use crate::queue::Queue;
 use crate::{KitError, SpoolOptions};
 
 pub(crate) struct SwitchLog {
@@ -61,19 +60,31 @@ impl SwitchLog {
     }
 
     pub(crate) fn put(&self, origin: Origin) {
+        self.put_in(Stream::Observations, origin);
+    }
+
+    pub(crate) fn put_in(&self, stream: Stream, origin: Origin) {
         self.store(&[Append {
-            stream: Stream::Observations,
-            subject: subjects::observation(&origin.site, "quiet", &origin.collector),
+            stream,
+            subject: subjects::of_observation(stream, &origin.site, "quiet", &origin.collector),
             id: origin.message_id(),
             payload: Default::default(),
         }]);
     }
 
     pub(crate) fn observations(&self) -> Vec<Observation> {
+        self.observations_in(&Stream::ALL)
+    }
+
+    pub(crate) fn observations_in(&self, streams: &[Stream]) -> Vec<Observation> {
+        let is_in = |record: &&Record| {
+            subjects::stream_of(&record.subject).is_some_and(|stream| streams.contains(&stream))
+        };
         self.records
             .lock()
             .unwrap()
             .iter()
+            .filter(is_in)
             .map(|record| decode_observation(&record.payload).unwrap())
             .collect()
     }
@@ -82,7 +93,18 @@ impl SwitchLog {
         let mut records = self.records.lock().unwrap();
         let mut acks = Vec::new();
         for message in messages {
-            let seen: HashSet<_> = records.iter().map(|record| record.id.clone()).collect();
+            assert_eq!(
+                subjects::stream_of(&message.subject),
+                Some(message.stream),
+                "{message:?}"
+            );
+            // A stream knows its own records alone.
+            let of_stream = |record: &&Record| subjects::stream_of(&record.subject) == Some(message.stream);
+            let seen: HashSet<_> = records
+                .iter()
+                .filter(of_stream)
+                .map(|record| record.id.clone())
+                .collect();
             let duplicate = seen.contains(&message.id) && !self.forgets.load(Ordering::Relaxed);
             if !duplicate {
                 let sequence = records.len() as u64 + 1;
@@ -190,6 +212,7 @@ pub(crate) struct World {
     pub clock: Arc<ManualClock>,
     pub dir: tempfile::TempDir,
     pub bytes_max: u64,
+    pub streams: &'static [Stream],
 }
 
 impl World {
@@ -199,6 +222,7 @@ impl World {
             clock: Arc::new(ManualClock::at(START)),
             dir: tempfile::tempdir().unwrap(),
             bytes_max,
+            streams: PublisherOptions::default().streams,
         }
     }
 
@@ -214,10 +238,14 @@ impl World {
     }
 
     pub(crate) async fn try_open(&self) -> Result<Arc<Publisher>, KitError> {
-        let spool = self.spool_options();
-        let (log, clock) = (self.log.clone(), Box::new(Held(self.clock.clone())));
-        let queue = Queue::new(100, 1_000_000);
-        Publisher::open_with_queue(log, "cafe", "ping", self.dir.path(), clock, queue, Some(spool)).await
+        let options = PublisherOptions {
+            spool: Some(self.spool_options()),
+            streams: self.streams,
+            queue_records_max: 100,
+            queue_bytes_max: 1_000_000,
+            clock: Box::new(Held(self.clock.clone())),
+        };
+        Publisher::open_with(self.log.clone(), "cafe", "ping", self.dir.path(), options).await
     }
 
     pub(crate) async fn open(&self) -> Arc<Publisher> {
@@ -241,8 +269,13 @@ impl World {
 
     /// What readers make of the log: numbers seen are dropped.
     pub(crate) fn accepted(&self) -> Vec<Observation> {
+        self.accepted_in(&Stream::ALL)
+    }
+
+    /// What readers of these streams make of them.
+    pub(crate) fn accepted_in(&self, streams: &[Stream]) -> Vec<Observation> {
         let mut last = (0, 0);
-        let mut all = self.log.observations();
+        let mut all = self.log.observations_in(streams);
         all.retain(|observation| {
             let place = (observation.origin.incarnation, observation.origin.number);
             let is_new = place > last;
@@ -254,12 +287,17 @@ impl World {
 
     /// The names of faults, and `gap of N`.
     pub(crate) fn names(&self) -> Vec<String> {
+        self.names_in(&Stream::ALL)
+    }
+
+    pub(crate) fn names_in(&self, streams: &[Stream]) -> Vec<String> {
         let name = |observation: Observation| match observation.body {
             Body::Fault(fault) => fault.subject,
             Body::Gap(gap) => format!("gap of {}", gap.records),
+            Body::Batch(batch) => format!("from {}", batch.first),
             body => body.kind().to_owned(),
         };
-        self.accepted().into_iter().map(name).collect()
+        self.accepted_in(streams).into_iter().map(name).collect()
     }
 }
 

@@ -20,9 +20,12 @@ async fn bench(records_max: usize) -> Bench {
     let dir = tempfile::tempdir().unwrap();
     let log = Arc::new(SwitchLog::default());
     let clock = Arc::new(ManualClock::at(START));
-    let queue = Queue::new(records_max, QUEUE_BYTES_MAX);
-    let held = Box::new(Held(Arc::clone(&clock)));
-    let publisher = Publisher::open_with_queue(log.clone(), "cafe", "ping", dir.path(), held, queue, None)
+    let options = PublisherOptions {
+        clock: Box::new(Held(Arc::clone(&clock))),
+        queue_records_max: records_max,
+        ..PublisherOptions::default()
+    };
+    let publisher = Publisher::open_with(log.clone(), "cafe", "ping", dir.path(), options)
         .await
         .unwrap();
     Bench {

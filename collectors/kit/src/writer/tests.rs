@@ -6,8 +6,8 @@ use tokio::sync::oneshot;
 use watchfold_schemas::Body;
 
 use super::*;
-use crate::publisher::Publisher;
 use crate::publisher::testing::{Mode, World};
+use crate::publisher::{Publisher, PublisherOptions};
 
 const SPOOLED: usize = 3;
 
@@ -21,7 +21,9 @@ async fn reading_writer(world: &World) -> (Arc<Publisher>, Writer) {
     }
     publisher.flush().await;
     let shared = publisher.stop_writer().await;
-    let mut spool = Spool::start(&world.spool_options(), "ping").await.unwrap();
+    let mut spool = Spool::start(&world.spool_options(), "ping", PublisherOptions::PACKETS)
+        .await
+        .unwrap();
     let records = spool.read(BATCH_RECORDS_MAX).await.unwrap();
     spool.close().await;
     let file = IncarnationFile::new(world.dir.path(), "ping");
@@ -52,7 +54,7 @@ async fn what_was_read_from_a_lost_spool_says_nothing_of_the_next() {
     let (sender, mut told) = oneshot::channel();
     writer
         .shared
-        .enqueue(None, |_| Body::Quiet, Some(sender))
+        .enqueue(None, None, |_| Body::Quiet, Some(sender))
         .unwrap();
     spool_next(&mut writer).await;
     let spool = writer.spool.as_ref().unwrap();
