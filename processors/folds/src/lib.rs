@@ -6,6 +6,8 @@
 
 mod chain;
 mod clocks;
+#[expect(dead_code, reason = "the packet chain takes it up next")]
+mod engine;
 mod fold;
 mod history;
 mod hours;
@@ -18,6 +20,7 @@ mod table;
 mod timers;
 
 pub use chain::{ChainCounters, LoadError, SiteChain, StateEntries};
+pub use engine::{RuleProblem, rules_problems};
 pub use fold::{Fold, FoldId};
 pub use hours::SOFTWARE;
 pub use packets::{PacketChain, PacketCounters};

@@ -6,6 +6,7 @@ use watchfold_schemas::{Span, Time};
 use crate::table::{Change, Table};
 
 /// A packet earlier than the newest of its collector by more than this is counted as late.
+#[expect(dead_code, reason = "rows are judged next")]
 pub const LATE_AFTER: Span = Span::from_seconds(1);
 
 /// The most capture points of one site; batches of further ones are counted and not judged.

@@ -1,0 +1,37 @@
+//! Conditions as expressions over numbered checks, so that a check that several rules share is evaluated once.
+
+/// The deepest that conditions may be nested.
+pub const DEPTH_MAX: usize = 32;
+
+/// A condition on one row.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Expression {
+    /// True when empty.
+    All(Vec<Expression>),
+    /// False when empty.
+    Any(Vec<Expression>),
+    Not(Box<Expression>),
+    /// A check, by its number among those of the set.
+    Leaf(usize),
+}
+
+impl Expression {
+    /// Whether it holds, given what each check says.
+    pub fn holds(&self, leaf: &mut dyn FnMut(usize) -> bool) -> bool {
+        match self {
+            Expression::All(parts) => parts.iter().all(|part| part.holds(leaf)),
+            Expression::Any(parts) => parts.iter().any(|part| part.holds(leaf)),
+            Expression::Not(part) => !part.holds(leaf),
+            Expression::Leaf(number) => leaf(*number),
+        }
+    }
+
+    /// The numbers of the checks in it.
+    pub fn leaves(&self, out: &mut Vec<usize>) {
+        match self {
+            Expression::All(parts) | Expression::Any(parts) => parts.iter().for_each(|part| part.leaves(out)),
+            Expression::Not(part) => part.leaves(out),
+            Expression::Leaf(number) => out.push(*number),
+        }
+    }
+}

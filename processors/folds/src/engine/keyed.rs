@@ -1,0 +1,136 @@
+//! What is kept for each key, found by its print. Entries stand in the order in which they came, so that nothing depends on
+//! the order of a hash, and are taken out in sweeps alone.
+
+use super::print::Print;
+
+/// A place in the index that holds nothing.
+const EMPTY: u32 = u32::MAX;
+
+/// The smallest index.
+const PLACES_MIN: usize = 16;
+
+/// Values by print.
+#[derive(Clone, Debug)]
+pub struct Keyed<V> {
+    entries: Vec<(Print, V)>,
+    /// Open addressing: the number of the entry, or [`EMPTY`]. At most half full.
+    index: Vec<u32>,
+}
+
+impl<V> Default for Keyed<V> {
+    fn default() -> Keyed<V> {
+        Keyed {
+            entries: Vec::new(),
+            index: Vec::new(),
+        }
+    }
+}
+
+impl<V> Keyed<V> {
+    pub fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    /// The number of the entry of `key`. It holds until the next sweep.
+    pub fn find(&self, key: Print) -> Option<usize> {
+        let mask = self.index.len().checked_sub(1)?;
+        let mut place = key.0 as usize & mask;
+        loop {
+            match self.index[place] {
+                EMPTY => return None,
+                number if self.entries[number as usize].0 == key => return Some(number as usize),
+                _ => place = (place + 1) & mask,
+            }
+        }
+    }
+
+    /// Whether entry `number` is that of `key`: a number found earlier may be out of date.
+    pub fn is_at(&self, number: usize, key: Print) -> bool {
+        self.entries.get(number).is_some_and(|(at, _)| *at == key)
+    }
+
+    /// Adds an entry for a key that has none, and gives its number.
+    pub fn insert(&mut self, key: Print, value: V) -> usize {
+        let number = self.entries.len();
+        self.entries.push((key, value));
+        if (number + 1) * 2 > self.index.len() {
+            self.reindex();
+        } else {
+            self.link(key, number);
+        }
+        number
+    }
+
+    pub fn get(&self, key: Print) -> Option<&V> {
+        self.find(key).map(|number| &self.entries[number].1)
+    }
+
+    pub fn get_mut(&mut self, key: Print) -> Option<&mut V> {
+        self.find(key).map(|number| &mut self.entries[number].1)
+    }
+
+    pub fn at(&self, number: usize) -> &V {
+        &self.entries[number].1
+    }
+
+    pub fn at_mut(&mut self, number: usize) -> &mut V {
+        &mut self.entries[number].1
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = (Print, &V)> {
+        self.entries.iter().map(|(key, value)| (*key, value))
+    }
+
+    /// Keeps what `keep` says; numbers change.
+    pub fn sweep(&mut self, mut keep: impl FnMut(Print, &V) -> bool) {
+        self.entries.retain(|(key, value)| keep(*key, value));
+        self.reindex();
+    }
+
+    fn reindex(&mut self) {
+        let places = (self.entries.len() * 4).next_power_of_two().max(PLACES_MIN);
+        self.index.clear();
+        self.index.resize(places, EMPTY);
+        for number in 0..self.entries.len() {
+            self.link(self.entries[number].0, number);
+        }
+    }
+
+    fn link(&mut self, key: Print, number: usize) {
+        let mask = self.index.len() - 1;
+        let mut place = key.0 as usize & mask;
+        while self.index[place] != EMPTY {
+            place = (place + 1) & mask;
+        }
+        self.index[place] = number as u32;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn entries_are_found_until_they_are_swept() {
+        let key = |number: i64| Print::of_number(number);
+        let mut keyed = Keyed::default();
+        assert_eq!(keyed.find(key(0)), None);
+        for number in 0..1_000 {
+            assert_eq!(keyed.insert(key(number), number), number as usize);
+        }
+        assert_eq!(keyed.get(key(999)), Some(&999));
+        assert_eq!(keyed.find(key(1_000)), None);
+        keyed.sweep(|_, value| value % 10 == 0);
+        assert_eq!(
+            (keyed.len(), keyed.get(key(990)), keyed.get(key(991))),
+            (100, Some(&990), None)
+        );
+        assert!(keyed.is_at(1, key(10)) && !keyed.is_at(1, key(1)) && !keyed.is_at(100, key(1)));
+        *keyed.get_mut(key(10)).unwrap() = 7;
+        assert_eq!(keyed.iter().nth(1), Some((key(10), &7)));
+    }
+}
