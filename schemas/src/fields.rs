@@ -146,7 +146,7 @@ fields! {
     TlsServerName, "tls.client.server_name", [Packet], Kind::Text, "server_name, sni", "Of a TLS client hello.";
     HttpHost, "http.host", [Packet], Kind::Text, "host, cs-host", "Of an HTTP request.";
     PayloadText, "payload.text", [Packet], Kind::Text, "", "The first 64 bytes of the payload, on the ports that the capture keeps them for; bytes that are not ASCII read as `?`.";
-    ConnectionOutcome, "connection.outcome", [Connection], OUTCOMES, "conn_state", "`opened`: answered by SYN and ACK. `refused`: by RST or by ICMP unreachable. `unanswered`: not within 3 s. `ended`: a connection that was opened got FIN or RST.";
+    ConnectionOutcome, "connection.outcome", [Connection], OUTCOMES, "conn_state", "`opened`: answered by SYN and ACK. `refused`: by RST. `unanswered`: by neither within 3 s, or by ICMP alone. `ended`: a connection that was opened got FIN or RST.";
     ConnectionDuration, "connection.duration_ms", [Connection], Kind::Number, "duration", "From SYN to the outcome.";
     NeighbourMac, "neighbour.mac", [Neighbour], Kind::Mac, "", "The hardware address that it announces for `source.ip`.";
     NeighbourPreviousMac, "neighbour.previous_mac", [Neighbour], Kind::Mac, "", "What was known before, where that was another one.";

@@ -3,3 +3,6 @@
 //! Named, bounded, and on packet time alone. They measure: whether something is an attack, rules say.
 
 pub mod addresses;
+pub mod connections;
+pub mod dns;
+pub mod neighbours;
