@@ -4,6 +4,7 @@
 //! sink kit's. It judges nothing, reads no clock for what it says, and never shows a webhook's address.
 
 mod answer;
+mod attack;
 pub mod config;
 pub mod deliver;
 pub mod render;

@@ -8,6 +8,7 @@ use watchfold_schemas::event::{
     CloseReason, Incident, IncidentClass, Notice, OccupancySnapshot, Session, SessionList, Severity,
 };
 
+use crate::attack;
 use crate::text::{clock, duration, escaped, fit, is_sender_name, plain, units};
 
 /// Limits of one embed, in characters, inclusive; see Discord's message reference, "Embed Limits".
@@ -130,10 +131,10 @@ pub fn edited(notice: &Notice, style: Style<'_>) -> Message {
 
 fn opened(incident: &Incident, pcs_present: Option<u32>, style: Style<'_>) -> Draft {
     let mut draft = Draft::new(
-        format!("{} {}", subject(&incident.subject), words(incident.class).opened),
+        format!("{} {}", about(incident), words(incident.class).opened),
         RED,
     );
-    draft.link(style, "network");
+    draft.link(style, tab(incident));
     draft.late(
         incident,
         "This is told late: its measurements arrived after it had begun.",
@@ -141,34 +142,34 @@ fn opened(incident: &Incident, pcs_present: Option<u32>, style: Style<'_>) -> Dr
     draft.inline("Since", clock(incident.started_at, style.time_zone));
     draft.inline("Severity", severity(incident.severity).to_owned());
     draft.pcs(pcs_present);
-    draft.background(incident);
+    draft.background(incident, style);
     draft
 }
 
 fn updated(incident: &Incident, style: Style<'_>) -> Draft {
     let mut draft = Draft::new(
-        format!("{} {}", subject(&incident.subject), words(incident.class).opened),
+        format!("{} {}", about(incident), words(incident.class).opened),
         AMBER,
     );
-    draft.link(style, "network");
+    draft.link(style, tab(incident));
     draft.inline("Since", clock(incident.started_at, style.time_zone));
     draft.inline("Severity", severity(incident.severity).to_owned());
     draft.acknowledged(incident, style);
-    draft.background(incident);
+    draft.background(incident, style);
     draft
 }
 
 fn reminder(incident: &Incident, open_for_ms: u64, style: Style<'_>) -> Draft {
     let mut draft = Draft::new(
-        format!("{} {}", subject(&incident.subject), words(incident.class).still),
+        format!("{} {}", about(incident), words(incident.class).still),
         AMBER,
     );
-    draft.link(style, "network");
+    draft.link(style, tab(incident));
     draft.inline("Since", clock(incident.started_at, style.time_zone));
     draft.inline("For", duration(open_for_ms));
     draft.inline("Severity", severity(incident.severity).to_owned());
     draft.acknowledged(incident, style);
-    draft.background(incident);
+    draft.background(incident, style);
     draft
 }
 
@@ -177,8 +178,8 @@ fn closed(incident: &Incident, pcs_present: Option<u32>, style: Style<'_>) -> Dr
         Some(CloseReason::Removed) => "is no longer watched",
         Some(CloseReason::Recovered | CloseReason::Ended) | None => words(incident.class).closed,
     };
-    let mut draft = Draft::new(format!("{} {ending}", subject(&incident.subject)), GREEN);
-    draft.link(style, "network");
+    let mut draft = Draft::new(format!("{} {ending}", about(incident)), GREEN);
+    draft.link(style, tab(incident));
     draft.late(
         incident,
         "This is told late: it was over before its measurements arrived, or soon after.",
@@ -186,23 +187,19 @@ fn closed(incident: &Incident, pcs_present: Option<u32>, style: Style<'_>) -> Dr
     draft.span(incident, style);
     draft.pcs(pcs_present);
     draft.acknowledged(incident, style);
-    draft.background(incident);
+    draft.background(incident, style);
     draft
 }
 
 fn over(incident: &Incident, style: Style<'_>) -> Draft {
     let mut draft = Draft::new(
-        format!(
-            "Over: {} {}",
-            subject(&incident.subject),
-            words(incident.class).was
-        ),
+        format!("Over: {} {}", about(incident), words(incident.class).was),
         GREEN,
     );
-    draft.link(style, "network");
+    draft.link(style, tab(incident));
     draft.span(incident, style);
     draft.acknowledged(incident, style);
-    draft.background(incident);
+    draft.background(incident, style);
     draft
 }
 
@@ -284,7 +281,23 @@ fn occupancy(snapshot: &OccupancySnapshot, style: Style<'_>) -> Draft {
     draft
 }
 
-/// How an incident of a class reads after its subject.
+/// The part of the page that shows it.
+fn tab(incident: &Incident) -> &'static str {
+    match incident.class {
+        IncidentClass::Attack => "alerts",
+        _ => "network",
+    }
+}
+
+/// What an incident is about: its subject, or the attack by its rule's title.
+fn about(incident: &Incident) -> String {
+    match &incident.attack {
+        Some(attack) => attack::title(attack),
+        None => subject(&incident.subject),
+    }
+}
+
+/// How an incident of a class reads after what it is about.
 struct Words {
     opened: &'static str,
     still: &'static str,
@@ -325,10 +338,10 @@ fn words(class: IncidentClass) -> Words {
             was: "disagreed with its replay",
         },
         IncidentClass::Attack => Words {
-            opened: "is attacking",
-            still: "is still attacking",
-            closed: "no longer attacks",
-            was: "attacked",
+            opened: "",
+            still: "goes on",
+            closed: "is over",
+            was: "",
         },
     }
 }
@@ -344,7 +357,7 @@ fn severity(severity: Severity) -> &'static str {
 }
 
 /// `router` is "Router", `pc:10.0.0.7` is "PC 10.0.0.7", `collector:ping` is "Collector ping", `chain:site` is
-/// "Chain site".
+/// "Chain site", `attack:port_scan:10.0.0.9` is "Attack port_scan 10.0.0.9".
 fn subject(subject: &str) -> String {
     if let Some(key) = subject.strip_prefix("pc:") {
         return format!("PC {}", escaped(key));
@@ -354,6 +367,9 @@ fn subject(subject: &str) -> String {
     }
     if let Some(name) = subject.strip_prefix("collector:") {
         return format!("Collector {}", escaped(name));
+    }
+    if let Some(name) = subject.strip_prefix("attack:") {
+        return format!("Attack {}", escaped(&name.replacen(':', " ", 1)));
     }
     let mut letters = subject.chars();
     let first: String = letters
@@ -440,8 +456,8 @@ impl Draft {
         );
     }
 
-    /// What nobody measured, what cannot be seen because of it, and what the probes said.
-    fn background(&mut self, incident: &Incident) {
+    /// What nobody measured, what cannot be seen because of it, what the probes said, and what a rule saw.
+    fn background(&mut self, incident: &Incident, style: Style<'_>) {
         if incident.unmeasured_ms > 0 {
             self.block(
                 "Not measured",
@@ -466,6 +482,17 @@ impl Draft {
         }
         if let Some(detail) = &incident.detail {
             self.block("Detail", escaped(detail));
+        }
+        for fact in incident
+            .attack
+            .iter()
+            .flat_map(|attack| attack::facts(attack, style.time_zone))
+        {
+            self.fields.push(Field {
+                name: fact.name.to_owned(),
+                value: fact.value,
+                inline: fact.inline,
+            });
         }
     }
 

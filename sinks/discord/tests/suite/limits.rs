@@ -4,9 +4,10 @@ use proptest::prelude::*;
 use watchfold_discord::render::{Style, edited, message};
 use watchfold_discord::testing::first_fault;
 use watchfold_schemas::Time;
+use watchfold_schemas::alert::Attack;
 use watchfold_schemas::event::{Incident, Notice, Session, SessionList};
 
-use crate::sample::{over, session};
+use crate::sample::{attack, over, session};
 
 /// Texts of every length, with what is markup, what is long in one count and short in another, and what is nothing.
 fn text() -> impl Strategy<Value = String> {
@@ -25,6 +26,28 @@ fn text() -> impl Strategy<Value = String> {
     })
 }
 
+fn attacked() -> impl Strategy<Value = Attack> {
+    let names = prop::collection::vec(text(), 0..30);
+    (text(), text(), names, any::<(u64, u64, u16)>()).prop_map(
+        |(subject, message, victims, (count, window_ms, port))| {
+            let mut attack = attack();
+            attack.rule.title = message.clone();
+            attack.rule.set = subject.clone();
+            attack.source.ip = Some(subject.clone());
+            attack.destination.port = Some(port);
+            attack.transport = message.clone();
+            attack.community_id = Some(message.clone());
+            attack.seen_by.interface = message.clone();
+            attack.victims = victims;
+            (attack.victims_total, attack.peak.observed) = (count, count);
+            attack.peak.window_ms = window_ms;
+            attack.subject = subject;
+            attack.message = message;
+            attack
+        },
+    )
+}
+
 fn incident() -> impl Strategy<Value = Incident> {
     let names = prop::collection::vec(text(), 0..30);
     (
@@ -35,9 +58,11 @@ fn incident() -> impl Strategy<Value = Incident> {
         any::<i64>(),
         any::<u64>(),
         any::<bool>(),
+        prop::option::of(attacked()),
     )
         .prop_map(
-            |(subject, detail, by, suppressed, started_at, duration_ms, late)| Incident {
+            |(subject, detail, by, suppressed, started_at, duration_ms, late, attack)| Incident {
+                attack: attack.map(Box::new),
                 subject,
                 detail: Some(detail),
                 acknowledged_by: Some(by),

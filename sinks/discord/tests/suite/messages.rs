@@ -5,7 +5,8 @@ use watchfold_discord::render::{Style, edited, message};
 use watchfold_schemas::event::{CloseReason, Incident, IncidentClass, Notice, OccupancySnapshot, Session};
 
 use crate::sample::{
-    START, at, closed, incident, opened, over, reminder, session, sessions, snapshot, started, updated,
+    START, at, attack, attacked, closed, incident, opened, over, reminder, session, sessions, snapshot,
+    started, updated,
 };
 
 const STYLE: Style<'_> = Style {
@@ -94,6 +95,109 @@ fn an_acknowledged_outage() {
             ],
             "footer": { "text": "cafe-1" },
         }),
+    );
+}
+
+/// What every message of the sample's attack ends with.
+fn attack_fields() -> Vec<Value> {
+    let field =
+        |name: &str, value: &str, inline: bool| json!({ "name": name, "value": value, "inline": inline });
+    vec![
+        field("Detail", "203.0.113.9 tried 312 ports.", false),
+        field(
+            "From → to",
+            "203.0.113.9\\:40000 → \\[2001\\:db8\\:\\:1\\]\\:22 (tcp)",
+            false,
+        ),
+        field("Peak", "312, threshold 4 (else 15), within 10s", true),
+        field("Alerts", "2", true),
+        field("Last seen", "2026-11-20 14:05:29 CET", true),
+        field("Victims", "192.168.1.1, 2001\\:db8\\:\\:1, 5 more", false),
+        field(
+            "Reputation",
+            "High: 203.0.113.9, called malicious by 6, score -12",
+            false,
+        ),
+        field("Rule", "port\\_scan v2 of default", true),
+        field("Seen by", "capture-lan at eth0", true),
+        field("Community ID", "1\\:LQU9qZlK+B5F3KDmev6m5PMibrg=", true),
+    ]
+}
+
+#[test]
+fn an_attack_while_it_lasts_and_once_it_is_over() {
+    let open = attacked("a", attack());
+    let mut fields = vec![
+        json!({ "name": "Since", "value": "2026-11-20 14:05:09 CET", "inline": true }),
+        json!({ "name": "Severity", "value": "Critical", "inline": true }),
+    ];
+    fields.extend(attack_fields());
+    check(
+        &Notice::IncidentOpened {
+            incident: open.clone(),
+            pcs_present: None,
+        },
+        json!({
+            "title": "Port scan: 203.0.113.9",
+            "url": "https://watch.example/#alerts",
+            "color": 15158332,
+            "fields": fields,
+            "footer": { "text": "cafe-1" },
+        }),
+    );
+    let over = Incident {
+        ended_at: Some(at(35)),
+        duration_ms: Some(35_000),
+        close_reason: Some(CloseReason::Ended),
+        ..open.clone()
+    };
+    let mut fields = vec![
+        json!({ "name": "Start", "value": "2026-11-20 14:05:09 CET", "inline": true }),
+        json!({ "name": "End", "value": "2026-11-20 14:05:44 CET", "inline": true }),
+        json!({ "name": "Duration", "value": "35s", "inline": true }),
+    ];
+    fields.extend(attack_fields());
+    let closed = Notice::IncidentClosed {
+        incident: over,
+        pcs_present: None,
+    };
+    check(
+        &closed,
+        json!({
+            "title": "Port scan: 203.0.113.9 is over",
+            "url": "https://watch.example/#alerts",
+            "color": 3066993,
+            "fields": fields,
+            "footer": { "text": "cafe-1" },
+        }),
+    );
+    let first = serde_json::to_value(edited(&closed, STYLE)).unwrap();
+    assert_eq!(first["embeds"][0]["title"], "Over: Port scan: 203.0.113.9");
+    let reminder = Notice::IncidentReminder {
+        incident: open,
+        open_for_ms: 3_600_000,
+    };
+    assert_eq!(embed(&reminder, STYLE)["title"], "Port scan: 203.0.113.9 goes on");
+}
+
+#[test]
+fn what_an_attacker_names_is_no_markup() {
+    let name = "[x](https://evil.example)@everyone";
+    let mut named = attack();
+    named.subject = name.to_owned();
+    named.message = format!("{name} was asked for");
+    named.victims = vec![name.to_owned()];
+    let text = embed(
+        &Notice::IncidentOpened {
+            incident: attacked("a", named),
+            pcs_present: None,
+        },
+        STYLE,
+    )
+    .to_string();
+    assert!(
+        !text.contains("](https") && !text.contains(")@everyone"),
+        "markup of foreign making: {text}"
     );
 }
 

@@ -1,9 +1,11 @@
 //! Notices to tell.
 
 use watchfold_schemas::Time;
+use watchfold_schemas::alert::{Attack, Endpoint, Measured, Reputation, RuleRef, SeenBy, Tier};
 use watchfold_schemas::event::{
     CloseReason, Incident, IncidentClass, Notice, OccupancySnapshot, Session, SessionList, Severity,
 };
+use watchfold_schemas::rules::RuleState;
 
 /// 2026-11-20 13:05:09 UTC.
 pub const START: Time = Time::from_seconds(1_795_179_909);
@@ -31,6 +33,70 @@ pub fn incident(id: &str) -> Incident {
         close_reason: None,
         detail: Some("192.168.1.1: timed out".into()),
         attack: None,
+    }
+}
+
+pub fn attack() -> Attack {
+    let endpoint = |ip: &str, port| Endpoint {
+        ip: Some(ip.into()),
+        port: Some(port),
+        mac: None,
+    };
+    Attack {
+        id: "0011223344556677".into(),
+        rule: RuleRef {
+            id: "6a0a8a3e-8f8f-4cf5-9a0c-0a8b5c9d1e2f".into(),
+            name: "port_scan".into(),
+            title: "Port scan".into(),
+            version: 2,
+            set: "default".into(),
+        },
+        category: "port_scan".into(),
+        severity: Severity::Critical,
+        state: RuleState::Enforce,
+        subject: "203.0.113.9".into(),
+        source: endpoint("203.0.113.9", 40_000),
+        destination: endpoint("2001:db8::1", 22),
+        transport: "tcp".into(),
+        community_id: Some("1:LQU9qZlK+B5F3KDmev6m5PMibrg=".into()),
+        began_at: START,
+        last_at: at(20),
+        ended_at: None,
+        peak: Measured {
+            observed: 312,
+            threshold: 4,
+            base_threshold: 15,
+            window_ms: 10_000,
+        },
+        peak_at: at(15),
+        alerts: 2,
+        matches: 300,
+        victims: vec!["192.168.1.1".into(), "2001:db8::1".into()],
+        victims_total: 7,
+        reputation: Some(Reputation {
+            subject: "203.0.113.9".into(),
+            tier: Tier::High,
+            malicious: 6,
+            score: -12,
+        }),
+        seen_by: SeenBy {
+            collector: "capture-lan".into(),
+            interface: "eth0".into(),
+            ..SeenBy::default()
+        },
+        message: "203.0.113.9 tried 312 ports.".into(),
+    }
+}
+
+pub fn attacked(id: &str, attack: Attack) -> Incident {
+    Incident {
+        class: IncidentClass::Attack,
+        subject: format!("attack:{}:{}", attack.category, attack.subject),
+        severity: attack.severity,
+        suppressed: Vec::new(),
+        detail: Some(attack.message.clone()),
+        attack: Some(Box::new(attack)),
+        ..incident(id)
     }
 }
 
