@@ -153,23 +153,28 @@ pub struct Dashboard {
 #[derive(Debug, Deserialize)]
 #[serde(
     deny_unknown_fields,
-    bound(deserialize = "Discord: Deserialize<'de>, Healthchecks: Deserialize<'de>")
+    bound(
+        deserialize = "Discord: Deserialize<'de>, Healthchecks: Deserialize<'de>, VirusTotal: Deserialize<'de>"
+    )
 )]
-pub struct Sinks<Discord = Ignored, Healthchecks = Ignored> {
+pub struct Sinks<Discord = Ignored, Healthchecks = Ignored, VirusTotal = Ignored> {
     #[serde(default = "none")]
     pub discord: Option<Discord>,
     #[serde(default = "none")]
     pub healthchecks: Option<Healthchecks>,
+    #[serde(default = "none")]
+    pub virustotal: Option<VirusTotal>,
 }
 
 /// A section that another program reads.
 pub type Ignored = serde::de::IgnoredAny;
 
-impl<D, H> Default for Sinks<D, H> {
-    fn default() -> Sinks<D, H> {
+impl<D, H, V> Default for Sinks<D, H, V> {
+    fn default() -> Sinks<D, H, V> {
         Sinks {
             discord: None,
             healthchecks: None,
+            virustotal: None,
         }
     }
 }

@@ -69,9 +69,13 @@ pub fn readable_by_others(path: &Path, text: &str) -> Option<String> {
     use std::os::unix::fs::PermissionsExt;
     let inline = text.lines().any(|line| {
         let line = line.trim_start();
-        !line.starts_with('#')
-            && line.contains("\"http")
-            && (line.contains("webhooks/") || line.starts_with("url"))
+        let address =
+            line.contains("\"http") && (line.contains("webhooks/") || line.starts_with("url"));
+        let key = line
+            .strip_prefix("key")
+            .and_then(|rest| rest.trim_start().strip_prefix('='))
+            .is_some_and(|value| value.trim_start().starts_with(['"', '\'']));
+        !line.starts_with('#') && (address || key)
     });
     let mode = std::fs::metadata(path).ok()?.permissions().mode();
     (inline && mode & 0o004 != 0).then(|| {

@@ -21,7 +21,7 @@ pub use error::SinkError;
 pub use plan::{Job, PendingRequest};
 pub use reader::{DEDUP_WINDOW, EventBatch, EventReader, ReaderCounts};
 pub use secret::Secret;
-pub use state::STATE_VERSION;
+pub use state::{STATE_VERSION, read_state, save_state, set_aside_state};
 pub use stats::{Count, SinkStats};
 
 #[cfg(test)]

@@ -1,12 +1,14 @@
 //! One small file per sink: how far both streams were read, what is undelivered, and which messages can be edited.
 //!
 //! It is a fold of the log and never the truth: when it is missing, damaged or from another log it is set aside and
-//! built again from both streams. JSON, replaced as a whole, synced before it counts.
+//! built again from both streams. JSON, replaced as a whole, synced before it counts. A sink that keeps something else
+//! writes and reads its file by the same functions.
 
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use watchfold_log::Position;
 use watchfold_schemas::observation::Receipt;
@@ -62,7 +64,7 @@ pub(crate) enum Found {
 
 /// Reads the file of this site's sink. Does not fail: an unusable file is set aside.
 pub(crate) fn load(path: &Path, site: &str, sink: &str) -> Found {
-    let reason = match read(path) {
+    let reason = match read_state::<StateFile>(path) {
         Ok(None) => return Found::Nothing,
         Ok(Some(state)) if state.v == STATE_VERSION && state.site == site && state.sink == sink => {
             return Found::State(Box::new(state));
@@ -70,12 +72,12 @@ pub(crate) fn load(path: &Path, site: &str, sink: &str) -> Found {
         Ok(Some(state)) => format!("it is version {} of {} at {}", state.v, state.sink, state.site),
         Err(reason) => reason,
     };
-    set_aside(path);
+    set_aside_state(path);
     Found::SetAside { reason }
 }
 
 /// Moves the file out of the way; an older one that was set aside is replaced, so that at most two exist.
-pub(crate) fn set_aside(path: &Path) {
+pub fn set_aside_state(path: &Path) {
     let mut aside = path.as_os_str().to_owned();
     aside.push(".set-aside");
     if let Err(error) = fs::rename(path, PathBuf::from(aside)) {
@@ -84,7 +86,7 @@ pub(crate) fn set_aside(path: &Path) {
 }
 
 /// Replaces the file; it is durable when this returns.
-pub(crate) fn save(path: &Path, state: &StateFile) -> io::Result<()> {
+pub fn save_state<T: Serialize>(path: &Path, state: &T) -> io::Result<()> {
     let parent = path
         .parent()
         .filter(|parent| !parent.as_os_str().is_empty())
@@ -102,7 +104,8 @@ pub(crate) fn save(path: &Path, state: &StateFile) -> io::Result<()> {
     sync_directory(parent)
 }
 
-fn read(path: &Path) -> Result<Option<StateFile>, String> {
+/// Reads the file; `None` when there is none, and why it cannot be used otherwise.
+pub fn read_state<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, String> {
     let length = match fs::metadata(path) {
         Ok(metadata) => metadata.len(),
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),

@@ -32,7 +32,7 @@ impl<D: Destination> Courier<D> {
         self.dirty = false;
         let state = self.state().await;
         let path = self.context.state_path.clone();
-        let saved = tokio::task::spawn_blocking(move || state::save(&path, &state)).await;
+        let saved = tokio::task::spawn_blocking(move || state::save_state(&path, &state)).await;
         match saved.map_err(std::io::Error::other).and_then(|result| result) {
             Ok(()) => self.save_failed = false,
             Err(error) => {
@@ -98,7 +98,7 @@ pub(super) async fn load_state(context: &SinkContext) -> Result<StateFile, SinkE
     let reason = match reason {
         Some(reason) => Some(reason),
         None if !positions_agree(context, &state).await? => {
-            state::set_aside(&context.state_path);
+            state::set_aside_state(&context.state_path);
             Some("the log is not the one that it was read from, or lost its end".to_owned())
         }
         None => None,
