@@ -426,7 +426,7 @@ impl Oracle {
     }
 
     /// The counts go where the next holder of the lease finds them.
-    async fn store_budget(&self) -> Result<(), LookupError> {
+    async fn store_budget(&mut self) -> Result<(), LookupError> {
         let budget = &self.memory.budget;
         let position = Position {
             log_id: String::new(),
