@@ -58,7 +58,15 @@ impl Message {
         Ok(Message { pieces })
     }
 
-    pub fn write(&self, row: &dyn Row, observed: u64, threshold: u64, window: Span) -> String {
+    /// The fields that stand in it.
+    pub fn fields(&self) -> impl Iterator<Item = Field> + '_ {
+        self.pieces.iter().filter_map(|piece| match piece {
+            Piece::Field(field) => Some(*field),
+            _ => None,
+        })
+    }
+
+    pub fn write<R: Row + ?Sized>(&self, row: &R, observed: u64, threshold: u64, window: Span) -> String {
         let mut out = String::new();
         for piece in &self.pieces {
             match piece {

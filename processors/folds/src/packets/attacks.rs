@@ -12,15 +12,17 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use watchfold_schemas::alert::{Alert, Attack, Measured, Reputation, SeenBy, Tier, VICTIMS_MAX};
 use watchfold_schemas::event::{EventBody, Severity};
-use watchfold_schemas::rules::RuleState;
+use watchfold_schemas::rules::{Rule, RuleState};
 use watchfold_schemas::{Span, Time};
 
 pub use packets::add_packet;
 pub use stored::StoredAttacks;
 
-use super::arrivals::{Arrivals, Slot, hash_bytes};
+use super::arrivals::{Arrivals, Slot, hash_bytes, hash_words};
 use super::reputation::{self, Verdicts};
-use super::telling::{RowFacts, Telling};
+use super::telling::{self, RowFacts};
+use crate::engine::compile::CompiledRule;
+use crate::engine::print::Print;
 
 /// The most attacks of one collector that are open at a time; the one that would end first ends early.
 pub const ATTACKS_MAX: usize = 4_096;
@@ -48,9 +50,9 @@ pub struct Seen<'a> {
 /// A row for which a rule's condition holds.
 #[derive(Clone, Copy, Debug)]
 pub struct Hold<'a> {
-    pub telling: &'a Telling,
-    /// The values of the rule's subject as bytes that no other values have. Rules of one category spell them alike.
-    pub key: &'a [u8],
+    pub rule: &'a CompiledRule,
+    /// The values of the rule's subject. Rules of one category spell them alike.
+    pub key: Print,
     pub at: Time,
     /// `None` where the row is no packet.
     pub packet: Option<u64>,
@@ -87,7 +89,7 @@ pub enum Because {
 /// An attack that has not ended, and the cooldown of its kind and subject. It lasts at least as long as the cooldown.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 struct Open {
-    key: Vec<u8>,
+    key: (u64, u64),
     /// Counts attacks from their collector's first.
     ordinal: u64,
     attack: Attack,
@@ -105,8 +107,6 @@ struct Open {
 /// The attacks of one collector.
 #[derive(Clone, Debug, Default)]
 pub struct Attacks {
-    /// For hashing keys; senders of packets do not know it.
-    seed: u64,
     open: Arrivals<Open>,
     due: BTreeMap<(Time, u64), Slot>,
     next_ordinal: u64,
@@ -119,14 +119,6 @@ pub struct Attacks {
 }
 
 impl Attacks {
-    /// `seed` should differ between collectors and runs, and be in the input: the incarnation, say.
-    pub fn new(seed: u64) -> Attacks {
-        Attacks {
-            seed,
-            ..Attacks::default()
-        }
-    }
-
     /// How many are open.
     pub fn len(&self) -> usize {
         self.open.len()
@@ -145,7 +137,7 @@ impl Attacks {
         verdicts: &Verdicts,
         said: &mut Vec<Said>,
     ) {
-        let hash = hash_bytes(self.seed ^ hold.telling.kind_hash, hold.key);
+        let hash = place_of(&hold.rule.rule.category, (hold.key.0, hold.key.1));
         let Some(slot) = self.open.find(hash, |open| open.is_about(hold)) else {
             return self.begin(hash, seen, hold, row, verdicts, said);
         };
@@ -281,9 +273,9 @@ impl Attacks {
 
 impl Open {
     fn is_about(&self, hold: &Hold<'_>) -> bool {
-        self.key == hold.key
-            && self.attack.state == hold.telling.state
-            && self.attack.category == hold.telling.category
+        self.key == (hold.key.0, hold.key.1)
+            && self.attack.state == hold.rule.rule.state
+            && self.attack.category == hold.rule.rule.category
     }
 
     fn ends_at(&self) -> Time {
@@ -299,15 +291,15 @@ impl Open {
         verdicts: &Verdicts,
         said: &mut Vec<Said>,
     ) -> Open {
-        let subject = hold.telling.subject(row);
-        let id = attack_id(seen, hold.telling, &subject, hold.at);
+        let subject = telling::subject(hold.rule, row);
+        let id = attack_id(seen, &hold.rule.rule, &subject, hold.at);
         let alert = alert(seen, hold, row, verdicts, &id, subject);
         let mut open = Open {
-            key: hold.key.to_vec(),
+            key: (hold.key.0, hold.key.1),
             ordinal,
             attack: attack_of(&alert, hold.at),
-            linger: hold.telling.linger(),
-            due: hold.at + hold.telling.linger(),
+            linger: hold.rule.quiet_after(),
+            due: hold.at + hold.rule.quiet_after(),
             alert_at: hold.at,
             alert_severity: alert.severity,
             told_peak: hold.measured,
@@ -333,10 +325,10 @@ impl Open {
         verdicts: &Verdicts,
         said: &mut Vec<Said>,
     ) {
-        let severity = reputation::severity(hold.telling.severity, hold.tier);
+        let severity = reputation::severity(hold.rule.rule.severity, hold.tier);
         self.attack.last_at = self.attack.last_at.max(hold.at);
         self.attack.matches += 1;
-        self.linger = self.linger.max(hold.telling.linger());
+        self.linger = self.linger.max(hold.rule.quiet_after());
         if let Some(packet) = hold.packet {
             add_packet(&mut self.attack.seen_by.packets, packet);
         }
@@ -345,7 +337,7 @@ impl Open {
             self.attack.peak = hold.measured;
             self.attack.peak_at = hold.at;
         }
-        let rested = hold.at.since(self.alert_at) >= hold.telling.cooldown;
+        let rested = hold.at.since(self.alert_at) >= cooldown_of(hold.rule);
         let fires = rested || severity > self.alert_severity;
         let grows =
             severity > self.attack.severity || is_times(TOLD_AGAIN_AT, self.attack.peak, self.told_peak);
@@ -448,15 +440,24 @@ fn is_times(times: u128, one: Measured, other: Measured) -> bool {
     u128::from(one.observed) * base(other) >= times * u128::from(other.observed) * base(one)
 }
 
+fn cooldown_of(rule: &CompiledRule) -> Span {
+    Span::from_millis(i64::try_from(rule.rule.cooldown_ms).unwrap_or(i64::MAX))
+}
+
+/// Where an attack is looked for.
+fn place_of(category: &str, key: (u64, u64)) -> u64 {
+    hash_words(hash_bytes(0, category.as_bytes()), &[key.0, key.1])
+}
+
 /// Rules that are only recorded have attacks of their own: what nobody is told keeps nobody from being told.
-fn attack_id(seen: Seen<'_>, telling: &Telling, subject: &str, at: Time) -> String {
-    match telling.state {
+fn attack_id(seen: Seen<'_>, rule: &Rule, subject: &str, at: Time) -> String {
+    match rule.state {
         RuleState::Record => {
-            let category = format!("{} recorded", telling.category);
+            let category = format!("{} recorded", rule.category);
             Attack::derive_id(seen.site, seen.collector, &category, subject, at)
         }
         RuleState::Enforce | RuleState::Off => {
-            Attack::derive_id(seen.site, seen.collector, &telling.category, subject, at)
+            Attack::derive_id(seen.site, seen.collector, &rule.category, subject, at)
         }
     }
 }
@@ -469,14 +470,14 @@ fn alert(
     attack: &str,
     subject: String,
 ) -> Alert {
-    let telling = hold.telling;
-    let judged = telling.reputation.and_then(|field| row.text(field));
+    let rule = hold.rule;
+    let judged = rule.reputation.and_then(|field| row.readable(field));
     let reputation: Option<Reputation> = judged.map(|judged| verdicts.reputation(&judged, hold.at));
     Alert {
-        rule: telling.rule.clone(),
-        category: telling.category.clone(),
-        severity: reputation::severity(telling.severity, hold.tier),
-        state: telling.state,
+        rule: rule.reference.clone(),
+        category: rule.rule.category.clone(),
+        severity: reputation::severity(rule.rule.severity, hold.tier),
+        state: rule.rule.state,
         attack: attack.to_owned(),
         subject,
         source: row.source(),
@@ -484,7 +485,7 @@ fn alert(
         transport: row.transport(),
         community_id: row.community_id(),
         measured: hold.measured,
-        message: telling.message(row, hold.measured, reputation.as_ref()),
+        message: telling::message(rule, row, hold.measured, reputation.as_ref()),
         reputation,
         seen_by: SeenBy {
             collector: seen.collector.to_owned(),
@@ -492,7 +493,7 @@ fn alert(
             interface: seen.interface.to_owned(),
             packets: row.packets(),
         },
-        facts: telling.facts(row),
+        facts: telling::facts(rule, row),
     }
 }
 

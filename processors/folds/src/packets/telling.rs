@@ -1,19 +1,19 @@
-//! What alerts and attacks say: a rule as those who are told know it, and its sentence with a row's values in it.
+//! What alerts and attacks say about a row: subject, ends, facts and the rule's sentence, with a reputation in words.
 
 use std::fmt::Write;
 
 use watchfold_schemas::Span;
-use watchfold_schemas::alert::{Endpoint, Measured, PacketRanges, Reputation, RuleRef, Tier};
-use watchfold_schemas::event::Severity;
+use watchfold_schemas::alert::{Endpoint, Measured, PacketRanges, Reputation, Tier};
 use watchfold_schemas::fields::Field;
-use watchfold_schemas::rules::{Rule, RuleState, Test, Trigger};
+use watchfold_schemas::rules::{Rule, Test, Trigger};
 
-use super::arrivals::hash_bytes;
+use crate::engine::cell::{Cell, Row};
+use crate::engine::compile::CompiledRule;
 
 /// Between the values of a subject.
 const SUBJECT_GLUE: &str = " ";
 
-/// What stands for a value that a row has not.
+/// What stands in a subject for a value that a row has not.
 const NO_VALUE: &str = "-";
 
 /// Fields that an alert holds in places of their own.
@@ -27,10 +27,7 @@ const TOLD_ELSEWHERE: [Field; 6] = [
 ];
 
 /// A row, for people. Asked only when an alert fires or an attack is told.
-pub trait RowFacts {
-    /// A field's value as it is written in rules; `None` where the row has none.
-    fn text(&self, field: Field) -> Option<String>;
-
+pub trait RowFacts: Row {
     /// `tcp`, `udp`, `icmp`, `icmpv6`, `arp`, or a protocol's number; empty for what is no packet.
     fn transport(&self) -> String;
 
@@ -41,143 +38,80 @@ pub trait RowFacts {
 
     fn source(&self) -> Endpoint {
         Endpoint {
-            ip: self.text(Field::SourceIp),
-            port: self.text(Field::SourcePort).and_then(|port| port.parse().ok()),
-            mac: self.text(Field::NeighbourMac),
+            ip: self.readable(Field::SourceIp),
+            port: self.port(Field::SourcePort),
+            mac: self.readable(Field::NeighbourMac),
         }
     }
 
     fn destination(&self) -> Endpoint {
         Endpoint {
-            ip: self.text(Field::DestinationIp),
-            port: self
-                .text(Field::DestinationPort)
-                .and_then(|port| port.parse().ok()),
+            ip: self.readable(Field::DestinationIp),
+            port: self.port(Field::DestinationPort),
             mac: None,
         }
     }
-}
 
-/// A rule, as its alerts and attacks need it; made once when rules come into force.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Telling {
-    pub rule: RuleRef,
-    pub category: String,
-    pub severity: Severity,
-    pub state: RuleState,
-    pub cooldown: Span,
-    /// Zero where the rule has none.
-    pub window: Span,
-    /// Of the category and the state: what tells attacks apart beside their subject.
-    pub kind_hash: u64,
-    /// The field that an oracle judges.
-    pub reputation: Option<Field>,
-    subject: Vec<Field>,
-    facts: Vec<Field>,
-    message: Vec<Part>,
-}
+    fn readable(&self, field: Field) -> Option<String> {
+        self.cell(field).map(|cell| cell.readable())
+    }
 
-/// A piece of a rule's sentence.
-#[derive(Clone, Debug, PartialEq, Eq)]
-enum Part {
-    Text(String),
-    Field(Field),
-    Observed,
-    Threshold,
-    Window,
-}
-
-impl Telling {
-    /// `set` is the name of the set that the rule stands in. Fields that this version does not know say nothing.
-    pub fn of(rule: &Rule, set: &str) -> Telling {
-        Telling {
-            rule: RuleRef {
-                id: rule.id.clone(),
-                name: rule.name.clone(),
-                title: rule.title.clone(),
-                version: rule.version,
-                set: set.to_owned(),
-            },
-            category: rule.category.clone(),
-            severity: rule.severity,
-            state: rule.state,
-            cooldown: span_of(rule.cooldown_ms),
-            window: span_of(window_ms(&rule.trigger)),
-            kind_hash: kind_hash(&rule.category, rule.state),
-            reputation: rule.reputation.as_deref().and_then(Field::from_name),
-            subject: known(&rule.subject),
-            facts: facts_of(rule),
-            message: parts_of(&rule.message),
+    fn port(&self, field: Field) -> Option<u16> {
+        match self.cell(field)? {
+            Cell::Number(number) => u16::try_from(number).ok(),
+            _ => None,
         }
     }
-
-    /// For how long the condition must be absent until an attack has ended.
-    pub fn linger(&self) -> Span {
-        self.window.max(self.cooldown)
-    }
-
-    /// What a row's alert is about, in words.
-    pub fn subject(&self, row: &dyn RowFacts) -> String {
-        let value = |field: &Field| row.text(*field).unwrap_or_else(|| NO_VALUE.to_owned());
-        self.subject
-            .iter()
-            .map(value)
-            .collect::<Vec<_>>()
-            .join(SUBJECT_GLUE)
-    }
-
-    /// Further facts, in the order of the field reference.
-    pub fn facts(&self, row: &dyn RowFacts) -> Vec<(String, String)> {
-        let fact = |field: &Field| Some((field.name().to_owned(), row.text(*field)?));
-        self.facts.iter().filter_map(fact).collect()
-    }
-
-    /// The rule's sentence about this row.
-    pub fn message(&self, row: &dyn RowFacts, measured: Measured, reputation: Option<&Reputation>) -> String {
-        let mut out = String::new();
-        for part in &self.message {
-            match part {
-                Part::Text(text) => out.push_str(text),
-                Part::Field(field) => out.push_str(row.text(*field).as_deref().unwrap_or(NO_VALUE)),
-                Part::Observed => push_number(&mut out, measured.observed),
-                Part::Threshold => push_number(&mut out, measured.threshold),
-                Part::Window => out.push_str(&window_in_words(measured.window_ms)),
-            }
-        }
-        if let Some(reputation) = reputation {
-            push_reputation(&mut out, reputation);
-        }
-        out
-    }
 }
 
-/// What [`Telling::kind_hash`] is.
-pub fn kind_hash(category: &str, state: RuleState) -> u64 {
-    hash_bytes(state as u64, category.as_bytes())
+/// What a row's alert is about, in words.
+pub fn subject(rule: &CompiledRule, row: &dyn RowFacts) -> String {
+    let value = |field: &Field| row.readable(*field).unwrap_or_else(|| NO_VALUE.to_owned());
+    rule.subject
+        .iter()
+        .map(value)
+        .collect::<Vec<_>>()
+        .join(SUBJECT_GLUE)
 }
 
-fn known(names: &[String]) -> Vec<Field> {
-    names.iter().filter_map(|name| Field::from_name(name)).collect()
-}
-
-fn span_of(millis: u64) -> Span {
-    Span::from_millis(i64::try_from(millis).unwrap_or(i64::MAX))
-}
-
-fn window_ms(trigger: &Trigger) -> u64 {
-    match trigger {
-        Trigger::Each | Trigger::Value { .. } => 0,
-        Trigger::Count { window_ms, .. }
-        | Trigger::Distinct { window_ms, .. }
-        | Trigger::Sum { window_ms, .. } => *window_ms,
+/// The rule's sentence about a row.
+pub fn message(
+    rule: &CompiledRule,
+    row: &dyn RowFacts,
+    measured: Measured,
+    reputation: Option<&Reputation>,
+) -> String {
+    let window = Span::from_millis(i64::try_from(measured.window_ms).unwrap_or(i64::MAX));
+    let mut out = rule
+        .message
+        .write(row, measured.observed, measured.threshold, window);
+    if let Some(reputation) = reputation {
+        push_reputation(&mut out, reputation);
     }
+    out
 }
 
-/// Every field that a rule looks at or speaks of and that has no place of its own in an alert.
-fn facts_of(rule: &Rule) -> Vec<Field> {
-    let mut names: Vec<&str> = rule.subject.iter().map(String::as_str).collect();
-    names.extend(rule.reputation.as_deref());
-    fields_of_test(&rule.test, &mut names);
+/// Every field that a rule looks at or speaks of and that has no place of its own in an alert, in the order of the field
+/// reference.
+pub fn facts(rule: &CompiledRule, row: &dyn RowFacts) -> Vec<(String, String)> {
+    let fact = |field: &Field| Some((field.name().to_owned(), row.readable(*field)?));
+    fields_of(rule).iter().filter_map(fact).collect()
+}
+
+fn fields_of(rule: &CompiledRule) -> Vec<Field> {
+    let mut fields = rule.subject.clone();
+    fields.extend(rule.reputation);
+    fields.extend(rule.message.fields());
+    fields.extend(names_of(&rule.rule).into_iter().filter_map(Field::from_name));
+    fields.sort_unstable();
+    fields.dedup();
+    fields.retain(|field| !TOLD_ELSEWHERE.contains(field));
+    fields
+}
+
+fn names_of(rule: &Rule) -> Vec<&str> {
+    let mut names = Vec::new();
+    names_of_test(&rule.test, &mut names);
     match &rule.trigger {
         Trigger::Each => {}
         Trigger::Value { field, .. } => names.push(field),
@@ -187,68 +121,14 @@ fn facts_of(rule: &Rule) -> Vec<Field> {
             names.extend(group_by.iter().map(String::as_str));
         }
     }
-    let mut fields: Vec<Field> = names.into_iter().filter_map(Field::from_name).collect();
-    fields.extend(parts_of(&rule.message).into_iter().filter_map(|part| match part {
-        Part::Field(field) => Some(field),
-        _ => None,
-    }));
-    fields.sort_unstable();
-    fields.dedup();
-    fields.retain(|field| !TOLD_ELSEWHERE.contains(field));
-    fields
+    names
 }
 
-fn fields_of_test<'a>(test: &'a Test, names: &mut Vec<&'a str>) {
+fn names_of_test<'a>(test: &'a Test, names: &mut Vec<&'a str>) {
     match test {
         Test::Field(test) => names.push(&test.field),
-        Test::Not(test) => fields_of_test(test, names),
-        Test::All(tests) | Test::Any(tests) => tests.iter().for_each(|test| fields_of_test(test, names)),
-    }
-}
-
-/// Takes a sentence apart. Braces around something that is no field stay as they are.
-fn parts_of(message: &str) -> Vec<Part> {
-    let mut parts = Vec::new();
-    let mut rest = message;
-    while let Some((before, inside, after)) = next_braces(rest) {
-        let part = match inside {
-            "observed" => Some(Part::Observed),
-            "threshold" => Some(Part::Threshold),
-            "window" => Some(Part::Window),
-            name => Field::from_name(name).map(Part::Field),
-        };
-        match part {
-            Some(part) => {
-                parts.push(Part::Text(before.to_owned()));
-                parts.push(part);
-            }
-            None => parts.push(Part::Text(format!("{before}{{{inside}}}"))),
-        }
-        rest = after;
-    }
-    parts.push(Part::Text(rest.to_owned()));
-    parts.retain(|part| *part != Part::Text(String::new()));
-    parts
-}
-
-fn next_braces(text: &str) -> Option<(&str, &str, &str)> {
-    let (before, rest) = text.split_once('{')?;
-    let (inside, after) = rest.split_once('}')?;
-    Some((before, inside, after))
-}
-
-fn push_number(out: &mut String, number: u64) {
-    // Writing to a string cannot fail.
-    let _ = write!(out, "{number}");
-}
-
-fn window_in_words(window_ms: u64) -> String {
-    match window_ms {
-        0 => "no time".to_owned(),
-        ms if ms % 3_600_000 == 0 => format!("{} h", ms / 3_600_000),
-        ms if ms % 60_000 == 0 => format!("{} min", ms / 60_000),
-        ms if ms % 1_000 == 0 => format!("{} s", ms / 1_000),
-        ms => format!("{ms} ms"),
+        Test::Not(test) => names_of_test(test, names),
+        Test::All(tests) | Test::Any(tests) => tests.iter().for_each(|test| names_of_test(test, names)),
     }
 }
 
@@ -269,6 +149,7 @@ fn push_reputation(out: &mut String, reputation: &Reputation) {
         (1, _) => "1 engine calls it malicious".to_owned(),
         (count, _) => format!("{count} engines call it malicious"),
     };
+    // Writing to a string cannot fail.
     let _ = write!(out, " ({subject} has a reputation of {}: {why})", tier.name());
 }
 
@@ -280,28 +161,24 @@ pub fn nearness_permille(observed: u64, threshold: u64) -> u32 {
 
 #[cfg(test)]
 pub(crate) mod tests {
-    use std::collections::BTreeMap;
-
+    use watchfold_schemas::event::Severity;
     use watchfold_schemas::fields::Source;
-    use watchfold_schemas::rules::{Compare, FieldTest, Value};
+    use watchfold_schemas::rules::{Compare, FieldTest, RuleSet, RuleState, Value};
 
     use super::*;
+    use crate::engine::compile::compile;
 
     /// A row by hand.
-    #[derive(Default)]
-    pub struct Row(pub BTreeMap<&'static str, &'static str>);
+    pub struct HandRow(pub Vec<(Field, Cell<'static>)>);
 
-    impl Row {
-        pub fn of(values: &[(&'static str, &'static str)]) -> Row {
-            Row(values.iter().copied().collect())
+    impl Row for HandRow {
+        fn cell(&self, field: Field) -> Option<Cell<'_>> {
+            let found = self.0.iter().find(|(name, _)| *name == field);
+            found.map(|(_, cell)| cell.clone())
         }
     }
 
-    impl RowFacts for Row {
-        fn text(&self, field: Field) -> Option<String> {
-            self.0.get(field.name()).map(|value| (*value).to_owned())
-        }
-
+    impl RowFacts for HandRow {
         fn transport(&self) -> String {
             "tcp".into()
         }
@@ -315,8 +192,22 @@ pub(crate) mod tests {
         }
     }
 
-    pub fn rule(message: &str) -> Rule {
-        Rule {
+    /// A SYN from 192.0.2.7 to port 22 of 10.0.0.5.
+    pub fn row() -> HandRow {
+        let outside = Cell::Address([192, 0, 2, 7].into());
+        HandRow(vec![
+            (Field::SourceIp, outside.clone()),
+            (Field::SourcePort, Cell::Number(40_000)),
+            (Field::DestinationIp, Cell::Address([10, 0, 0, 5].into())),
+            (Field::DestinationPort, Cell::Number(22)),
+            (Field::TcpSyn, Cell::Truth(true)),
+            (Field::ExternalIp, outside),
+        ])
+    }
+
+    /// A port scan: 15 ports in 10 s, silent for 15 s, asking about the external end.
+    pub fn rule(change: impl FnOnce(&mut Rule)) -> CompiledRule {
+        let mut rule = Rule {
             id: "5d0f8d0e-0000-4000-8000-000000000001".into(),
             name: "port_scan".into(),
             title: "Port scan".into(),
@@ -338,50 +229,28 @@ pub(crate) mod tests {
                 window_ms: 10_000,
                 at_least: 15,
             },
-            subject: vec!["source.ip".into(), "network.vlan.id".into()],
+            subject: vec!["source.ip".into()],
             cooldown_ms: 15_000,
             reputation: Some("external.ip".into()),
-            message: message.into(),
-        }
+            message: "{source.ip} tried {observed} ports".into(),
+        };
+        change(&mut rule);
+        let set = RuleSet {
+            name: "default".into(),
+            rules: vec![rule],
+        };
+        compile(&set).unwrap().rules.remove(0)
     }
 
-    fn row() -> Row {
-        Row::of(&[
-            ("source.ip", "192.0.2.7"),
-            ("source.port", "40000"),
-            ("destination.ip", "10.0.0.5"),
-            ("destination.port", "443"),
-            ("tcp.syn", "true"),
-            ("external.ip", "192.0.2.7"),
-        ])
-    }
-
-    fn check(message: &str, reputation: Option<Reputation>, want: &str) {
+    fn check(reputation: Option<Reputation>, want: &str) {
         let measured = Measured {
             observed: 17,
             threshold: 15,
             base_threshold: 15,
             window_ms: 10_000,
         };
-        let telling = Telling::of(&rule(message), "default");
-        assert_eq!(
-            telling.message(&row(), measured, reputation.as_ref()),
-            want,
-            "{message}"
-        );
-    }
-
-    #[test]
-    fn sentences_are_filled() {
-        check(
-            "{source.ip} tried {observed} of {threshold} ports of {destination.ip} within {window}",
-            None,
-            "192.0.2.7 tried 17 of 15 ports of 10.0.0.5 within 10 s",
-        );
-        check("{source.ip}{vlan}", None, "192.0.2.7{vlan}");
-        check("vlan {network.vlan.id}, {open", None, "vlan -, {open");
-        check("}{}{{source.ip}", None, "}{}{{source.ip}");
-        check("", None, "");
+        let rule = rule(|rule| rule.message = "{source.ip}: {observed} of {threshold} in {window}".into());
+        assert_eq!(message(&rule, &row(), measured, reputation.as_ref()), want);
     }
 
     #[test]
@@ -394,7 +263,9 @@ pub(crate) mod tests {
                 score,
             })
         };
-        check("scan", of(Tier::Clean, 0, 0), "scan");
+        let plain = "192.0.2.7: 17 of 15 in 10 s";
+        check(None, plain);
+        check(of(Tier::Clean, 0, 0), plain);
         for (reputation, why) in [
             (
                 of(Tier::Critical, 12, -3),
@@ -405,35 +276,38 @@ pub(crate) mod tests {
             (of(Tier::Low, 0, -12), "low: its score is -12"),
         ] {
             check(
-                "scan",
                 reputation,
-                &format!("scan (192.0.2.7 has a reputation of {why})"),
+                &format!("{plain} (192.0.2.7 has a reputation of {why})"),
             );
         }
     }
 
     #[test]
     fn subjects_and_facts_are_what_the_rule_names() {
-        let telling = Telling::of(&rule("{dns.question.name}"), "default");
-        assert_eq!(telling.subject(&row()), "192.0.2.7 -");
-        let facts = telling.facts(&row());
-        let names: Vec<&str> = facts.iter().map(|(field, _)| field.as_str()).collect();
-        assert_eq!(names, ["external.ip", "tcp.syn"]);
-        assert_eq!(telling.linger(), Span::from_seconds(15));
-        assert_eq!((telling.rule.version, telling.rule.set.as_str()), (2, "default"));
-    }
-
-    #[test]
-    fn windows_are_told_in_their_unit() {
-        for (ms, want) in [
-            (500, "500 ms"),
-            (10_000, "10 s"),
-            (90_000, "90 s"),
-            (300_000, "5 min"),
-            (7_200_000, "2 h"),
-        ] {
-            assert_eq!(window_in_words(ms), want);
-        }
+        let rule = rule(|rule| {
+            rule.subject.push("network.vlan.id".into());
+            rule.message = "{tcp.flags} {packet.truncated}".into();
+        });
+        assert_eq!(subject(&rule, &row()), "192.0.2.7 -");
+        let names: Vec<&str> = fields_of(&rule).iter().map(|field| field.name()).collect();
+        assert_eq!(
+            names,
+            [
+                "external.ip",
+                "network.vlan.id",
+                "tcp.flags",
+                "tcp.syn",
+                "packet.truncated"
+            ]
+        );
+        let told = facts(&rule, &row());
+        let want = [("external.ip", "192.0.2.7"), ("tcp.syn", "true")];
+        assert_eq!(
+            told,
+            want.map(|(name, value)| (name.to_owned(), value.to_owned()))
+        );
+        assert_eq!(row().source().port, Some(40_000));
+        assert_eq!(row().destination().ip.as_deref(), Some("10.0.0.5"));
     }
 
     #[test]

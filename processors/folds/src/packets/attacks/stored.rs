@@ -3,9 +3,7 @@
 use serde::{Deserialize, Serialize};
 use watchfold_schemas::Time;
 
-use super::{Attacks, Open};
-use crate::packets::arrivals::hash_bytes;
-use crate::packets::telling::kind_hash;
+use super::{Attacks, Open, place_of};
 
 /// [`Attacks`] as a store holds them.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -31,18 +29,17 @@ impl Attacks {
         }
     }
 
-    pub fn load(stored: StoredAttacks, seed: u64) -> Attacks {
+    pub fn load(stored: StoredAttacks) -> Attacks {
         let mut out = Attacks {
             next_ordinal: stored.next_ordinal,
             second: stored.second,
             begun_in_second: stored.begun_in_second,
             evicted: stored.evicted,
             refused: stored.refused,
-            ..Attacks::new(seed)
+            ..Attacks::default()
         };
         for open in stored.open {
-            let kind = kind_hash(&open.attack.category, open.attack.state);
-            let hash = hash_bytes(seed ^ kind, &open.key);
+            let hash = place_of(&open.attack.category, open.key);
             let place = (open.due, open.ordinal);
             let slot = out.open.push(hash, open);
             out.due.insert(place, slot);

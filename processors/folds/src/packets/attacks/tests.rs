@@ -1,6 +1,6 @@
 //! Tests of cooldowns and of attacks from beginning to end.
 
-use super::super::telling::tests::{Row, rule};
+use super::super::telling::tests::{row, rule};
 use super::*;
 use watchfold_schemas::alert::{SubjectKind, Verdict};
 
@@ -11,21 +11,14 @@ const SEEN: Seen<'static> = Seen {
     interface: "eth0",
 };
 
-fn telling(change: impl FnOnce(&mut watchfold_schemas::rules::Rule)) -> Telling {
-    let mut rule = rule("{source.ip} tried {observed} ports");
-    rule.subject = vec!["source.ip".into()];
-    change(&mut rule);
-    Telling::of(&rule, "default")
-}
-
 fn seconds(seconds: f64) -> Time {
     Time((seconds * 1e9) as i64)
 }
 
-fn hold(telling: &Telling, at: Time) -> Hold<'_> {
+fn hold(rule: &CompiledRule, at: Time) -> Hold<'_> {
     Hold {
-        telling,
-        key: b"192.0.2.7",
+        rule,
+        key: Print::of_text("192.0.2.7"),
         at,
         packet: Some(at.0 as u64 / 1_000_000),
         measured: Measured {
@@ -60,13 +53,13 @@ fn short(said: &[Said]) -> Vec<String> {
 
 /// Gives holds in order, with what is due before each; then lets a day pass.
 fn check(holds: &[Hold<'_>], want: &[&str]) -> Vec<Said> {
-    let mut attacks = Attacks::new(3);
+    let mut attacks = Attacks::default();
     let mut said = Vec::new();
     for hold in holds {
         attacks.pop_due(hold.at, &mut said);
         give(&mut attacks, hold, &mut said);
         // Stored and loaded at any time it goes on alike.
-        attacks = Attacks::load(attacks.store(), 4);
+        attacks = Attacks::load(attacks.store());
     }
     attacks.pop_due(seconds(86_400.0), &mut said);
     assert_eq!(short(&said), want);
@@ -75,19 +68,13 @@ fn check(holds: &[Hold<'_>], want: &[&str]) -> Vec<Said> {
 }
 
 fn give(attacks: &mut Attacks, hold: &Hold<'_>, said: &mut Vec<Said>) {
-    let row = Row::of(&[
-        ("source.ip", "192.0.2.7"),
-        ("destination.ip", "10.0.0.5"),
-        ("destination.port", "22"),
-        ("external.ip", "192.0.2.7"),
-    ]);
-    attacks.hold(SEEN, hold, &row, &Verdicts::default(), said);
+    attacks.hold(SEEN, hold, &row(), &Verdicts::default(), said);
 }
 
 #[test]
 fn the_cooldown_ends_at_exactly_its_length() {
-    let telling = telling(|_| {});
-    let at = |seconds_| hold(&telling, seconds(seconds_));
+    let scan = rule(|_| {});
+    let at = |seconds_| hold(&scan, seconds(seconds_));
     check(
         &[at(0.0), at(5.0), at(14.9), at(15.0), at(29.999), at(30.0)],
         &[
@@ -102,7 +89,7 @@ fn the_cooldown_ends_at_exactly_its_length() {
 
 #[test]
 fn it_ends_when_its_condition_was_absent_for_long_enough() {
-    let slow = telling(|rule| rule.cooldown_ms = 5_000);
+    let slow = rule(|rule| rule.cooldown_ms = 5_000);
     let at = |seconds_| hold(&slow, seconds(seconds_));
     // The window is 10 s, so the cooldown of 5 s says when an alert may follow, and the window when the attack is over.
     check(
@@ -121,10 +108,10 @@ fn it_ends_when_its_condition_was_absent_for_long_enough() {
 
 #[test]
 fn severity_rises_inside_a_cooldown_and_never_falls() {
-    let telling = telling(|_| {});
+    let scan = rule(|_| {});
     let at = |seconds_, tier| Hold {
         tier,
-        ..hold(&telling, seconds(seconds_))
+        ..hold(&scan, seconds(seconds_))
     };
     check(
         &[
@@ -148,9 +135,9 @@ fn severity_rises_inside_a_cooldown_and_never_falls() {
 
 #[test]
 fn it_is_told_again_when_its_peak_doubles() {
-    let telling = telling(|_| {});
+    let scan = rule(|_| {});
     let at = |seconds_, observed| {
-        let mut hold = hold(&telling, seconds(seconds_));
+        let mut hold = hold(&scan, seconds(seconds_));
         hold.measured.observed = observed;
         hold
     };
@@ -193,15 +180,15 @@ fn peaks_of_rules_with_different_thresholds_are_compared_as_shares() {
 
 #[test]
 fn subjects_categories_and_states_have_attacks_of_their_own() {
-    let (enforced, recorded) = (telling(|_| {}), telling(|rule| rule.state = RuleState::Record));
-    let other = telling(|rule| rule.category = "brute_force".into());
-    let mut attacks = Attacks::new(1);
+    let (enforced, recorded) = (rule(|_| {}), rule(|rule| rule.state = RuleState::Record));
+    let other = rule(|rule| rule.category = "brute_force".into());
+    let mut attacks = Attacks::default();
     let mut said = Vec::new();
-    for telling in [&enforced, &recorded, &other, &enforced] {
-        give(&mut attacks, &hold(telling, seconds(1.0)), &mut said);
+    for rule in [&enforced, &recorded, &other, &enforced] {
+        give(&mut attacks, &hold(rule, seconds(1.0)), &mut said);
     }
     let neighbour = Hold {
-        key: b"192.0.2.8",
+        key: Print::of_text("192.0.2.8"),
         ..hold(&enforced, seconds(1.0))
     };
     give(&mut attacks, &neighbour, &mut said);
@@ -215,14 +202,14 @@ fn subjects_categories_and_states_have_attacks_of_their_own() {
 
 #[test]
 fn an_attack_names_its_victims_and_packets() {
-    let telling = telling(|_| {});
+    let scan = rule(|_| {});
     let holds: Vec<Hold<'_>> = (0..400_u32)
         .map(|number| Hold {
             victim: Some(Victim::Address(IpAddr::from(
                 (0x0a00_0000 + number % 300).to_be_bytes(),
             ))),
             packet: Some(u64::from(number)),
-            ..hold(&telling, Time(i64::from(number)))
+            ..hold(&scan, Time(i64::from(number)))
         })
         .collect();
     let said = check(
@@ -254,8 +241,8 @@ fn an_attack_names_its_victims_and_packets() {
 #[test]
 fn rules_that_share_a_category_share_attack_and_cooldown() {
     let (quick, slow) = (
-        telling(|_| {}),
-        telling(|rule| {
+        rule(|_| {}),
+        rule(|rule| {
             rule.name = "slow_scan".into();
             rule.cooldown_ms = 60_000;
             rule.severity = Severity::Medium;
@@ -281,17 +268,17 @@ fn rules_that_share_a_category_share_attack_and_cooldown() {
 
 #[test]
 fn too_many_attacks_end_the_one_that_would_end_first() {
-    let telling = telling(|_| {});
-    let mut attacks = Attacks::new(1);
+    let scan = rule(|_| {});
+    let mut attacks = Attacks::default();
     let mut said = Vec::new();
-    let key = |number: usize| number.to_be_bytes();
+    let key = |number: usize| Print::of_number(number as i64);
     let at = |number: usize| Time(number as i64 * 2_000_000);
     for number in 0..ATTACKS_MAX {
         give(
             &mut attacks,
             &Hold {
-                key: &key(number),
-                ..hold(&telling, at(number))
+                key: key(number),
+                ..hold(&scan, at(number))
             },
             &mut said,
         );
@@ -300,8 +287,8 @@ fn too_many_attacks_end_the_one_that_would_end_first() {
     give(
         &mut attacks,
         &Hold {
-            key: &key(0),
-            ..hold(&telling, at(ATTACKS_MAX))
+            key: key(0),
+            ..hold(&scan, at(ATTACKS_MAX))
         },
         &mut said,
     );
@@ -309,8 +296,8 @@ fn too_many_attacks_end_the_one_that_would_end_first() {
     give(
         &mut attacks,
         &Hold {
-            key: &key(ATTACKS_MAX),
-            ..hold(&telling, at(ATTACKS_MAX))
+            key: key(ATTACKS_MAX),
+            ..hold(&scan, at(ATTACKS_MAX))
         },
         &mut said,
     );
@@ -326,15 +313,15 @@ fn too_many_attacks_end_the_one_that_would_end_first() {
 
 #[test]
 fn a_second_begins_only_so_many() {
-    let telling = telling(|_| {});
-    let mut attacks = Attacks::new(1);
+    let scan = rule(|_| {});
+    let mut attacks = Attacks::default();
     let mut said = Vec::new();
     for number in 0..100_000_u32 {
         give(
             &mut attacks,
             &Hold {
-                key: &number.to_be_bytes(),
-                ..hold(&telling, seconds(7.5))
+                key: Print::of_number(i64::from(number)),
+                ..hold(&scan, seconds(7.5))
             },
             &mut said,
         );
@@ -343,8 +330,8 @@ fn a_second_begins_only_so_many() {
     assert_eq!(attacks.refused, u64::from(100_000 - BEGINNINGS_PER_SECOND_MAX));
     // What goes on is still seen.
     let on = Hold {
-        key: &0_u32.to_be_bytes(),
-        ..hold(&telling, seconds(7.6))
+        key: Print::of_number(0),
+        ..hold(&scan, seconds(7.6))
     };
     give(&mut attacks, &on, &mut said);
     assert_eq!(attacks.refused, u64::from(100_000 - BEGINNINGS_PER_SECOND_MAX));
@@ -352,11 +339,8 @@ fn a_second_begins_only_so_many() {
 
 #[test]
 fn what_no_rule_has_any_more_ends() {
-    let (scan, brute) = (
-        telling(|_| {}),
-        telling(|rule| rule.category = "brute_force".into()),
-    );
-    let mut attacks = Attacks::new(1);
+    let (scan, brute) = (rule(|_| {}), rule(|rule| rule.category = "brute_force".into()));
+    let mut attacks = Attacks::default();
     let mut said = Vec::new();
     give(&mut attacks, &hold(&scan, seconds(1.0)), &mut said);
     give(&mut attacks, &hold(&brute, seconds(2.0)), &mut said);
@@ -371,7 +355,7 @@ fn what_no_rule_has_any_more_ends() {
 
 #[test]
 fn an_alert_tells_what_an_oracle_said() {
-    let telling = telling(|_| {});
+    let scan = rule(|_| {});
     let mut verdicts = Verdicts::default();
     verdicts.learn(&Verdict {
         at: Time::EPOCH,
@@ -391,11 +375,10 @@ fn an_alert_tells_what_an_oracle_said() {
     });
     let hold = Hold {
         tier: verdicts.tier_of_address(IpAddr::from([192, 0, 2, 7]), seconds(1.0)),
-        ..hold(&telling, seconds(1.0))
+        ..hold(&scan, seconds(1.0))
     };
     let mut said = Vec::new();
-    let row = Row::of(&[("source.ip", "192.0.2.7"), ("external.ip", "192.0.2.7")]);
-    Attacks::new(1).hold(SEEN, &hold, &row, &verdicts, &mut said);
+    Attacks::default().hold(SEEN, &hold, &row(), &verdicts, &mut said);
     let EventBody::AlertRaised(alert) = &said[0].body else {
         panic!("{said:?}")
     };

@@ -5,6 +5,8 @@ use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use watchfold_schemas::rules::Surroundings;
 
+use crate::engine::check::Addresses;
+
 /// What an address is, as bits.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Class(u8);
@@ -45,7 +47,7 @@ impl Class {
 /// What rules know of the site, read once when they come into force.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Site {
-    own_networks: Networks,
+    own_networks: Vec<Addresses>,
     own_addresses: Vec<IpAddr>,
     own_ports: Vec<u16>,
     gateways: Vec<IpAddr>,
@@ -68,7 +70,11 @@ impl Site {
         let mut own_ports = surroundings.own_ports.clone();
         own_ports.sort_unstable();
         Site {
-            own_networks: Networks::of(&surroundings.own_networks),
+            own_networks: surroundings
+                .own_networks
+                .iter()
+                .filter_map(|text| Addresses::parse(text))
+                .collect(),
             own_addresses: sorted(&surroundings.own_addresses),
             own_ports,
             gateways: sorted(&surroundings.gateways),
@@ -79,7 +85,9 @@ impl Site {
     pub fn classify(&self, address: IpAddr) -> Class {
         let address = address.to_canonical();
         let private = is_private(address);
-        let external = !private && is_outside(address) && !self.own_networks.contains(address);
+        let external = !private
+            && is_outside(address)
+            && !self.own_networks.iter().any(|network| network.contains(address));
         let bit = |holds: bool, bit: u8| if holds { bit } else { 0 };
         Class(
             bit(private, Class::PRIVATE)
@@ -96,61 +104,6 @@ impl Site {
     /// Whether an end of a packet is one of Watchfold's own.
     pub fn is_own_service(&self, class: Class, port: u16) -> bool {
         class.own_address() && self.own_ports.binary_search(&port).is_ok()
-    }
-}
-
-/// Networks in CIDR notation, of both families.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Networks {
-    /// Address and mask.
-    v4: Vec<(u32, u32)>,
-    v6: Vec<(u128, u128)>,
-}
-
-impl Networks {
-    /// Texts that are no network are left out; an address alone is a network of one.
-    pub fn of(texts: &[String]) -> Networks {
-        let mut networks = Networks::default();
-        texts.iter().for_each(|text| {
-            networks.add(text);
-        });
-        networks
-    }
-
-    /// Adds a network; false where the text is none.
-    pub fn add(&mut self, text: &str) -> bool {
-        let (address, length) = match text.split_once('/') {
-            Some((address, length)) => (address, length.parse::<u32>().ok()),
-            None => (text, Some(u128::BITS)),
-        };
-        match (address.parse(), length) {
-            (Ok(IpAddr::V4(address)), Some(length)) if length <= u32::BITS || !text.contains('/') => {
-                let mask = u32::MAX
-                    .checked_shl(u32::BITS - length.min(u32::BITS))
-                    .unwrap_or(0);
-                self.v4.push((address.to_bits() & mask, mask));
-                true
-            }
-            (Ok(IpAddr::V6(address)), Some(length)) if length <= u128::BITS => {
-                let mask = u128::MAX.checked_shl(u128::BITS - length).unwrap_or(0);
-                self.v6.push((address.to_bits() & mask, mask));
-                true
-            }
-            _ => false,
-        }
-    }
-
-    pub fn contains(&self, address: IpAddr) -> bool {
-        match address.to_canonical() {
-            IpAddr::V4(address) => {
-                let bits = address.to_bits();
-                self.v4.iter().any(|(network, mask)| bits & mask == *network)
-            }
-            IpAddr::V6(address) => {
-                let bits = address.to_bits();
-                self.v6.iter().any(|(network, mask)| bits & mask == *network)
-            }
-        }
     }
 }
 
@@ -282,35 +235,5 @@ mod tests {
         assert!(!site.is_own_service(class("10.0.0.2"), 8444));
         assert!(!site.is_own_service(class("10.0.0.3"), 8443));
         assert!(site.is_own_service(class("::1"), 443));
-    }
-
-    #[test]
-    fn networks_are_read_or_refused() {
-        for (text, inside, outside) in [
-            ("10.1.0.0/16", "10.1.255.255", "10.2.0.0"),
-            ("10.1.2.3/16", "10.1.0.0", "10.0.255.255"),
-            ("192.0.2.1", "192.0.2.1", "192.0.2.2"),
-            ("192.0.2.1/32", "192.0.2.1", "192.0.2.0"),
-            ("0.0.0.0/0", "255.255.255.255", "::1"),
-            ("2001:db8::/33", "2001:db8:7fff::1", "2001:db8:8000::"),
-            ("2001:db8::1", "2001:db8::1", "2001:db8::2"),
-            ("::/0", "2001:db8::1", "10.0.0.1"),
-        ] {
-            let mut networks = Networks::default();
-            assert!(networks.add(text), "{text}");
-            assert!(networks.contains(inside.parse().unwrap()), "{text} {inside}");
-            assert!(!networks.contains(outside.parse().unwrap()), "{text} {outside}");
-        }
-        for text in [
-            "",
-            "10.0.0.0/33",
-            "10.0.0.0/128",
-            "::/129",
-            "10.0.0/8",
-            "10.0.0.0/-1",
-            "x/8",
-        ] {
-            assert!(!Networks::default().add(text), "{text}");
-        }
     }
 }
