@@ -35,9 +35,11 @@ pub enum Command {
     Log(LogCommand),
     /// Make a portable file of a piece of the log, while it runs or not.
     Record(RecordArgs),
-    /// Fold a log or a recording once more: as recorded, under another configuration, or both and compare. Tells nobody.
+    /// Fold a log, a recording or capture files once more: as recorded, under another configuration or other rules, or both
+    /// and compare. Tells nobody.
     Replay(ReplayArgs),
-    /// Show why an incident, a session or an event came about: the records that caused it, derived once more.
+    /// Show why an incident, a session, an attack or an event came about: the records and packets that caused it, derived
+    /// once more.
     Explain(ExplainArgs),
     /// Make tests of what happened, and run them.
     #[command(subcommand)]
@@ -169,9 +171,12 @@ pub struct SpanArgs {
 
 #[derive(Debug, Args)]
 pub struct RecordArgs {
-    /// A data directory, or a recording to make a shorter one of. Default: the data directory.
+    /// A data directory, a recording to make a shorter one of, or a capture file. Default: the data directory.
     #[arg(value_name = "INPUT")]
     pub input: Option<PathBuf>,
+    /// By what a capture file is judged: `default`, `classic`, a directory of Sigma rules, or one file.
+    #[arg(long, value_name = "SET", default_value = "default")]
+    pub rules: String,
     #[command(flatten)]
     pub data: DataArgs,
     #[command(flatten)]
@@ -190,21 +195,31 @@ pub struct RecordArgs {
 
 #[derive(Debug, Args)]
 pub struct ReplayArgs {
-    /// Recordings or data directories: of several sites, or pieces of one that follow each other.
+    /// Recordings or data directories: of several sites, or pieces of one that follow each other. Or capture files, `-` for
+    /// standard input.
     #[arg(required = true, value_name = "INPUT")]
     pub inputs: Vec<PathBuf>,
-    /// Fold under this configuration from the start of the span on, in place of those recorded.
+    /// Fold under this configuration from the start of the span on, in place of those recorded. Its rules count where it has
+    /// a section for them.
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
+    /// Judge by these rules in place of those recorded, and find again: `default`, `classic`, a directory of Sigma rules, or
+    /// one file. Capture files are judged by `default`.
+    #[arg(long, value_name = "SET")]
+    pub rules: Option<String>,
     #[command(flatten)]
     pub span: SpanArgs,
-    /// Show what differs, and end with 0 for the same, 1 for different, 2 for trouble. Without a configuration: events
-    /// as they were recorded, against what is derived now. With one: as recorded, against the configuration.
+    /// Show what differs, and end with 0 for the same, 1 for different, 2 for trouble. Without a configuration or rules:
+    /// events as they were recorded, against what is derived now. With them: as recorded, against these.
     #[arg(long)]
     pub diff: bool,
-    /// The first side of the difference: this configuration in place of those recorded.
-    #[arg(long, value_name = "FILE", requires = "diff")]
-    pub against: Option<PathBuf>,
+    /// The first side of the difference: this configuration or these rules in place of those recorded; or what another
+    /// detector said of the same packets, Suricata's eve.json or Zeek's notice.log.
+    #[arg(long, value_name = "FILE|SET", requires = "diff")]
+    pub against: Option<String>,
+    /// How far apart in time an alert and what another detector said may be to be the same.
+    #[arg(long, value_name = "TIME", default_value = "60s", value_parser = span, requires = "against")]
+    pub window: Span,
     /// How fast: as fast as it goes (`max`), or so many times as fast as it happened (`1x`, `10x`).
     #[arg(long, value_name = "SPEED", default_value = "max", value_parser = speed, conflicts_with = "diff")]
     pub speed: Speed,
@@ -228,10 +243,13 @@ pub enum Speed {
 
 #[derive(Debug, Args)]
 pub struct ExplainArgs {
-    /// The id of an incident, a session or an event.
+    /// The id of an incident, a session, an attack or an event.
     pub id: String,
-    /// A recording or a data directory. Default: the data directory.
+    /// A recording, a data directory or a capture file. Default: the data directory.
     pub input: Option<PathBuf>,
+    /// By what a capture file is judged: `default`, `classic`, a directory of Sigma rules, or one file.
+    #[arg(long, value_name = "SET", default_value = "default")]
+    pub rules: String,
     #[command(flatten)]
     pub data: DataArgs,
     #[command(flatten)]
@@ -251,11 +269,14 @@ pub enum ScenarioCommand {
 
 #[derive(Debug, Args)]
 pub struct CutArgs {
-    /// A recording or a data directory.
+    /// A recording, a data directory or a capture file.
     pub input: PathBuf,
-    /// The id of an incident, a session or an event.
+    /// The id of an incident, a session, an attack or an event.
     #[arg(long, value_name = "ID")]
     pub around: String,
+    /// By what a capture file is judged: `default`, `classic`, a directory of Sigma rules, or one file.
+    #[arg(long, value_name = "SET", default_value = "default")]
+    pub rules: String,
     /// What comes along from before it.
     #[arg(long, value_name = "TIME", default_value = "5m", value_parser = span)]
     pub before: Span,

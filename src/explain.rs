@@ -1,4 +1,4 @@
-//! `watchfold explain`: why an incident, a session or an event came about. The page asks the same over the log that this process
+//! `watchfold explain`: why an incident, a session, an attack or an event came about. The page asks the same over the log that this process
 //! writes.
 
 use std::io::{ErrorKind, Write};
@@ -9,10 +9,11 @@ use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
 use watchfold_dashboard::{Explain, ExplainFailure, ExplainRequest};
 use watchfold_replay::explain::{Explanation, explain as derive, explain_unless};
-use watchfold_replay::{ReplayError, Selection};
+use watchfold_replay::{ReplayError, Selection, Under, is_capture};
 use watchfold_schemas::Span;
 
 use crate::cli::{ExplainArgs, Format};
+use crate::outside::{outside, under};
 use crate::paths::Data;
 
 /// How far before its beginning the log is read for something: `stored_at` is a little later than what was observed, unless a clock was
@@ -29,8 +30,14 @@ pub fn explain(args: &ExplainArgs) -> anyhow::Result<ExitCode> {
         from: args.span.from,
         to: args.span.to,
         with_events: false,
+        without_packets: false,
+        outside: outside(),
     };
-    let explained = derive(&input, &selection, &args.id)?;
+    let under = match is_capture(&input) {
+        true => under(None, Some(&args.rules), true)?,
+        false => Under::recorded(),
+    };
+    let explained = derive(&input, &selection, &under, &args.id)?;
     let text = match args.format {
         Format::Human => explained.to_string(),
         Format::Json => serde_json::to_string_pretty(&explained)? + "\n",
@@ -75,10 +82,11 @@ fn derive_near(
         from: Some(request.started_at - LOOK_BACK),
         ..Selection::default()
     };
-    match explain_unless(directory, &selection, &request.id, is_cancelled) {
+    let under = Under::recorded();
+    match explain_unless(directory, &selection, &under, &request.id, is_cancelled) {
         Err(ReplayError::NotDerived { .. } | ReplayError::EmptySpan { .. }) => {
             selection.from = None;
-            explain_unless(directory, &selection, &request.id, is_cancelled)
+            explain_unless(directory, &selection, &under, &request.id, is_cancelled)
         }
         explained => explained,
     }

@@ -13,6 +13,7 @@ mod init;
 mod logs;
 mod narrate;
 mod open_page;
+mod outside;
 mod parts;
 mod paths;
 mod ready;

@@ -8,10 +8,11 @@ use anyhow::{Context, bail};
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 use watchfold_replay::recording::BeginningState;
-use watchfold_replay::{Followed, Following, RecordOptions, Recorded, Selection};
+use watchfold_replay::{Followed, Following, RecordOptions, Recorded, Selection, Under, is_capture};
 use watchfold_schemas::{Span, Time};
 
 use crate::cli::RecordArgs;
+use crate::outside::{outside, under};
 use crate::paths::Data;
 use watchfold_process::signals::listen_for_signals;
 
@@ -55,10 +56,16 @@ fn make(args: &RecordArgs) -> anyhow::Result<ExitCode> {
             from: args.span.from,
             to: args.span.to,
             with_events: true,
+            without_packets: false,
+            outside: outside(),
         },
         kinds: args.kinds.clone(),
         out: args.out.clone(),
         software: env!("CARGO_PKG_VERSION").to_owned(),
+        under: match is_capture(&input) {
+            true => under(None, Some(&args.rules), true)?,
+            false => Under::recorded(),
+        },
     };
     let recorded = if args.follow {
         if input.is_file() {

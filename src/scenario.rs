@@ -6,9 +6,11 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use watchfold_replay::scenario::{self, Compared, CutOptions, Difference};
+use watchfold_replay::{Under, is_capture};
 use watchfold_schemas::Span;
 
 use crate::cli::{CutArgs, ScenarioCommand, TestArgs};
+use crate::outside::{outside, under};
 
 /// Something else follows than is expected.
 const DIFFERENT: u8 = 1;
@@ -29,13 +31,17 @@ pub fn run(command: &ScenarioCommand) -> anyhow::Result<ExitCode> {
 fn cut(args: &CutArgs) -> anyhow::Result<ExitCode> {
     let options = CutOptions {
         around: args.around.clone(),
+        under: match is_capture(&args.input) {
+            true => under(None, Some(&args.rules), true)?,
+            false => Under::recorded(),
+        },
         before: args.before,
         after: args.after,
         out: args.out.clone(),
         software: env!("CARGO_PKG_VERSION").to_owned(),
         command: command_line(args),
     };
-    let cut = scenario::cut(&args.input, &options)?;
+    let cut = scenario::cut(&args.input, &outside(), &options)?;
     for problem in &cut.recorded.problems {
         eprintln!("watchfold: {problem}");
     }
@@ -122,7 +128,7 @@ fn test(args: &TestArgs) -> anyhow::Result<ExitCode> {
 
 fn test_one(path: &Path, bless: bool, tally: &mut Tally, text: &mut String) -> std::fmt::Result {
     let name = path.display();
-    let trouble = match scenario::compare(path) {
+    let trouble = match scenario::compare(path, &outside()) {
         Ok(Compared::Same(events)) => {
             tally.same += 1;
             return writeln!(text, "{name}: ok, {events} events");
@@ -141,7 +147,7 @@ fn test_one(path: &Path, bless: bool, tally: &mut Tally, text: &mut String) -> s
         }
         Err(error) if !bless => error,
         // What blessing replaces need neither be there nor be readable.
-        _ => match scenario::bless(path) {
+        _ => match scenario::bless(path, &outside()) {
             Ok(events) => {
                 tally.blessed += 1;
                 return writeln!(text, "{name}: blessed, {events} events");

@@ -1,12 +1,13 @@
 //! What two derivations of the same observations differ in: outcomes gained, lost and changed, with their fields.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use serde::Serialize;
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 use watchfold_schemas::Time;
 
-use crate::outcomes::{Key, Outcomes};
+use crate::outcomes::{Fate, Key, Outcomes};
 
 /// The result of a comparison. Equal outcomes are only counted.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
@@ -24,11 +25,11 @@ pub struct Diff {
 pub struct Difference {
     pub change: Change,
     pub site: String,
-    /// `incident`, `session` or `jitter`.
+    /// `incident`, `session`, `jitter`, `attack` or `alert`.
     pub kind: &'static str,
-    /// An incident's class.
-    #[serde(skip_serializing_if = "str::is_empty")]
-    pub class: &'static str,
+    /// An incident's class, an attack's or alert's category.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub class: String,
     pub subject: String,
     pub started_at: Time,
     /// All fields of what was gained or lost, and those that differ of what was changed.
@@ -58,17 +59,36 @@ impl Diff {
     }
 }
 
-/// Compares what became of the first side with what became of the second.
+/// Compares what became of the first side with what became of the second. An attack that both sides see and date otherwise has changed.
 pub fn diff(before: &Outcomes, after: &Outcomes) -> Diff {
     let mut diff = Diff::default();
-    let mut keys: Vec<&Key> = before.by_key.keys().chain(after.by_key.keys()).collect();
-    keys.sort_unstable();
-    keys.dedup();
+    // An incident of an attack says nothing beside the attack.
+    let is_told = |fate: &Fate| {
+        let is_among = |attack| before.attacks.contains(attack) || after.attacks.contains(attack);
+        !fate.attack.as_ref().is_some_and(is_among)
+    };
+    let keys = |side: &Outcomes| -> BTreeSet<Key> {
+        let told = side.by_key.iter().filter(|(_, fate)| is_told(fate));
+        told.map(|(key, _)| key.clone()).collect()
+    };
+    let (left, right) = (keys(before), keys(after));
+    let twins = twins(&left, before, &right, after);
+    let moved: BTreeSet<&Key> = twins.values().collect();
     let nothing = Map::new();
-    for key in keys {
-        let (left, right) = (before.by_key.get(key), after.by_key.get(key));
-        let (change, count) = match (left, right) {
-            (Some(left), Some(right)) if left == right => {
+    let fields_of = |side: &'_ Outcomes, key: &Key| side.by_key.get(key).map(|fate| fate.fields.clone());
+    for key in left.union(&right) {
+        if moved.contains(key) {
+            // Told with the attack that it is.
+            continue;
+        }
+        let twin = twins.get(key);
+        let (was, is) = (fields_of(before, key), fields_of(after, twin.unwrap_or(key)));
+        let (was, is) = (
+            was.filter(|_| left.contains(key)),
+            is.filter(|_| twin.is_some() || right.contains(key)),
+        );
+        let (change, count) = match (&was, &is) {
+            (Some(was), Some(is)) if was == is && twin.is_none() => {
                 diff.same += 1;
                 continue;
             }
@@ -77,17 +97,57 @@ pub fn diff(before: &Outcomes, after: &Outcomes) -> Diff {
             (None, _) => (Change::Gained, &mut diff.gained),
         };
         *count += 1;
+        let mut fields = fields(was.as_ref().unwrap_or(&nothing), is.as_ref().unwrap_or(&nothing));
+        if let Some(twin) = twin {
+            let moved = Field {
+                name: "began_at".to_owned(),
+                before: json!(key.started_at),
+                after: json!(twin.started_at),
+            };
+            fields.insert(0, moved);
+        }
         diff.differences.push(Difference {
             change,
             site: key.site.clone(),
             kind: key.kind,
-            class: key.class,
+            class: key.class.clone(),
             subject: key.subject.clone(),
             started_at: key.started_at,
-            fields: fields(left.unwrap_or(&nothing), right.unwrap_or(&nothing)),
+            fields,
         });
     }
     diff
+}
+
+/// Attacks of one category and subject that only one side dates so, each with the other side's that overlaps it.
+fn twins(
+    left: &BTreeSet<Key>,
+    before: &Outcomes,
+    right: &BTreeSet<Key>,
+    after: &Outcomes,
+) -> BTreeMap<Key, Key> {
+    let is_attack = |key: &&Key| key.kind == "attack";
+    type Of<'k> = (&'k str, &'k str, &'k str, &'k str);
+    fn of(key: &Key) -> Of<'_> {
+        (&key.site, &key.class, &key.subject, &key.collector)
+    }
+    let mut others: BTreeMap<Of<'_>, Vec<&Key>> = BTreeMap::new();
+    for key in right.difference(left).filter(is_attack) {
+        others.entry(of(key)).or_default().push(key);
+    }
+    let until = |side: &Outcomes, key: &Key| side.by_key.get(key).map_or(key.started_at, |fate| fate.until);
+    let mut twins = BTreeMap::new();
+    for key in left.difference(right).filter(is_attack) {
+        let Some(others) = others.get_mut(&of(key)) else {
+            continue;
+        };
+        let is_twin =
+            |other: &&Key| other.started_at <= until(before, key) && key.started_at <= until(after, other);
+        if let Some(found) = others.iter().position(is_twin) {
+            twins.insert(key.clone(), others.remove(found).clone());
+        }
+    }
+    twins
 }
 
 fn fields(before: &Map<String, Value>, after: &Map<String, Value>) -> Vec<Field> {
@@ -149,12 +209,21 @@ impl fmt::Display for Difference {
                     text(&field.after)
                 )?,
                 // Of one that stands alone, how long it was says most.
-                Change::Gained if field.name == "duration_ms" => write!(f, "  {} ms", text(&field.after))?,
-                Change::Lost if field.name == "duration_ms" => write!(f, "  {} ms", text(&field.before))?,
-                Change::Gained | Change::Lost => {}
+                Change::Gained => alone(f, &field.name, &field.after)?,
+                Change::Lost => alone(f, &field.name, &field.before)?,
             }
         }
         Ok(())
+    }
+}
+
+/// What is said of an outcome that only one side has.
+fn alone(f: &mut fmt::Formatter<'_>, name: &str, value: &Value) -> fmt::Result {
+    match name {
+        "duration_ms" => write!(f, "  {} ms", text(value)),
+        "rule" | "severity" => write!(f, "  {}", text(value)),
+        "observed" | "threshold" => write!(f, "  {name} {}", text(value)),
+        _ => Ok(()),
     }
 }
 

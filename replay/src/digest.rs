@@ -1,15 +1,16 @@
-//! The digests of all sites of a replay, as `watchfold_schemas::digest` defines them: each site has one of its own, so that
-//! sites may be interleaved in any way.
+//! The digests of all chains of a replay, as `watchfold_schemas::digest` defines them: each chain has one of its own, so that
+//! sites, and packets and observations of one, may be interleaved in any way.
 
 use std::collections::BTreeMap;
 
 use watchfold_schemas::digest::EventDigest;
-use watchfold_schemas::{CodecError, Event};
+use watchfold_schemas::{Chain, CodecError, Event};
 
-/// Collects the digests of all sites of a replay.
+/// Collects the digests of all chains of a replay.
 #[derive(Clone, Debug, Default)]
 pub struct Digests {
-    sites: BTreeMap<String, EventDigest>,
+    site_chains: BTreeMap<String, EventDigest>,
+    packet_chains: BTreeMap<String, EventDigest>,
 }
 
 impl Digests {
@@ -17,18 +18,25 @@ impl Digests {
         if !EventDigest::covers(&event.body) {
             return Ok(());
         }
-        match self.sites.get_mut(&event.site) {
-            Some(site) => site.add(event),
-            None => self.sites.entry(event.site.clone()).or_default().add(event),
+        let chains = match event.chain {
+            Chain::Site => &mut self.site_chains,
+            Chain::Packets => &mut self.packet_chains,
+        };
+        match chains.get_mut(&event.site) {
+            Some(chain) => chain.add(event),
+            None => chains.entry(event.site.clone()).or_default().add(event),
         }
     }
 
-    /// Site, its digest as 64 hexadecimal digits, and how many events it covers, by site. A site without an event is not there.
+    /// The chain's name, its digest as 64 hexadecimal digits, and how many events it covers: site chains first, by site; those of packets
+    /// are called `<site>/packets`. A chain without an event is not there.
     pub fn finish(&self) -> Vec<(String, String, u64)> {
-        let finished = self
-            .sites
+        let finished = |(name, chain): (String, &EventDigest)| (name, chain.hex(), chain.events());
+        let of_sites = self.site_chains.iter().map(|(site, chain)| (site.clone(), chain));
+        let of_packets = self
+            .packet_chains
             .iter()
-            .map(|(name, site)| (name.clone(), site.hex(), site.events()));
-        finished.collect()
+            .map(|(site, chain)| (format!("{site}/packets"), chain));
+        of_sites.chain(of_packets).map(finished).collect()
     }
 }

@@ -1,37 +1,26 @@
-//! The chains of a replay: the same folds as live, over recorded observations, as recorded or under another configuration.
+//! The chains of a replay: the same folds as live, over recorded observations and packets, as recorded or under another configuration or
+//! other rules.
 //!
 //! Memory depends on what is watched, not on how long the recording is. Nothing is stored and nothing is published.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use watchfold_folds::SiteChain;
-use watchfold_schemas::observation::Activation;
-use watchfold_schemas::snapshot::{FoldVersion, StateEntry};
-use watchfold_schemas::{Body, Event, Observation, Origin, SiteConfig, Span, Stream, Time};
+use watchfold_folds::{PacketChain, SiteChain};
+use watchfold_schemas::{Body, Chain, Event, Observation, SiteConfig, Stream, Time};
 
+use crate::course::{Course, Judging, WarmUp};
 use crate::input::{Sites, Step};
-use crate::intake::{Intake, Taken};
-use crate::recording::{ActivationInForce, Beginning, BeginningState, Header, SiteSnapshot};
-
-/// What follows from a state that is not known whole is told apart for this long: longer than any default of a
-/// configuration makes a state last unconfirmed.
-pub const WARM_UP: Span = Span::from_seconds(60 * 60);
+use crate::intake::Taken;
+use crate::recording::{ActivationInForce, Beginning, BeginningState, Header, SiteSnapshot, StoredRecord};
+use crate::site::Site;
+use crate::under::{Under, configuring};
 
 /// The most sites of one replay; records of further ones are counted as quarantined.
 const SITES_MAX: usize = 10_000;
 
-/// Records between two times that a chain is told that nothing of it will be stored. It notes by name what changed, and
-/// the names of all that ever was would add up.
-const SETTLE_EVERY_RECORDS: u64 = 16_384;
-
-/// The rules that a replay folds by.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Under {
-    /// The configurations that were in force.
-    Recorded,
-    /// This one from the start of the span on; recorded ones within the span are ignored.
-    Given(Box<SiteConfig>),
-}
+/// Numbers by which a collector of packets may go on in their stream: what it says of itself stands in the other one, a record every
+/// few seconds, and takes numbers too.
+const PACKET_NUMBERS: u64 = 64;
 
 /// What went in and came out. Nothing of the lead-in is counted but its records.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -39,6 +28,8 @@ pub struct Counters {
     pub records: u64,
     /// Results of single addresses within the records.
     pub results: u64,
+    /// Packets within the records.
+    pub packets: u64,
     pub events: u64,
     pub lead_in_records: u64,
     /// Events of the warm-up, which are not told.
@@ -46,19 +37,21 @@ pub struct Counters {
     pub duplicates: u64,
     pub quarantined: u64,
     pub lost_records: u64,
-    /// Recorded activations that another configuration replaced.
+    /// Recorded activations that another configuration, or other rules, replaced.
     pub ignored_activations: u64,
-    /// Sites that began anew with a further input, because it does not go on where the one before ended.
+    /// Recorded findings that other rules do not make.
+    pub left_out_findings: u64,
+    /// Chains that began anew with a further input, because it does not go on where the one before ended.
     pub joints: u64,
 }
 
-/// A site whose state at the beginning could not be known whole.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct WarmUp {
-    pub site: String,
-    pub reason: String,
-    /// In the time of what was observed.
-    pub until: Option<Time>,
+/// What stands in no input and went into a chain all the same: ticks of capture files, and what other rules found.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Made {
+    pub stream: Stream,
+    pub sequence: u64,
+    pub stored_at: Time,
+    pub observation: Observation,
 }
 
 /// Folds the steps of an input, site by site.
@@ -67,9 +60,12 @@ pub struct Engine {
     sites: BTreeMap<String, Site>,
     counters: Counters,
     in_force: Vec<ActivationInForce>,
-    cuts: Cuts,
-    /// Sites that stand in an input before the one that begins: whether it goes on from there its first step shows.
-    joining: BTreeSet<String>,
+    cuts: BTreeMap<Chain, Cuts>,
+    /// Chains that stand in an input before the one that begins: whether it goes on from there its first step shows.
+    joining: BTreeSet<(String, Chain)>,
+    recorded_findings: BTreeSet<String>,
+    /// Kept for those who ask for it.
+    made: Option<Vec<Made>>,
 }
 
 /// Why it is not known what was before, for every site or for some.
@@ -79,20 +75,6 @@ struct Cuts {
     by_site: BTreeMap<String, String>,
 }
 
-struct Site {
-    chain: SiteChain,
-    intake: Intake,
-    /// The last record dealt with.
-    sequence: u64,
-    began: BeginningState,
-    /// The last activation that was folded.
-    activation: Option<Activation>,
-    /// Whether the given configuration is in force.
-    is_reconfigured: bool,
-    warm_up: Option<WarmUp>,
-    unsettled_records: u64,
-}
-
 impl Engine {
     pub fn new(under: Under) -> Engine {
         Engine {
@@ -100,8 +82,10 @@ impl Engine {
             sites: BTreeMap::new(),
             counters: Counters::default(),
             in_force: Vec::new(),
-            cuts: Cuts::default(),
+            cuts: BTreeMap::new(),
             joining: BTreeSet::new(),
+            recorded_findings: BTreeSet::new(),
+            made: None,
         }
     }
 
@@ -111,50 +95,78 @@ impl Engine {
         self
     }
 
+    /// Under other rules: the ids of the findings that stand in the input, so that those which are made again take their places.
+    pub fn with_recorded_findings(mut self, ids: BTreeSet<String>) -> Engine {
+        self.recorded_findings = ids;
+        self
+    }
+
+    /// Keeps what it makes itself, for [`Engine::take_made`].
+    pub fn keeping_made(mut self) -> Engine {
+        self.made = Some(Vec::new());
+        self
+    }
+
+    /// What went into the chains with the last steps beside what these hold. Of capture files it is everything, the packets included.
+    pub fn take_made(&mut self) -> Vec<Made> {
+        self.made.as_mut().map(std::mem::take).unwrap_or_default()
+    }
+
     pub fn counters(&self) -> Counters {
         self.counters
     }
 
     pub fn warm_ups(&self) -> Vec<WarmUp> {
-        self.sites
-            .values()
-            .filter_map(|site| site.warm_up.clone())
-            .collect()
+        self.sites.values().flat_map(Site::warm_ups).collect()
     }
 
     /// The configuration in force at a site.
     pub fn config(&self, site: &str) -> Option<&SiteConfig> {
-        self.sites.get(site).map(|site| site.chain.config())
+        Some(self.sites.get(site)?.observations.as_ref()?.chain.config())
     }
 
     /// The configurations in force, by site.
     pub fn configs(&self) -> impl Iterator<Item = (&str, &SiteConfig)> {
-        self.sites
-            .iter()
-            .map(|(name, site)| (name.as_str(), site.chain.config()))
+        let config = |(name, site)| Some((String::as_str(name), Site::config(site)?));
+        self.sites.iter().filter_map(config)
     }
 
-    /// The greatest tick of any site, for a progress line.
+    /// The packet chain of a site, for its rules and counters.
+    pub fn packet_chain(&self, site: &str) -> Option<&PacketChain> {
+        Some(&self.sites.get(site)?.packets.as_ref()?.chain)
+    }
+
+    /// The greatest tick or packet of any site, for a progress line.
     pub fn now(&self) -> Option<Time> {
-        self.sites.values().filter_map(|site| site.chain.now()).max()
+        self.sites.values().filter_map(Site::now).max()
     }
 
     /// What follows from one step, of the span alone: what the lead-in and the warm-up gave is not told.
     pub fn take(&mut self, step: &Step) -> Vec<Event> {
-        match step {
+        let events = match step {
             Step::Snapshot(snapshot) => {
-                self.begin_with(snapshot);
+                match snapshot.chain {
+                    Chain::Site => self.begin_with::<SiteChain>(snapshot),
+                    Chain::Packets => self.begin_with::<PacketChain>(snapshot),
+                }
                 Vec::new()
             }
             Step::Begins { sites, activations } => {
                 self.begin_input(sites, activations);
                 Vec::new()
             }
-            Step::Cut { reason, sites } => {
-                self.cuts.note(reason, sites);
+            Step::Cut {
+                stream,
+                reason,
+                sites,
+            } => {
+                if let Some(chain) = reader_of(*stream) {
+                    self.cuts.entry(chain).or_default().note(reason, sites);
+                }
                 Vec::new()
             }
             Step::Lost {
+                stream,
                 from,
                 to,
                 lead_in,
@@ -164,51 +176,56 @@ impl Engine {
                     self.counters.lost_records += to - from + 1;
                 }
                 let concerned = self.sites.iter_mut().filter(|(name, _)| is_among(name, sites));
-                let lost = concerned.flat_map(|(_, site)| site.chain.apply_lost(*from, *to));
-                lost.filter(|_| !lead_in).collect()
+                let lost = concerned.flat_map(|(_, site)| site.lose(*stream, (*from, *to)));
+                return lost.filter(|_| !lead_in).collect();
             }
             Step::Record {
                 stream: Stream::Observations,
                 record,
                 site,
                 lead_in,
-            } => {
-                let events = self.record(site, record.sequence, &record.payload, *lead_in);
-                self.counters.events += events.len() as u64;
-                events
-            }
+            } => self.observed(site, record, *lead_in),
+            Step::Record {
+                stream: Stream::Packets,
+                record,
+                site,
+                lead_in,
+            } => self.packets(site, record, *lead_in),
             Step::Record { .. } => Vec::new(),
+            Step::Captured {
+                observation,
+                sequence,
+                site,
+                lead_in,
+            } => self.captured(site, *sequence, observation, *lead_in),
+        };
+        self.counters.events += events.len() as u64;
+        events
+    }
+
+    /// What is left when the input is over: findings after which nothing was observed.
+    pub fn finish(&mut self) -> Vec<Event> {
+        let mut events = Vec::new();
+        for (name, site) in &mut self.sites {
+            events.extend(site.hand_on(name, None, &self.under, &mut self.made));
         }
+        self.counters.events += events.len() as u64;
+        events
     }
 
     /// The state of every chain as it is now.
     pub fn snapshots(&self) -> Vec<SiteSnapshot> {
-        let snapshot = |(name, site): (&String, &Site)| SiteSnapshot {
-            site: name.clone(),
-            sequence: site.sequence,
-            versions: site
-                .chain
-                .versions()
-                .into_iter()
-                .map(|(fold, version)| FoldVersion { fold, version })
-                .collect(),
-            entries: site
-                .chain
-                .entries()
-                .into_iter()
-                .map(|(key, value)| StateEntry { key, value })
-                .collect(),
-            collectors: site.intake.positions(),
-        };
-        self.sites.iter().map(snapshot).collect()
+        let snapshots = |(name, site): (&String, &Site)| site.snapshots(name);
+        self.sites.iter().flat_map(snapshots).collect()
     }
 
     /// How a recording of these sites that begins here begins, and the configurations in force.
     pub fn beginnings(&self, sites: &[String]) -> (Vec<Beginning>, Vec<ActivationInForce>) {
+        let is_cut = |name: &String| self.cuts.values().any(|cuts| cuts.of(name).is_some());
         let beginning = |name: &String| {
-            let state = match self.sites.get(name) {
-                Some(site) => site.began,
-                None if self.cuts.of(name).is_some() => BeginningState::Cut,
+            let state = match self.sites.get(name).and_then(Site::began) {
+                Some(began) => began,
+                None if is_cut(name) => BeginningState::Cut,
                 None => BeginningState::Empty,
             };
             Beginning {
@@ -229,86 +246,85 @@ impl Engine {
     }
 
     fn begin_input(&mut self, sites: &Sites, activations: &[ActivationInForce]) {
-        self.cuts.forget(sites);
+        self.cuts.values_mut().for_each(|cuts| cuts.forget(sites));
         self.in_force
             .retain(|known| activations.iter().all(|one| one.site != known.site));
         self.in_force.extend_from_slice(activations);
-        let known = self.sites.keys().filter(|name| is_among(name, sites));
-        self.joining.extend(known.cloned());
+        for (name, site) in self.sites.iter().filter(|(name, _)| is_among(name, sites)) {
+            let chains = [
+                (Chain::Site, site.observations.is_some()),
+                (Chain::Packets, site.packets.is_some()),
+            ];
+            let known = chains.into_iter().filter(|(_, is_known)| *is_known);
+            self.joining.extend(known.map(|(chain, _)| (name.clone(), chain)));
+        }
     }
 
-    /// A snapshot counts where a site begins; later ones stand there for those who seek. Where a further input begins with one that is not
-    /// what was reached, something lies between them, and the site begins anew.
-    fn begin_with(&mut self, snapshot: &SiteSnapshot) {
-        if self.joining.remove(&snapshot.site)
-            && let Some(site) = self.sites.get(&snapshot.site)
-            && !site.intake.stands_at(&snapshot.collectors)
+    /// A snapshot counts where a chain begins; later ones stand there for those who seek. Where a further input begins with one that is not
+    /// what was reached, something lies between them, and the chain begins anew.
+    fn begin_with<C: Judging>(&mut self, snapshot: &SiteSnapshot)
+    where
+        Site: Holds<C>,
+    {
+        let name = &snapshot.site;
+        if self.joining.remove(&(name.clone(), C::CHAIN))
+            && let Some(site) = self.sites.get_mut(name)
+            && !site
+                .course()
+                .as_ref()
+                .is_some_and(|course: &Course<C>| course.stands_at(&snapshot.collectors))
         {
-            self.sites.remove(&snapshot.site);
+            *site.course() = None;
             self.counters.joints += 1;
         }
-        if self.sites.contains_key(&snapshot.site) || self.sites.len() >= SITES_MAX {
+        if !self.sites.contains_key(name) && self.sites.len() >= SITES_MAX {
             return;
         }
-        let mut site = Site::new(&snapshot.site, BeginningState::Snapshot, None);
-        let versions: Vec<_> = snapshot
-            .versions
-            .iter()
-            .map(|entry| (entry.fold.clone(), entry.version))
-            .collect();
-        let entries = snapshot
-            .entries
-            .iter()
-            .map(|entry| (entry.key.clone(), entry.value.clone()))
-            .collect();
-        site.intake = Intake::new(&snapshot.site, snapshot.collectors.clone());
-        site.sequence = snapshot.sequence;
-        let in_force = self
-            .in_force
-            .iter()
-            .find(|one| one.site == snapshot.site)
-            .map(|one| one.activation.clone());
-        if let Err(error) = site.chain.load(&versions, entries) {
-            site.warm_up = Some(WarmUp::new(
-                &snapshot.site,
-                format!("its snapshot cannot be taken over: {error}"),
-            ));
-            if let Some(activation) = &in_force {
-                let observation = synthetic(&snapshot.site, activation.at, activation.clone());
-                drop(site.chain.apply(snapshot.sequence, &observation));
-            }
+        let site = self.sites.entry(name.clone()).or_insert_with(|| Site::new(name));
+        if site.course().is_some() {
+            return;
         }
-        site.activation = in_force.or_else(|| site.activation_of_state());
-        self.sites.insert(snapshot.site.clone(), site);
+        *site.course() = Some(Course::of_snapshot(snapshot));
+        if C::CHAIN == Chain::Site {
+            let in_force = self.in_force.iter().find(|one| one.site == *name);
+            site.take_over(name, snapshot.sequence, in_force.map(|one| &one.activation));
+        }
     }
 
-    fn record(&mut self, name: &str, sequence: u64, payload: &[u8], lead_in: bool) -> Vec<Event> {
-        let Engine {
-            under,
-            sites,
-            counters,
-            cuts,
-            joining,
-            ..
-        } = self;
-        // A further input without a snapshot: a log from its first record on, or what was kept of one.
-        if joining.remove(name) {
-            let goes_on = cuts.of(name).is_some()
-                && sites
-                    .get(name)
-                    .is_some_and(|site| site.intake.goes_on_with(payload));
+    /// The chain that a record is for, begun where it is the first of its site or does not go on where the input before it ended.
+    fn chain_for<C: Judging>(&mut self, name: &str, sequence: u64, payload: &[u8]) -> Option<&mut Site>
+    where
+        Site: Holds<C>,
+    {
+        let cut = self.cuts.get(&C::CHAIN).and_then(|cuts| cuts.of(name)).cloned();
+        let is_joining = !self.joining.is_empty() && self.joining.remove(&(name.to_owned(), C::CHAIN));
+        if is_joining && let Some(site) = self.sites.get_mut(name) {
+            // A further input without a snapshot: a log from its first record on, or what was kept of one.
+            let numbers = match C::CHAIN {
+                Chain::Site => 1,
+                Chain::Packets => PACKET_NUMBERS,
+            };
+            let course: &mut Option<Course<C>> = site.course();
+            let goes_on = cut.is_some()
+                && course
+                    .as_ref()
+                    .is_some_and(|course| course.intake.goes_on_with(payload, numbers));
             if !goes_on {
-                sites.remove(name);
-                counters.joints += 1;
+                *course = None;
+                self.counters.joints += 1;
             }
         }
-        if !sites.contains_key(name) {
-            if sites.len() >= SITES_MAX {
+        if !self.sites.contains_key(name) {
+            if self.sites.len() >= SITES_MAX {
                 tracing::warn!(limit = SITES_MAX, site = name, "more sites than are replayed");
-                counters.quarantined += 1;
-                return Vec::new();
+                self.counters.quarantined += 1;
+                return None;
             }
-            let cut = cuts.of(name).cloned();
+            self.sites.insert(name.to_owned(), Site::new(name));
+        }
+        let site = self.sites.get_mut(name)?;
+        let course: &mut Option<Course<C>> = site.course();
+        if course.is_none() {
             let began = match cut {
                 Some(_) => BeginningState::LeadIn {
                     from_sequence: sequence,
@@ -316,47 +332,155 @@ impl Engine {
                 // What was folded from its first record on is a snapshot to those who come later.
                 None => BeginningState::Snapshot,
             };
-            sites.insert(name.to_owned(), Site::new(name, began, cut));
+            // Rules that are given begin with nothing, as they do with a capture file.
+            let needs_warm_up = C::CHAIN == Chain::Site || self.under.rules.is_none();
+            *course = Some(Course::new(name, began, cut.filter(|_| needs_warm_up)));
         }
+        Some(site)
+    }
+
+    fn observed(&mut self, name: &str, record: &StoredRecord, lead_in: bool) -> Vec<Event> {
+        if self
+            .chain_for::<SiteChain>(name, record.sequence, &record.payload)
+            .is_none()
+        {
+            return Vec::new();
+        }
+        let Engine {
+            under,
+            sites,
+            counters,
+            made,
+            ..
+        } = self;
         let Some(site) = sites.get_mut(name) else {
             return Vec::new();
         };
-        if sequence <= site.sequence {
-            // It is in the snapshot.
+        let taken = site.observations.as_mut();
+        let Some(taken) = taken.and_then(|course| course.admit(record.sequence, &record.payload)) else {
             return Vec::new();
-        }
-        site.sequence = sequence;
-        site.settle_now_and_then();
-        let observation = match site.intake.take(sequence, payload) {
-            Taken::Observation(observation) => observation,
-            Taken::Duplicate => {
-                counters.duplicates += u64::from(!lead_in);
-                return Vec::new();
-            }
-            Taken::Quarantined => {
-                counters.quarantined += u64::from(!lead_in);
-                return Vec::new();
-            }
+        };
+        let Some(observation) = counted(taken, lead_in, counters) else {
+            return Vec::new();
         };
         if lead_in {
-            counters.lead_in_records += 1;
-            drop(site.fold(sequence, &observation));
+            drop(site.fold(record.sequence, &observation));
             return Vec::new();
         }
-        counters.records += 1;
         if let Body::PingRound(round) = &observation.body {
             counters.results += round.len() as u64;
         }
-        let is_warming_up = site.is_warming_up(observation.observed_at);
-        let events = match under {
-            Under::Recorded => site.fold(sequence, &observation),
-            Under::Given(config) => site.fold_under(config, sequence, *observation, counters),
-        };
+        let is_warming_up = is_warming_up(&mut site.observations, &observation);
+        let stored = Some((record.sequence, record.stored_at));
+        let mut events = site.hand_on(name, stored, under, made);
+        events.extend(site.fold_under(under, record, observation, counters, made));
+        // What several records made is told as made by the one that stands in the log.
+        for (index, event) in (0_u32..).zip(&mut events) {
+            event.place.index = index;
+        }
         if is_warming_up {
             counters.warm_up_events += events.len() as u64;
             return Vec::new();
         }
         events
+    }
+
+    fn packets(&mut self, name: &str, record: &StoredRecord, lead_in: bool) -> Vec<Event> {
+        if self
+            .chain_for::<PacketChain>(name, record.sequence, &record.payload)
+            .is_none()
+        {
+            return Vec::new();
+        }
+        let Engine {
+            under,
+            sites,
+            counters,
+            made,
+            recorded_findings,
+            ..
+        } = self;
+        let Some(site) = sites.get_mut(name) else {
+            return Vec::new();
+        };
+        let taken = site.packets.as_mut();
+        let Some(taken) = taken.and_then(|course| course.admit(record.sequence, &record.payload)) else {
+            return Vec::new();
+        };
+        let Some(observation) = counted(taken, lead_in, counters) else {
+            return Vec::new();
+        };
+        let is_warming_up = !lead_in && is_warming_up(&mut site.packets, &observation);
+        let mut events = match lead_in {
+            true => site.fold_packets(record.sequence, &observation),
+            false => {
+                count_packets(counters, &observation);
+                let at = (record.sequence, record.stored_at);
+                site.fold_packets_under(under, at, &observation, counters, made)
+            }
+        };
+        if under.rules.is_some() {
+            site.note_findings(&events, recorded_findings, lead_in);
+            if site.findings.is_full() {
+                let handed_on = site.hand_on(name, None, under, made);
+                events.extend(handed_on);
+            }
+        }
+        if lead_in {
+            return Vec::new();
+        }
+        if is_warming_up {
+            counters.warm_up_events += events.len() as u64;
+            return Vec::new();
+        }
+        events
+    }
+
+    /// Packets without a log around them: their findings and the ticks of their time are made here.
+    fn captured(
+        &mut self,
+        name: &str,
+        sequence: u64,
+        observation: &Observation,
+        lead_in: bool,
+    ) -> Vec<Event> {
+        let Engine {
+            under,
+            sites,
+            counters,
+            made,
+            ..
+        } = self;
+        if !sites.contains_key(name) && sites.len() >= SITES_MAX {
+            counters.quarantined += 1;
+            return Vec::new();
+        }
+        let site = sites.entry(name.to_owned()).or_insert_with(|| Site::new(name));
+        if lead_in {
+            counters.lead_in_records += 1;
+        } else {
+            counters.records += 1;
+            count_packets(counters, observation);
+        }
+        let events = site.captured(name, under, sequence, observation, made);
+        if lead_in { Vec::new() } else { events }
+    }
+}
+
+/// The course of one of a site's chains.
+pub(crate) trait Holds<C> {
+    fn course(&mut self) -> &mut Option<Course<C>>;
+}
+
+impl Holds<SiteChain> for Site {
+    fn course(&mut self) -> &mut Option<Course<SiteChain>> {
+        &mut self.observations
+    }
+}
+
+impl Holds<PacketChain> for Site {
+    fn course(&mut self) -> &mut Option<Course<PacketChain>> {
+        &mut self.packets
     }
 }
 
@@ -386,116 +510,42 @@ fn is_among(site: &String, sites: &Sites) -> bool {
     sites.as_ref().is_none_or(|sites| sites.contains(site))
 }
 
-impl WarmUp {
-    fn new(site: &str, reason: String) -> WarmUp {
-        WarmUp {
-            site: site.to_owned(),
-            reason,
-            until: None,
-        }
+const fn reader_of(stream: Stream) -> Option<Chain> {
+    match stream {
+        Stream::Observations => Some(Chain::Site),
+        Stream::Packets => Some(Chain::Packets),
+        Stream::Events | Stream::Commands | Stream::Snapshots => None,
     }
 }
 
-impl Site {
-    fn new(name: &str, began: BeginningState, cut: Option<String>) -> Site {
-        Site {
-            chain: SiteChain::new(name),
-            intake: Intake::new(name, Vec::new()),
-            sequence: 0,
-            began,
-            activation: None,
-            is_reconfigured: false,
-            warm_up: cut.map(|reason| WarmUp::new(name, reason)),
-            unsettled_records: 0,
+/// The observation of a record that is to be folded; others are counted.
+fn counted(taken: Taken, lead_in: bool, counters: &mut Counters) -> Option<Observation> {
+    let in_span = u64::from(!lead_in);
+    match taken {
+        Taken::Observation(observation) => {
+            counters.records += in_span;
+            counters.lead_in_records += u64::from(lead_in);
+            return Some(*observation);
         }
+        Taken::Duplicate => counters.duplicates += in_span,
+        Taken::Quarantined => counters.quarantined += in_span,
     }
+    None
+}
 
-    fn is_warming_up(&mut self, observed_at: Time) -> bool {
-        let Some(warm_up) = &mut self.warm_up else {
-            return false;
-        };
-        observed_at < *warm_up.until.get_or_insert(observed_at + WARM_UP)
-    }
-
-    fn settle_now_and_then(&mut self) {
-        self.unsettled_records += 1;
-        if self.unsettled_records >= SETTLE_EVERY_RECORDS {
-            self.unsettled_records = 0;
-            drop(self.chain.drain_dirty());
-        }
-    }
-
-    /// The configuration that a loaded state holds, as an activation.
-    fn activation_of_state(&self) -> Option<Activation> {
-        let config = self.chain.config().clone();
-        let at = self.chain.now()?;
-        Some(Activation {
-            at,
-            hash: config.hash(),
-            config,
-            software: String::new(),
-        })
-    }
-
-    fn fold(&mut self, sequence: u64, observation: &Observation) -> Vec<Event> {
-        if let Body::Activation(activation) = &observation.body {
-            self.activation = Some((**activation).clone());
-        }
-        self.chain.apply(sequence, observation)
-    }
-
-    /// The first record of the span brings the given configuration: in place of a recorded one, or before it.
-    fn fold_under(
-        &mut self,
-        config: &SiteConfig,
-        sequence: u64,
-        mut observation: Observation,
-        counters: &mut Counters,
-    ) -> Vec<Event> {
-        let is_first = !std::mem::replace(&mut self.is_reconfigured, true);
-        match &mut observation.body {
-            Body::Activation(activation) if is_first => {
-                activation.config = config.clone();
-                activation.hash = config.hash();
-                self.fold(sequence, &observation)
-            }
-            Body::Activation(_) => {
-                counters.ignored_activations += 1;
-                Vec::new()
-            }
-            _ if is_first => {
-                let at = observation.observed_at;
-                let activation = Activation {
-                    at,
-                    hash: config.hash(),
-                    config: config.clone(),
-                    software: String::new(),
-                };
-                let site = observation.origin.site.clone();
-                let mut events = self.fold(sequence, &synthetic(&site, at, activation));
-                events.extend(self.fold(sequence, &observation));
-                for (index, event) in (0_u32..).zip(&mut events) {
-                    event.place.index = index;
-                }
-                events
-            }
-            _ => self.fold(sequence, &observation),
-        }
+fn count_packets(counters: &mut Counters, observation: &Observation) {
+    if let Body::Batch(batch) = &observation.body {
+        counters.packets += batch.len() as u64;
     }
 }
 
-/// An activation that nobody recorded. No collector is called `replay`, so its identity is nobody else's.
-fn synthetic(site: &str, at: Time, activation: Activation) -> Observation {
-    Observation {
-        v: watchfold_schemas::observation::OBSERVATION_VERSION,
-        origin: Origin {
-            site: site.to_owned(),
-            collector: "replay".to_owned(),
-            incarnation: 0,
-            number: 1,
-        },
-        observed_at: at,
-        through: at,
-        body: Body::Activation(Box::new(activation)),
-    }
+fn is_warming_up<C: Judging>(course: &mut Option<Course<C>>, observation: &Observation) -> bool {
+    course
+        .as_mut()
+        .is_some_and(|course| course.is_warming_up(observation.observed_at))
+}
+
+/// What brings a given configuration into force, with the record that it comes before.
+pub(crate) fn configuration(under: &Under, name: &str, at: Time) -> Option<Observation> {
+    under.config.as_ref().map(|config| configuring(name, config, at))
 }

@@ -44,12 +44,27 @@ pub enum ReplayError {
         second: PathBuf,
         second_span: (Time, Time),
     },
+    #[error("capture files together with logs or recordings: name the one or the other")]
+    MixedInputs,
+    #[error("{path}: {source}")]
+    Outside {
+        path: PathBuf,
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    #[error("{path} is a capture file, and nothing here can open it: this is a defect of the program")]
+    NoOpener { path: PathBuf },
+    #[error("{path} can be read once only: name a file")]
+    ReadOnce { path: PathBuf },
     #[error("more than {limit} inputs: name fewer at once")]
     TooManyInputs { limit: usize },
     #[error(
         "more than {limit} incidents, sessions and jitters to compare: take a shorter span with --from and --to"
     )]
     TooManyOutcomes { limit: usize },
+    #[error("more than {limit} alerts in {path}: give the piece of it that belongs to this capture")]
+    TooMuchSaid { path: PathBuf, limit: usize },
+    #[error("more than {limit} findings were recorded: take a shorter span with --from and --to")]
+    TooManyFindings { limit: usize },
     #[error(
         "no incident, session or event {id:?} is derived of it: take an id from the page or `watchfold log cat`, and the span that holds it"
     )]

@@ -1,20 +1,28 @@
-//! Why an incident, a session or a single event came about: derived once more, with the records that caused it and the settings that
-//! it was measured by.
+//! Why an incident, a session, an attack or a single event came about: derived once more, with the records and packets that caused it, and
+//! the settings or the rule that it was measured by.
+
+mod packets;
+mod text;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt;
 use std::path::Path;
 
 use serde::Serialize;
 use serde_json::Value;
+use watchfold_schemas::alert::{Measured, Verdict};
 use watchfold_schemas::event::{CAUSES_MAX, IncidentClass};
 use watchfold_schemas::observation::{PC_SUBJECT_PREFIX, PingRow};
 use watchfold_schemas::origin::Cause;
-use watchfold_schemas::{Body, CodecError, Event, EventBody, SiteConfig, Stream, Time, decode_observation};
+use watchfold_schemas::{
+    Body, Chain, CodecError, Event, EventBody, SiteConfig, Stream, Time, decode_observation,
+};
 
 use crate::ReplayError;
-use crate::engine::{Engine, Under};
+use crate::engine::Engine;
 use crate::input::{Input, Selection, Step};
+use crate::under::Under;
+
+pub use packets::{ExplainedPacket, ExplainedPackets, ExplainedRule, PACKETS_MAX};
 
 /// The most events of one incident or session that are explained; a reminder each hour for a year is more than most have.
 const EVENTS_MAX: usize = 10_000;
@@ -35,6 +43,15 @@ pub struct Explanation {
     pub records: Vec<ExplainedRecord>,
     /// Causes that are not shown: beyond a limit, or before the span.
     pub records_left_out: u64,
+    /// Of an alert, an attack, or the incident that one is: what decided.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rule: Option<ExplainedRule>,
+    /// The packets that counted.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub packets: Option<ExplainedPackets>,
+    /// What oracles had said of what the rule asks about.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub verdicts: Vec<Verdict>,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -58,6 +75,15 @@ pub enum Condition {
         setting: &'static str,
         limit_ms: u64,
         found_ms: u64,
+    },
+    /// What a rule measured; 0 ms where it has no window.
+    Rule {
+        rule: String,
+        observed: u64,
+        threshold: u64,
+        /// Before an oracle's word scaled it.
+        base_threshold: u64,
+        window_ms: u64,
     },
     /// More than so many within a time.
     Count {
@@ -84,20 +110,31 @@ pub struct ExplainedRecord {
     pub body: Value,
 }
 
-/// Explains the incident, session or event with this id. Reads the input twice: for what happened, and for its causes; each time only
-/// up to the end of it.
-pub fn explain(path: &Path, selection: &Selection, id: &str) -> Result<Explanation, ReplayError> {
-    explain_unless(path, selection, id, &|| false)
+/// Explains the incident, session, attack or event with this id. Reads the input twice: for what happened, and for its causes; each time
+/// only up to the end of it. A log is judged as it was recorded, `under` is for capture files.
+pub fn explain(
+    path: &Path,
+    selection: &Selection,
+    under: &Under,
+    id: &str,
+) -> Result<Explanation, ReplayError> {
+    explain_unless(path, selection, under, id, &|| false)
 }
 
 /// As [`explain`], but gives up soon after `is_cancelled` says so.
 pub fn explain_unless(
     path: &Path,
     selection: &Selection,
+    under: &Under,
     id: &str,
     is_cancelled: &dyn Fn() -> bool,
 ) -> Result<Explanation, ReplayError> {
-    let steps = derive(path, selection, id, is_cancelled)?;
+    if path == Path::new("-") {
+        return Err(ReplayError::ReadOnce {
+            path: path.to_owned(),
+        });
+    }
+    let Derived { steps, rule } = derive(path, selection, under, id, is_cancelled)?;
     let Some(first) = steps.first() else {
         return Err(ReplayError::NotDerived { id: id.to_owned() });
     };
@@ -116,15 +153,21 @@ pub fn explain_unless(
     }
     let site = first.event.site.clone();
     let subject = steps.iter().find_map(|step| subject(&step.event.body));
+    // What came of a record stands after it.
+    let until = |chain| {
+        let of_chain = steps.iter().filter(|step| step.event.chain == chain);
+        of_chain.map(|step| step.event.place.input).max()
+    };
+    let mut counted = packets::Counted::of(steps.iter().map(|step| &step.event));
     let looked_for = LookedFor {
         site: &site,
         subject: subject.as_deref(),
-        // What came of a record stands after it.
-        until: steps.iter().map(|step| step.event.place.input).max().unwrap_or(0),
+        until: [until(Chain::Site), until(Chain::Packets)],
         ids: &wanted,
     };
-    let records = find_records(path, selection, &looked_for, is_cancelled)?;
+    let records = find_records(path, selection, &looked_for, counted.as_mut(), is_cancelled)?;
     let records_left_out = causes + (wanted.len() - records.len()) as u64;
+    let (packets, verdicts) = counted.map(packets::Counted::finish).unzip();
     Ok(Explanation {
         id: id.to_owned(),
         site,
@@ -132,41 +175,79 @@ pub fn explain_unless(
         steps,
         records,
         records_left_out,
+        rule,
+        packets,
+        verdicts: verdicts.unwrap_or_default(),
     })
+}
+
+/// What happened, and the rule that decided where one did.
+struct Derived {
+    steps: Vec<ExplainedEvent>,
+    rule: Option<ExplainedRule>,
 }
 
 fn derive(
     path: &Path,
     selection: &Selection,
+    under: &Under,
     id: &str,
     is_cancelled: &dyn Fn() -> bool,
-) -> Result<Vec<ExplainedEvent>, ReplayError> {
+) -> Result<Derived, ReplayError> {
     let mut input = Input::open(path, selection)?;
-    let mut engine = Engine::new(Under::Recorded);
+    let mut engine = match input.is_of_captures() {
+        true => Engine::new(under.clone()),
+        false => Engine::new(Under::recorded()),
+    };
     if let Some(header) = input.header() {
         engine = engine.with_header(header);
     }
-    let mut steps = Vec::new();
+    let mut derived = Derived {
+        steps: Vec::new(),
+        rule: None,
+    };
     let mut is_over = false;
     while !is_over && let Some(step) = input.next_step()? {
         if is_cancelled() {
             return Err(ReplayError::Cancelled);
         }
         for event in engine.take(&step) {
-            if steps.len() < EVENTS_MAX && is_about(&event, id) {
+            if derived.steps.len() < EVENTS_MAX && is_about(&event, id) {
                 is_over |= is_last(&event, id);
-                let config = engine.config(&event.site);
-                steps.push(ExplainedEvent {
-                    at: event.at,
-                    kind: event.body.kind(),
-                    cause: event.cause.clone(),
-                    condition: config.and_then(|config| condition(&event, config)),
-                    event,
-                });
+                derived.note(event, &engine);
             }
         }
     }
-    Ok(steps)
+    Ok(derived)
+}
+
+impl Derived {
+    fn note(&mut self, event: Event, engine: &Engine) {
+        let activation = engine.packet_chain(&event.site).and_then(|chain| chain.rules());
+        if let Some(rule) = packets::rule_of(&event, activation) {
+            self.rule = Some(rule);
+        }
+        let config = engine.config(&event.site);
+        let measured = packets::measured(&event.body);
+        let by_rule = measured.map(|(rule, measured)| condition_of(rule, measured));
+        self.steps.push(ExplainedEvent {
+            at: event.at,
+            kind: event.body.kind(),
+            cause: event.cause.clone(),
+            condition: by_rule.or_else(|| config.and_then(|config| condition(&event, config))),
+            event,
+        });
+    }
+}
+
+fn condition_of(rule: &str, measured: &Measured) -> Condition {
+    Condition::Rule {
+        rule: rule.to_owned(),
+        observed: measured.observed,
+        threshold: measured.threshold,
+        base_threshold: measured.base_threshold,
+        window_ms: measured.window_ms,
+    }
 }
 
 fn is_about(event: &Event, id: &str) -> bool {
@@ -178,6 +259,10 @@ fn is_about(event: &Event, id: &str) -> bool {
             | EventBody::IncidentAcknowledged(incident)
             | EventBody::IncidentClosed(incident) => incident.id == id,
             EventBody::SessionStarted(session) | EventBody::SessionEnded(session) => session.id == id,
+            EventBody::AlertRaised(alert) => alert.attack == id,
+            EventBody::AttackBegan(attack)
+            | EventBody::AttackGrew(attack)
+            | EventBody::AttackEnded(attack) => attack.id == id,
             EventBody::SubjectChanged(_)
             | EventBody::SubjectDegraded(_)
             | EventBody::JitterRecorded(_)
@@ -186,10 +271,6 @@ fn is_about(event: &Event, id: &str) -> bool {
             | EventBody::NotificationRequested(_)
             | EventBody::SilenceChanged(_)
             | EventBody::Digest(_)
-            | EventBody::AlertRaised(_)
-            | EventBody::AttackBegan(_)
-            | EventBody::AttackGrew(_)
-            | EventBody::AttackEnded(_)
             | EventBody::LookupWanted(_) => false,
         }
 }
@@ -199,7 +280,7 @@ fn is_last(event: &Event, id: &str) -> bool {
     event.id.0 == id
         || matches!(
             event.body,
-            EventBody::IncidentClosed(_) | EventBody::SessionEnded(_)
+            EventBody::IncidentClosed(_) | EventBody::SessionEnded(_) | EventBody::AttackEnded(_)
         )
 }
 
@@ -217,15 +298,15 @@ fn subject(body: &EventBody) -> Option<String> {
         EventBody::SubjectDegraded(degraded) => Some(degraded.subject.clone()),
         EventBody::JitterRecorded(jitter) => Some(jitter.subject.clone()),
         EventBody::TargetRollup(rollup) => Some(rollup.subject.clone()),
+        EventBody::AlertRaised(alert) => Some(alert.subject.clone()),
+        EventBody::AttackBegan(attack) | EventBody::AttackGrew(attack) | EventBody::AttackEnded(attack) => {
+            Some(attack.subject.clone())
+        }
+        EventBody::LookupWanted(wanted) => Some(wanted.subject.clone()),
         EventBody::OccupancySnapshot(_)
         | EventBody::NotificationRequested(_)
         | EventBody::SilenceChanged(_)
-        | EventBody::Digest(_)
-        | EventBody::AlertRaised(_)
-        | EventBody::AttackBegan(_)
-        | EventBody::AttackGrew(_)
-        | EventBody::AttackEnded(_)
-        | EventBody::LookupWanted(_) => None,
+        | EventBody::Digest(_) => None,
     }
 }
 
@@ -295,64 +376,100 @@ struct LookedFor<'a> {
     site: &'a str,
     subject: Option<&'a str>,
     ids: &'a BTreeSet<String>,
-    /// The last sequence that one may stand at.
-    until: u64,
+    /// The last sequence that one may stand at, of observations and of packets.
+    until: [Option<u64>; 2],
+}
+
+impl LookedFor<'_> {
+    fn until(&self, stream: Stream) -> Option<u64> {
+        let [of_observations, of_packets] = self.until;
+        match stream {
+            Stream::Observations => of_observations,
+            Stream::Packets => of_packets,
+            Stream::Events | Stream::Commands | Stream::Snapshots => None,
+        }
+    }
 }
 
 fn find_records(
     path: &Path,
     selection: &Selection,
     looked_for: &LookedFor<'_>,
+    mut counted: Option<&mut packets::Counted>,
     is_cancelled: &dyn Fn() -> bool,
 ) -> Result<Vec<ExplainedRecord>, ReplayError> {
     // Causes may lie before the span: what was derived in it may have begun earlier.
     let selection = Selection {
         site: Some(looked_for.site.to_owned()),
         with_events: false,
+        without_packets: counted.is_none() && looked_for.until(Stream::Packets).is_none(),
         ..selection.clone()
     };
     let mut input = Input::open(path, &selection)?;
     let mut found = BTreeMap::new();
-    while found.len() < looked_for.ids.len().min(RECORDS_MAX)
+    let is_enough = |found: &BTreeMap<_, _>, counted: &Option<&mut packets::Counted>| {
+        found.len() >= looked_for.ids.len().min(RECORDS_MAX)
+            && counted.as_ref().is_none_or(|counted| counted.is_complete())
+    };
+    // Of observations and of packets: nothing more of it is looked for.
+    let mut is_past = looked_for.until.map(|until| until.is_none());
+    while !is_enough(&found, &counted)
         && let Some(step) = input.next_step()?
     {
         if is_cancelled() {
             return Err(ReplayError::Cancelled);
         }
-        let Step::Record {
-            stream: Stream::Observations,
-            record,
-            ..
-        } = step
-        else {
-            continue;
+        let (stream, record) = match step {
+            Step::Captured { observation, .. } => {
+                if let Some(counted) = &mut counted {
+                    counted.take(&observation);
+                }
+                continue;
+            }
+            Step::Record {
+                stream: stream @ (Stream::Observations | Stream::Packets),
+                record,
+                ..
+            } => (stream, record),
+            _ => continue,
         };
-        if record.sequence > looked_for.until {
+        let is_later = looked_for
+            .until(stream)
+            .is_none_or(|until| record.sequence > until);
+        let is_cause = !is_later && looked_for.ids.contains(&record.id);
+        let may_count = stream == Stream::Packets && counted.is_some();
+        if is_later {
+            is_past[usize::from(stream == Stream::Packets)] = true;
+        }
+        if is_past == [true, true] && counted.as_ref().is_none_or(|counted| counted.is_complete()) {
             break;
         }
-        if looked_for.ids.contains(&record.id) {
-            let Ok(observation) = decode_observation(&record.payload) else {
-                continue;
-            };
+        if !is_cause && !may_count {
+            continue;
+        }
+        let Ok(observation) = decode_observation(&record.payload) else {
+            continue;
+        };
+        if let Some(counted) = counted.as_mut().filter(|_| may_count) {
+            counted.take(&observation);
+        }
+        if is_cause {
             let kind = observation.body.kind();
             let (rows, body) = match &observation.body {
                 Body::PingRound(round) => (rows_of(round, looked_for.subject), Value::Null),
+                Body::Batch(batch) => (Vec::new(), packets::summary(batch)),
                 body => (Vec::new(), json(body)?),
             };
-            let (stored_at, observed_at, id) = (record.stored_at, observation.observed_at, record.id);
-            let sequence = record.sequence;
-            found.insert(
-                sequence,
-                ExplainedRecord {
-                    sequence,
-                    stored_at,
-                    observed_at,
-                    id,
-                    kind,
-                    rows,
-                    body,
-                },
-            );
+            let one = ExplainedRecord {
+                sequence: record.sequence,
+                stored_at: record.stored_at,
+                observed_at: observation.observed_at,
+                id: record.id,
+                kind,
+                rows,
+                body,
+            };
+            found.insert((stream, record.sequence), one);
         }
     }
     Ok(found.into_values().collect())
@@ -369,69 +486,4 @@ fn rows_of(round: &watchfold_schemas::observation::PingRound, subject: Option<&s
 fn json<T: Serialize>(value: &T) -> Result<Value, ReplayError> {
     serde_json::to_value(value)
         .map_err(|error| CodecError::Encode(rmp_serde::encode::Error::Syntax(error.to_string())).into())
-}
-
-impl fmt::Display for Explanation {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(
-            f,
-            "{}  {}  {}",
-            self.id,
-            self.site,
-            self.subject.as_deref().unwrap_or("")
-        )?;
-        for step in &self.steps {
-            write!(f, "\n{}  {}", step.at, step.kind.replace('_', " "))?;
-            match &step.condition {
-                None => {}
-                Some(Condition::Length {
-                    setting,
-                    limit_ms,
-                    found_ms,
-                }) => write!(f, "  after {found_ms} ms; {setting} is {limit_ms} ms")?,
-                Some(Condition::Count {
-                    setting,
-                    limit,
-                    found,
-                    within_ms,
-                }) => write!(f, "  {found} within {within_ms} ms; {setting} is {limit}")?,
-            }
-            match &step.cause {
-                Cause::Message(message) => write!(f, "\n    by the record {message}")?,
-                Cause::Timer { timer, .. } => write!(f, "\n    by the timer {timer}")?,
-                Cause::Packet {
-                    collector, packet, ..
-                } => write!(f, "\n    by the packet {packet} of {collector}")?,
-            }
-        }
-        writeln!(f, "\n\ncaused by")?;
-        for record in &self.records {
-            writeln!(
-                f,
-                "{:>8}  {}  {}  {}",
-                record.sequence, record.observed_at, record.id, record.kind
-            )?;
-            for row in &record.rows {
-                write!(
-                    f,
-                    "          {}  {}  {}  {:?}",
-                    row.at,
-                    row.address,
-                    row.signal.name(),
-                    row.outcome
-                )?;
-                if let Some(rtt_us) = row.rtt_us {
-                    write!(f, "  {rtt_us} us")?;
-                }
-                writeln!(f, "  {}", row.detail.as_deref().unwrap_or(""))?;
-            }
-            if !record.body.is_null() {
-                writeln!(f, "          {}", record.body)?;
-            }
-        }
-        if self.records_left_out > 0 {
-            writeln!(f, "{} further records are not shown", self.records_left_out)?;
-        }
-        Ok(())
-    }
 }

@@ -81,13 +81,15 @@ impl Intake {
             })
     }
 
-    /// Whether this record has the number that its collector's next one must have.
-    pub(crate) fn goes_on_with(&self, payload: &[u8]) -> bool {
+    /// Whether this record has the number that its collector's next one must have, or one of the next few where a collector's numbers
+    /// run on through two streams.
+    pub(crate) fn goes_on_with(&self, payload: &[u8], numbers: u64) -> bool {
         let Ok(Observation { origin, .. }) = decode_observation(payload) else {
             return false;
         };
         self.collectors.get(&origin.collector).is_some_and(|known| {
-            (known.incarnation, known.number.saturating_add(1)) == (origin.incarnation, origin.number)
+            let passed = origin.number.saturating_sub(known.number);
+            known.incarnation == origin.incarnation && (1..=numbers).contains(&passed)
         })
     }
 

@@ -7,16 +7,18 @@ use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use watchfold_schemas::event::Place;
-use watchfold_schemas::subjects::kind_of_observation;
-use watchfold_schemas::{Event, Stream};
+use watchfold_schemas::subjects::{self, kind_of_observation};
+use watchfold_schemas::{Chain, Event, Stream, Time, encode_event, encode_observation};
 
 use crate::ReplayError;
-use crate::engine::{Engine, Under};
+use crate::engine::Engine;
 use crate::input::{Input, Selection, Step};
 use crate::recorded::RecordedEvents;
 use crate::recording::{
-    Beginning, BeginningState, FORMAT_VERSION, Finished, Header, Item, RecordStream, RecordingError, Writer,
+    Beginning, BeginningState, FORMAT_VERSION, Finished, Header, Item, RecordStream, RecordingError,
+    StoredRecord, Writer,
 };
+use crate::under::Under;
 
 /// What is to be recorded.
 #[derive(Clone, Debug, Default)]
@@ -29,6 +31,8 @@ pub struct RecordOptions {
     pub out: PathBuf,
     /// The version of the program, for the header.
     pub software: String,
+    /// By what capture files are judged; a log tells it itself.
+    pub under: Under,
 }
 
 /// What was recorded.
@@ -133,9 +137,9 @@ struct Recorder<'a> {
     is_created: bool,
     event_count: u64,
     observation_count: u64,
-    /// The last event of each site that follows from what was read, and the last that was read.
-    derived: BTreeMap<String, Place>,
-    kept: BTreeMap<String, Place>,
+    /// The last event of each chain that follows from what was read, and the last that was read.
+    derived: BTreeMap<(String, Chain), Place>,
+    kept: BTreeMap<(String, Chain), Place>,
 }
 
 impl<'a> Recorder<'a> {
@@ -150,7 +154,10 @@ impl<'a> Recorder<'a> {
                 path: options.out.clone(),
             });
         }
-        let engine = Engine::new(Under::Recorded);
+        let engine = match input.is_of_captures() {
+            true => Engine::new(options.under.clone()).keeping_made(),
+            false => Engine::new(Under::recorded()),
+        };
         let engine = match input.header() {
             Some(header) => engine.with_header(header),
             None => engine,
@@ -181,20 +188,27 @@ impl<'a> Recorder<'a> {
         let begins = matches!(
             step,
             Step::Record {
-                stream: Stream::Observations,
+                stream: Stream::Observations | Stream::Packets,
                 lead_in: false,
                 ..
-            }
+            } | Step::Captured { lead_in: false, .. }
         );
         if begins && self.writer.is_none() {
             self.begin()?;
         }
         let kept = self.events.take(step);
         if let Some(event) = &kept {
-            self.kept.insert(event.site.clone(), event.place);
+            self.kept.insert((event.site.clone(), event.chain), event.place);
         }
-        for event in self.engine.take(step) {
-            self.derived.insert(event.site, event.place);
+        let derived = self.engine.take(step);
+        if let Step::Captured {
+            observation, lead_in, ..
+        } = step
+        {
+            return self.take_captured(observation.through, &derived, *lead_in);
+        }
+        for event in derived {
+            self.derived.insert((event.site, event.chain), event.place);
         }
         if !self.is_wanted(step) {
             return Ok(());
@@ -219,21 +233,80 @@ impl<'a> Recorder<'a> {
     }
 
     fn is_wanted(&self, step: &Step) -> bool {
+        match step {
+            Step::Record {
+                stream: Stream::Observations | Stream::Packets,
+                record,
+                ..
+            } => self.is_wanted_kind(&record.subject),
+            _ => true,
+        }
+    }
+
+    fn is_wanted_kind(&self, subject: &str) -> bool {
         let kinds = &self.options.kinds;
-        let Step::Record {
-            stream: Stream::Observations,
-            record,
-            ..
-        } = step
-        else {
-            return true;
-        };
         kinds.is_empty()
-            || kind_of_observation(&record.subject).is_some_and(|kind| kinds.iter().any(|one| one == kind))
+            || kind_of_observation(subject).is_some_and(|kind| kinds.iter().any(|one| one == kind))
+    }
+
+    /// Packets of a capture file, with what was made beside them: as they would stand in a log.
+    fn take_captured(
+        &mut self,
+        stored_at: Time,
+        derived: &[Event],
+        lead_in: bool,
+    ) -> Result<(), ReplayError> {
+        let made = self.engine.take_made();
+        if lead_in {
+            return Ok(());
+        }
+        let mut records = Vec::new();
+        for one in &made {
+            let origin = &one.observation.origin;
+            let kind = one.observation.body.kind();
+            let subject = subjects::of_observation(one.stream, &origin.site, kind, &origin.collector);
+            let Some(stream) = RecordStream::of(one.stream) else {
+                continue;
+            };
+            if self.is_wanted_kind(&subject) {
+                records.push(StoredRecord {
+                    stream,
+                    sequence: one.sequence,
+                    stored_at: one.stored_at,
+                    id: origin.message_id().0,
+                    subject,
+                    payload: encode_observation(&one.observation)?,
+                });
+            }
+        }
+        self.observation_count += records.len() as u64;
+        for event in derived {
+            self.event_count += 1;
+            records.push(StoredRecord {
+                stream: RecordStream::Events,
+                sequence: self.event_count,
+                stored_at,
+                id: event.id.0.clone(),
+                subject: subjects::event(&event.site, event.chain, event.body.kind(), &event.key),
+                payload: encode_event(event)?,
+            });
+        }
+        let Some(writer) = &mut self.writer else {
+            return Ok(());
+        };
+        let pushed = records
+            .into_iter()
+            .try_for_each(|record| writer.push(&Item::Record(record)));
+        let is_snapshot_due = writer.is_snapshot_due();
+        pushed.map_err(|source| self.failed(source))?;
+        if is_snapshot_due {
+            self.snapshot()?;
+        }
+        Ok(())
     }
 
     fn has_all_events(&self) -> bool {
-        let is_kept = |(site, place)| self.kept.get(site).is_some_and(|kept| kept >= place);
+        let is_kept = |(chain, place)| self.kept.get(chain).is_some_and(|kept| kept >= place);
         self.derived.iter().all(is_kept)
     }
 
@@ -250,9 +323,13 @@ impl<'a> Recorder<'a> {
             sites,
             from: selection.from,
             to: selection.to,
-            streams: [RecordStream::Observations, RecordStream::Events]
-                .map(|stream| stream.stream().name().to_owned())
-                .to_vec(),
+            streams: [
+                RecordStream::Observations,
+                RecordStream::Events,
+                RecordStream::Packets,
+            ]
+            .map(|stream| stream.stream().name().to_owned())
+            .to_vec(),
             activations,
             beginnings,
             kinds: self.options.kinds.clone(),
@@ -353,7 +430,7 @@ fn copy(
 ) -> Result<Option<bool>, RecordingError> {
     match step {
         Step::Record {
-            stream: Stream::Observations,
+            stream: Stream::Observations | Stream::Packets,
             record,
             lead_in: false,
             ..
@@ -370,17 +447,22 @@ fn copy(
             Ok(Some(true))
         }
         Step::Lost {
+            stream,
             from,
             to,
             lead_in: false,
             ..
         } => {
-            writer.push(&Item::Lost { from: *from, to: *to })?;
+            if let Some(stream) = RecordStream::of(*stream) {
+                let (from, to) = (*from, *to);
+                writer.push(&Item::Lost { from, to, stream })?;
+            }
             Ok(None)
         }
         Step::Begins { .. }
         | Step::Record { .. }
         | Step::Lost { .. }
+        | Step::Captured { .. }
         | Step::Snapshot(_)
         | Step::Cut { .. } => Ok(None),
     }

@@ -13,7 +13,7 @@ use crate::input::Step;
 /// a crash is told by its places.
 #[derive(Debug, Default)]
 pub struct RecordedEvents {
-    sites: BTreeMap<String, Span>,
+    chains: BTreeMap<(String, Chain), Span>,
     /// Events that could not be decoded.
     pub unreadable: u64,
     /// Events published again.
@@ -31,7 +31,7 @@ impl RecordedEvents {
     pub fn take(&mut self, step: &Step) -> Option<Event> {
         if let Step::Begins { sites, .. } = step {
             let is_among = |site: &String| sites.as_ref().is_none_or(|sites| sites.contains(site));
-            self.sites.retain(|site, _| !is_among(site));
+            self.chains.retain(|(site, _), _| !is_among(site));
         }
         let Step::Record {
             stream,
@@ -42,8 +42,13 @@ impl RecordedEvents {
         else {
             return None;
         };
-        if *stream == Stream::Observations {
-            self.note_input(site, record.sequence, *lead_in);
+        let reader = match stream {
+            Stream::Observations => Some(Chain::Site),
+            Stream::Packets => Some(Chain::Packets),
+            Stream::Events | Stream::Commands | Stream::Snapshots => None,
+        };
+        if let Some(chain) = reader {
+            self.note_input(site, chain, record.sequence, *lead_in);
             return None;
         }
         let event = match decode_event(&record.payload) {
@@ -54,10 +59,8 @@ impl RecordedEvents {
                 return None;
             }
         };
-        let span = self.sites.get_mut(&event.site)?;
-        let inside =
-            event.chain == Chain::Site && (span.first_input..=span.last_input).contains(&event.place.input);
-        if !inside {
+        let span = self.chains.get_mut(&(event.site.clone(), event.chain))?;
+        if !(span.first_input..=span.last_input).contains(&event.place.input) {
             return None;
         }
         if span.last_place.is_some_and(|last| event.place <= last) {
@@ -68,20 +71,16 @@ impl RecordedEvents {
         Some(event)
     }
 
-    fn note_input(&mut self, site: &str, sequence: u64, lead_in: bool) {
+    fn note_input(&mut self, site: &str, chain: Chain, sequence: u64, lead_in: bool) {
         if lead_in {
             return;
         }
-        match self.sites.get_mut(site) {
-            Some(span) => span.last_input = sequence,
-            None => {
-                let span = Span {
-                    first_input: sequence,
-                    last_input: sequence,
-                    last_place: None,
-                };
-                self.sites.insert(site.to_owned(), span);
-            }
-        }
+        let begins = Span {
+            first_input: sequence,
+            last_input: sequence,
+            last_place: None,
+        };
+        let span = self.chains.entry((site.to_owned(), chain)).or_insert(begins);
+        span.last_input = sequence;
     }
 }

@@ -1,23 +1,35 @@
-//! Scenarios: a short recording in a directory, with the events that are to follow from it. Cut from a longer input around something that
-//! happened, and compared with what today's code derives.
+//! Scenarios: a short recording or capture in a directory, with the events that are to follow from it. Cut from a longer input around
+//! something that happened, and compared with what today's code derives.
 //!
-//! A comparison is of lines of text, in order; it knows nothing of tolerances.
+//! A comparison is of lines of text, in order; it knows nothing of tolerances. Of a capture it is of what follows from its packets; the
+//! incidents and messages that these make at a site are for recordings.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 use watchfold_schemas::digest::EventDigest;
-use watchfold_schemas::{CodecError, Event, EventBody, Span, Time};
+use watchfold_schemas::rules::RuleSet;
+use watchfold_schemas::{Chain, CodecError, Event, EventBody, Span, Time};
 
 use crate::ReplayError;
-use crate::engine::{Engine, Under};
+use crate::engine::Engine;
 use crate::explain::{Explanation, explain};
+use crate::findings::recorded_findings;
 use crate::input::{Input, Selection};
+use crate::outside::Outside;
 use crate::record::{RecordOptions, Recorded, record};
+use crate::under::Under;
 
 pub const INPUT: &str = "input";
+/// What the name of a capture file begins with: `input.pcap`, `input.pcapng`, either with `.gz` or `.zst`.
+pub const CAPTURE_PREFIX: &str = "input.";
+/// A directory of rules, or a file that names a pack; without either a capture is judged by the pack that is in force by default.
+pub const RULES_DIRECTORY: &str = "rules";
+pub const RULES_FILE: &str = "rules.txt";
+const RULES_DEFAULT: &str = "default";
 pub const EXPECTED: &str = "expected.jsonl";
 const README: &str = "README.md";
 
@@ -30,8 +42,10 @@ const SCENARIOS_MAX: usize = 10_000;
 /// What is to be cut.
 #[derive(Clone, Debug)]
 pub struct CutOptions {
-    /// The id of an incident, a session or an event.
+    /// The id of an incident, a session, an attack or an event.
     pub around: String,
+    /// By what a capture file is judged; a log tells it itself.
+    pub under: Under,
     /// What comes along from before the first and after the last record that it is about.
     pub before: Span,
     pub after: Span,
@@ -68,15 +82,19 @@ pub struct Difference {
     pub got: Option<String>,
 }
 
-/// Makes a scenario of a recording or a data directory. On an error the directory is removed.
-pub fn cut(path: &Path, options: &CutOptions) -> Result<Cut, ReplayError> {
-    let explained = explain(path, &Selection::default(), &options.around)?;
+/// Makes a scenario of a recording, a data directory or a capture file. On an error the directory is removed.
+pub fn cut(path: &Path, outside: &Outside, options: &CutOptions) -> Result<Cut, ReplayError> {
+    let selection = Selection {
+        outside: outside.clone(),
+        ..Selection::default()
+    };
+    let explained = explain(path, &selection, &options.under, &options.around)?;
     let out = &options.out;
     fs::create_dir(out).map_err(|source| match source.kind() {
         ErrorKind::AlreadyExists => ReplayError::Exists { path: out.clone() },
         _ => failed("make", out, source),
     })?;
-    let made = fill(path, options, &explained);
+    let made = fill(path, outside, options, &explained);
     if made.is_err()
         && let Err(error) = fs::remove_dir_all(out)
     {
@@ -113,8 +131,17 @@ pub fn find(directory: &Path) -> Result<Vec<PathBuf>, ReplayError> {
     Ok(found)
 }
 
-/// Compares what a scenario expects with what is derived of it now.
-pub fn compare(directory: &Path) -> Result<Compared, ReplayError> {
+/// Compares what a scenario expects with what is derived of it now, by the rules that it names.
+pub fn compare(directory: &Path, outside: &Outside) -> Result<Compared, ReplayError> {
+    compare_under(directory, outside, None)
+}
+
+/// The same by other rules than those that it names, where some are given.
+pub fn compare_under(
+    directory: &Path,
+    outside: &Outside,
+    rules: Option<&RuleSet>,
+) -> Result<Compared, ReplayError> {
     let expected = directory.join(EXPECTED);
     let wanted = fs::read_to_string(&expected).map_err(|source| failed("read", &expected, source))?;
     let is_second = |line: &str| {
@@ -123,7 +150,7 @@ pub fn compare(directory: &Path) -> Result<Compared, ReplayError> {
             .is_some_and(|field| field.starts_with("\"id\":"))
     };
     let has_ids = wanted.lines().next().is_none_or(is_second);
-    let got = derive(directory, has_ids)?;
+    let got = derive(directory, outside, rules, has_ids)?;
     let (mut wanted, mut derived) = (wanted.lines(), got.lines());
     let mut same = 0;
     loop {
@@ -142,8 +169,8 @@ pub fn compare(directory: &Path) -> Result<Compared, ReplayError> {
 }
 
 /// From now on a scenario expects what is derived of it now. Returns the number of events.
-pub fn bless(directory: &Path) -> Result<usize, ReplayError> {
-    let derived = derive(directory, true)?;
+pub fn bless(directory: &Path, outside: &Outside) -> Result<usize, ReplayError> {
+    let derived = derive(directory, outside, None, true)?;
     write(&directory.join(EXPECTED), &derived)?;
     Ok(derived.lines().count())
 }
@@ -160,10 +187,15 @@ struct Line<'a> {
 }
 
 fn is_scenario(path: &Path) -> bool {
-    path.join(INPUT).exists() || path.join(EXPECTED).exists()
+    path.join(INPUT).exists() || path.join(EXPECTED).exists() || capture_of(path).is_some()
 }
 
-fn fill(path: &Path, options: &CutOptions, explained: &Explanation) -> Result<Cut, ReplayError> {
+fn fill(
+    path: &Path,
+    outside: &Outside,
+    options: &CutOptions,
+    explained: &Explanation,
+) -> Result<Cut, ReplayError> {
     let (from, to) = extent(explained);
     let recorded = record(
         path,
@@ -174,13 +206,16 @@ fn fill(path: &Path, options: &CutOptions, explained: &Explanation) -> Result<Cu
                 // The end of a span is not in it.
                 to: Some(to + options.after + Span::from_nanos(1)),
                 with_events: true,
+                without_packets: false,
+                outside: outside.clone(),
             },
             kinds: Vec::new(),
             out: options.out.join(INPUT),
             software: options.software.clone(),
+            under: options.under.clone(),
         },
     )?;
-    let events = bless(&options.out)?;
+    let events = bless(&options.out, outside)?;
     write(
         &options.out.join(README),
         &readme(options, explained, &recorded, events),
@@ -199,34 +234,112 @@ fn extent(explained: &Explanation) -> (Time, Time) {
 }
 
 /// What today's code derives of a scenario's input, a line for each event.
-fn derive(directory: &Path, with_ids: bool) -> Result<String, ReplayError> {
-    let path = directory.join(INPUT);
-    let mut input = Input::open(&path, &Selection::default())?;
-    let mut engine = Engine::new(Under::Recorded);
+fn derive(
+    directory: &Path,
+    outside: &Outside,
+    rules: Option<&RuleSet>,
+    with_ids: bool,
+) -> Result<String, ReplayError> {
+    let path = input_of(directory);
+    let selection = Selection {
+        outside: outside.clone(),
+        ..Selection::default()
+    };
+    let mut input = Input::open(&path, &selection)?;
+    let is_capture = input.is_of_captures();
+    let rules = match rules {
+        Some(rules) => Some(rules.clone()),
+        None => rules_of(directory, is_capture, outside)?,
+    };
+    let recorded = match &rules {
+        Some(_) if !is_capture => recorded_findings(std::slice::from_ref(&path), &selection)?,
+        _ => BTreeSet::new(),
+    };
+    let under = rules.map_or_else(Under::recorded, Under::rules);
+    let mut engine = Engine::new(under).with_recorded_findings(recorded);
     if let Some(header) = input.header() {
         engine = engine.with_header(header);
     }
-    let (mut lines, mut count) = (String::new(), 0);
+    let mut lines = Lines {
+        path,
+        is_capture,
+        with_ids,
+        text: String::new(),
+        count: 0,
+    };
     while let Some(step) = input.next_step()? {
-        // A digest says nothing that the other events do not, and names the software.
-        let derived = engine.take(&step).into_iter();
-        for event in derived.filter(|event| EventDigest::covers(&event.body)) {
-            if count == EVENTS_MAX {
-                return Err(ReplayError::TooManyEvents {
-                    path,
-                    limit: EVENTS_MAX,
-                });
-            }
-            count += 1;
-            lines += &line(&event, with_ids)?;
-            lines.push('\n');
-        }
+        lines.add(engine.take(&step))?;
     }
+    lines.add(engine.finish())?;
     // An answer of a part of the input, or of a state that is a guess, is none.
     let warm_up = engine.warm_ups().into_iter().map(|warm_up| warm_up.reason);
     match input.problems().iter().cloned().chain(warm_up).next() {
-        Some(problem) => Err(ReplayError::NotWhole { path, problem }),
-        None => Ok(lines),
+        Some(problem) => Err(ReplayError::NotWhole {
+            path: lines.path,
+            problem,
+        }),
+        None => Ok(lines.text),
+    }
+}
+
+/// Events as they are compared, as they come.
+struct Lines {
+    path: PathBuf,
+    is_capture: bool,
+    with_ids: bool,
+    text: String,
+    count: usize,
+}
+
+impl Lines {
+    fn add(&mut self, events: Vec<Event>) -> Result<(), ReplayError> {
+        // A digest says nothing that the other events do not, and names the software.
+        let compared = events.iter().filter(|event| {
+            EventDigest::covers(&event.body) && (!self.is_capture || event.chain == Chain::Packets)
+        });
+        for event in compared {
+            if self.count == EVENTS_MAX {
+                return Err(ReplayError::TooManyEvents {
+                    path: self.path.clone(),
+                    limit: EVENTS_MAX,
+                });
+            }
+            self.count += 1;
+            self.text += &line(event, self.with_ids)?;
+            self.text.push('\n');
+        }
+        Ok(())
+    }
+}
+
+/// A recording, a data directory, or a capture file beside the events.
+fn input_of(directory: &Path) -> PathBuf {
+    capture_of(directory).unwrap_or_else(|| directory.join(INPUT))
+}
+
+fn capture_of(directory: &Path) -> Option<PathBuf> {
+    let entries = fs::read_dir(directory).ok()?.filter_map(Result::ok);
+    let is_input = |path: &PathBuf| {
+        let name = path.file_name().and_then(|name| name.to_str());
+        name.is_some_and(|name| name.starts_with(CAPTURE_PREFIX))
+    };
+    entries.map(|entry| entry.path()).filter(is_input).min()
+}
+
+/// The rules that a scenario is judged by, where it names some.
+fn rules_of(directory: &Path, is_capture: bool, outside: &Outside) -> Result<Option<RuleSet>, ReplayError> {
+    let own = directory.join(RULES_DIRECTORY);
+    if own.is_dir() {
+        return outside.rules(&own.to_string_lossy()).map(Some);
+    }
+    let named = directory.join(RULES_FILE);
+    match fs::read_to_string(&named) {
+        Ok(name) => outside.rules(name.trim()).map(Some),
+        Err(error) if error.kind() == ErrorKind::NotFound => match is_capture {
+            true => outside.rules(RULES_DEFAULT).map(Some),
+            false => Ok(None),
+        },
+        Err(source) => Err(failed("read", &named, source)),
     }
 }
 

@@ -77,7 +77,7 @@ fn write_recording(path: &Path, goes_on: impl Fn(Time, u64) -> bool) -> anyhow::
     let failed = || format!("failed to write {}", path.display());
     let file = File::create_new(path).with_context(failed)?;
     let mut writer = Writer::new(file, &header).with_context(failed)?;
-    let mut engine = Engine::new(Under::Recorded);
+    let mut engine = Engine::new(Under::recorded());
     let (mut last, mut sequence) = (START, 0);
     for observation in Month::new() {
         if !goes_on(observation.observed_at, writer.bytes()) {
@@ -125,7 +125,7 @@ fn measure(path: &Path, until: Time) -> anyhow::Result<Pass> {
         ..Selection::default()
     };
     let mut input = Input::open(path, &selection)?;
-    let mut engine = Engine::new(Under::Recorded);
+    let mut engine = Engine::new(Under::recorded());
     if let Some(header) = input.header() {
         engine = engine.with_header(header);
     }
@@ -211,7 +211,7 @@ fn add_seeks(report: &mut Report, path: &Path, last: Time) -> anyhow::Result<()>
             ..Selection::default()
         };
         let mut input = Input::open(path, &selection)?;
-        let mut engine = Engine::new(Under::Recorded);
+        let mut engine = Engine::new(Under::recorded());
         if let Some(header) = input.header() {
             engine = engine.with_header(header);
         }

@@ -1,8 +1,10 @@
 //! `watchfold replay`: logs and recordings through today's folds once more. Tells standard output, or the page of a machine's owner, and
 //! nobody else.
 
+mod line;
 mod pace;
 mod page;
+mod peers;
 mod source;
 
 use std::io::{BufWriter, ErrorKind, Write};
@@ -16,8 +18,9 @@ use watchfold_schemas::Event;
 
 use crate::cli::{ReplayArgs, ReplayFormat};
 use crate::config::ConfigError;
+use line::Line;
 use pace::Pace;
-use source::{Side, Source};
+use source::{Against, Side, Source};
 
 /// As `diff` ends: the two sides differ.
 const DIFFERENT: u8 = 1;
@@ -25,7 +28,9 @@ const DIFFERENT: u8 = 1;
 const TROUBLE: u8 = 2;
 
 pub fn replay(args: &ReplayArgs) -> anyhow::Result<ExitCode> {
-    let ended = if args.diff {
+    let ended = if let Against::Peer(path) = Against::of(args) {
+        peers::compare(args, &path)
+    } else if args.diff {
         compare(args)
     } else if args.dashboard {
         page::show(args)
@@ -46,7 +51,8 @@ pub fn replay(args: &ReplayArgs) -> anyhow::Result<ExitCode> {
 /// Derives the events and prints them.
 fn tell(args: &ReplayArgs) -> anyhow::Result<ExitCode> {
     let mut source = Source::open(args, args.span.from, false)?;
-    let mut side = source.side(args.config.as_deref())?;
+    let mut side = source.side(args.config.as_deref(), args.rules.as_deref())?;
+    let is_capture = source.is_of_captures();
     let mut out = BufWriter::new(std::io::stdout().lock());
     let mut pace = Pace::new(args.speed);
     while let Some(step) = source.next(&side)? {
@@ -57,8 +63,12 @@ fn tell(args: &ReplayArgs) -> anyhow::Result<ExitCode> {
         }
         for event in side.engine.take(&step) {
             side.note(&event)?;
-            print(&mut out, &event, args.format)?;
+            print(&mut out, &event, args.format, is_capture)?;
         }
+    }
+    for event in side.engine.finish() {
+        side.note(&event)?;
+        print(&mut out, &event, args.format, is_capture)?;
     }
     out.flush()?;
     source.summarize(&side);
@@ -66,9 +76,16 @@ fn tell(args: &ReplayArgs) -> anyhow::Result<ExitCode> {
     Ok(source.exit(ExitCode::SUCCESS, TROUBLE))
 }
 
-fn print(out: &mut impl Write, event: &Event, format: ReplayFormat) -> anyhow::Result<()> {
+/// Of a capture file a person reads what was found in it; what a site would make of that is the same once more.
+fn print(out: &mut impl Write, event: &Event, format: ReplayFormat, is_capture: bool) -> anyhow::Result<()> {
     match format {
         ReplayFormat::Jsonl => writeln!(out, "{}", serde_json::to_string(event)?)?,
+        ReplayFormat::Text if Line::of(event).is_some() => {
+            if let Some(line) = Line::of(event) {
+                writeln!(out, "{line}")?;
+            }
+        }
+        ReplayFormat::Text if is_capture => {}
         ReplayFormat::Text => {
             let body = serde_json::to_value(&event.body)?;
             // The body's only key is its kind.
@@ -91,10 +108,21 @@ fn print(out: &mut impl Write, event: &Event, format: ReplayFormat) -> anyhow::R
 
 /// Derives both sides in one pass and prints what they differ in.
 fn compare(args: &ReplayArgs) -> anyhow::Result<ExitCode> {
-    let with_recorded = args.config.is_none() && args.against.is_none();
+    let against = Against::of(args);
+    let is_named = args.config.is_some() || args.rules.is_some();
+    let with_recorded = !is_named && matches!(against, Against::Nothing);
     let mut source = Source::open(args, args.span.from, with_recorded)?;
-    let mut after = source.side(args.config.as_deref())?;
-    let mut before = source.side(args.against.as_deref())?;
+    if with_recorded && source.is_of_captures() {
+        bail!("nothing was derived of a capture file before: say what to compare with --rules and --against");
+    }
+    let (config, rules) = (args.config.as_deref(), args.rules.as_deref());
+    let mut after = source.side(config, rules)?;
+    // What is not named for the first side is as for the second.
+    let mut before = match &against {
+        Against::Nothing | Against::Peer(_) => source.side(None, None)?,
+        Against::Config(path) => source.side(Some(path), rules)?,
+        Against::Rules(set) => source.side(config, Some(set))?,
+    };
     let mut recorded = RecordedEvents::default();
     while let Some(step) = source.next(&after)? {
         let events = if with_recorded {
@@ -109,6 +137,10 @@ fn compare(args: &ReplayArgs) -> anyhow::Result<ExitCode> {
             .iter()
             .try_for_each(|event| after.add(event))?;
     }
+    let last = before.engine.finish();
+    last.iter().try_for_each(|event| before.add(event))?;
+    let last = after.engine.finish();
+    last.iter().try_for_each(|event| after.add(event))?;
     // What was told while the state was not known whole is not comparable.
     let warm_up = after.engine.warm_ups();
     if with_recorded && !warm_up.is_empty() {

@@ -14,7 +14,8 @@ use tokio_util::sync::CancellationToken;
 use watchfold_dashboard::{Dashboard, DashboardOptions};
 use watchfold_kit::Progress;
 use watchfold_log::{Append, Embedded, MessageLog, Options, StreamOptions};
-use watchfold_replay::{Engine, ReplayError, Step, Under};
+use watchfold_replay::recording::{RecordStream, StoredRecord};
+use watchfold_replay::{Engine, Made, ReplayError, Step, Under};
 use watchfold_schemas::observation::{Activation, OBSERVATION_VERSION};
 use watchfold_schemas::subjects::{self, kind_of_observation};
 use watchfold_schemas::{
@@ -33,6 +34,7 @@ use watchfold_process::signals::listen_for_signals;
 
 /// What the copy may take of the disk; of more the page keeps what came last.
 const OBSERVATION_BYTES_MAX: u64 = 2 * 1024 * 1024 * 1024;
+const PACKET_BYTES_MAX: u64 = 1024 * 1024 * 1024;
 const OTHER_BYTES_MAX: u64 = 256 * 1024 * 1024;
 
 /// The page has something to look back on: this much before the span comes along, as fast as it goes.
@@ -62,7 +64,8 @@ pub fn show(args: &ReplayArgs) -> anyhow::Result<ExitCode> {
     let from = args.span.from.map(|from| from - LOOK_BACK);
     let source = Source::open(args, from, false)?;
     let site = the_site(args, &source)?;
-    let side = source.side(args.config.as_deref())?;
+    let mut side = source.side(args.config.as_deref(), args.rules.as_deref())?;
+    side.engine = side.engine.keeping_made();
     let directory = tempfile::Builder::new()
         .prefix("watchfold-replay-")
         .tempdir()
@@ -142,6 +145,7 @@ async fn serve(
         copy,
         stop: stop.clone(),
         is_given: args.config.is_some(),
+        are_rules_given: args.rules.is_some(),
         batch: Vec::new(),
         appended: 0,
         newcomer: None,
@@ -185,6 +189,8 @@ async fn open_log(data: &Data, now: Arc<AtomicI64>) -> anyhow::Result<Arc<Embedd
     let mut options = Options::uniform(StreamOptions::new(OTHER_BYTES_MAX, None));
     let observations = StreamOptions::new(OBSERVATION_BYTES_MAX, None);
     options.streams.insert(Stream::Observations, observations);
+    let packets = StreamOptions::new(PACKET_BYTES_MAX, None);
+    options.streams.insert(Stream::Packets, packets);
     options.clock = Arc::new(move || Time(now.load(Ordering::Relaxed)));
     let directory = data.log();
     let opened = tokio::task::spawn_blocking(move || Embedded::open(&directory, options)).await;
@@ -201,6 +207,8 @@ struct Stage {
     stop: CancellationToken,
     /// Whether another configuration is in force than those recorded.
     is_given: bool,
+    /// Whether other rules are, and find again.
+    are_rules_given: bool,
     batch: Vec<Append>,
     appended: u64,
     newcomer: Option<Newcomer>,
@@ -231,7 +239,7 @@ impl Stage {
             }
             let events = side.engine.take(&step);
             events.iter().try_for_each(|event| side.note(event))?;
-            self.add(&step, &events, &side.engine)?;
+            self.add(&step, &events, &mut side.engine)?;
             if self.batch.len() >= APPEND_RECORDS {
                 self.hand_over().await?;
             }
@@ -242,35 +250,80 @@ impl Stage {
         Ok(source.exit(ExitCode::SUCCESS, TROUBLE))
     }
 
-    fn add(&mut self, step: &Step, events: &[Event], engine: &Engine) -> anyhow::Result<()> {
-        let Step::Record {
-            stream: Stream::Observations,
-            record,
-            lead_in: false,
-            ..
-        } = step
-        else {
-            return Ok(());
+    fn add(&mut self, step: &Step, events: &[Event], engine: &mut Engine) -> anyhow::Result<()> {
+        let made = engine.take_made();
+        let record = match step {
+            Step::Record {
+                stream: Stream::Observations | Stream::Packets,
+                record,
+                lead_in: false,
+                ..
+            } => record,
+            Step::Captured {
+                observation,
+                lead_in: false,
+                ..
+            } => {
+                self.now.fetch_max(observation.through.0, Ordering::Relaxed);
+                if !std::mem::replace(&mut self.has_begun, true) {
+                    self.begin(observation.through, engine)?;
+                }
+                self.push_made(&made)?;
+                return self.push_events(events);
+            }
+            _ => return Ok(()),
         };
         self.now.fetch_max(record.stored_at.0, Ordering::Relaxed);
-        let is_activation = kind_of_observation(&record.subject) == Some("activation");
+        if record.stream == RecordStream::Packets {
+            self.push_made(&made)?;
+            if !(self.are_rules_given && is_kind(record, "rules")) {
+                self.push(Stream::Packets, record);
+            }
+            return self.push_events(events);
+        }
+        let is_activation = is_kind(record, "activation");
         if !std::mem::replace(&mut self.has_begun, true) && (self.is_given || !is_activation) {
             self.begin(record.stored_at, engine)?;
         }
         // In place of the recorded configurations stands the given one.
-        if !(self.is_given && is_activation) {
-            self.batch.push(Append {
-                stream: Stream::Observations,
-                subject: record.subject.clone(),
-                id: MessageId(record.id.clone()),
-                payload: record.payload.clone().into(),
-            });
+        self.push_made(&made)?;
+        let is_replaced = self.is_given && is_activation
+            || self.are_rules_given && (is_kind(record, "finding") || is_kind(record, "rules"));
+        if !is_replaced {
+            self.push(Stream::Observations, record);
         }
         let mut told = events.to_vec();
         if let Some(newcomer) = &mut self.newcomer {
             told.extend(newcomer.learn(step, record.stored_at, events));
         }
-        for event in &told {
+        self.push_events(&told)
+    }
+
+    fn push(&mut self, stream: Stream, record: &StoredRecord) {
+        self.batch.push(Append {
+            stream,
+            subject: record.subject.clone(),
+            id: MessageId(record.id.clone()),
+            payload: record.payload.clone().into(),
+        });
+    }
+
+    fn push_made(&mut self, made: &[Made]) -> anyhow::Result<()> {
+        for one in made {
+            let origin = &one.observation.origin;
+            let kind = one.observation.body.kind();
+            self.batch.push(Append {
+                stream: one.stream,
+                subject: subjects::of_observation(one.stream, &origin.site, kind, &origin.collector),
+                id: origin.message_id(),
+                payload: encode_observation(&one.observation)?.into(),
+            });
+        }
+        Ok(())
+    }
+
+    fn push_events(&mut self, events: &[Event]) -> anyhow::Result<()> {
+        for event in events {
             self.batch.push(Append {
                 stream: Stream::Events,
                 subject: subjects::event(&event.site, event.chain, event.body.kind(), &event.key),
@@ -312,7 +365,7 @@ impl Stage {
             payload: encode_observation(&observation)?.into(),
         });
         self.newcomer = Some(Newcomer {
-            engine: Engine::new(Under::Given(Box::new(config.clone()))),
+            engine: Engine::new(Under::config(config.clone())),
             known: BTreeSet::new(),
             until: at + ACQUAINTANCE,
         });
@@ -337,6 +390,10 @@ impl Stage {
         }
         Ok(())
     }
+}
+
+fn is_kind(record: &StoredRecord, kind: &str) -> bool {
+    kind_of_observation(&record.subject) == Some(kind)
 }
 
 /// Sees what is so at the beginning as one would who came then: the state of each target, with its first results.

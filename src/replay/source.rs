@@ -2,17 +2,22 @@
 
 use std::collections::BTreeMap;
 use std::io::IsTerminal;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use anyhow::bail;
 use watchfold_replay::digest::Digests;
-use watchfold_replay::{Engine, Inputs, Outcomes, ReplayError, Selection, Step, Under};
+use watchfold_replay::peers::is_of_peer;
+use watchfold_replay::{
+    Engine, Inputs, Outcomes, ReplayError, Selection, Step, is_capture, recorded_findings,
+};
+use watchfold_rules::PackName;
 use watchfold_schemas::{Event, SiteConfig, Time};
 
 use crate::cli::ReplayArgs;
 use crate::config::{self, ConfigError};
+use crate::outside::{outside, under};
 
 /// Between two looks of the progress line.
 const PROGRESS_EVERY: Duration = Duration::from_millis(250);
@@ -23,6 +28,8 @@ const BAR_CHARS: usize = 20;
 /// The input, and how far it was read.
 pub struct Source {
     input: Inputs,
+    paths: Vec<PathBuf>,
+    selection: Selection,
     started: Instant,
     shown: Option<Instant>,
 }
@@ -48,13 +55,20 @@ impl Source {
             from,
             to: args.span.to,
             with_events,
+            without_packets: false,
+            outside: outside(),
         };
-        let configs = [&args.config, &args.against].into_iter().flatten();
+        let against = Against::of(args);
+        let configs = [args.config.as_deref(), against.config()].into_iter().flatten();
         let configs: Vec<SiteConfig> = configs
             .map(|path| Ok(config::load(path)?.site))
             .collect::<Result<_, ConfigError>>()?;
         if selection.site.is_none() && !configs.is_empty() {
-            selection.site = Some(site_of(args, &configs)?);
+            selection.site = Some(match args.inputs.iter().any(|path| is_capture(path)) {
+                // A capture file says of no site that it is its own.
+                true => configs[0].site.clone(),
+                false => site_of(args, &configs)?,
+            });
         }
         let input = Inputs::open(&args.inputs, &selection)?;
         for sentence in input.passed_over() {
@@ -64,18 +78,26 @@ impl Source {
         let is_quiet = args.diff || args.dashboard || !std::io::stdout().is_terminal();
         Ok(Source {
             input,
+            paths: args.inputs.clone(),
+            selection,
             started: Instant::now(),
             shown: (is_quiet && std::io::stderr().is_terminal()).then(Instant::now),
         })
     }
 
-    pub fn side(&self, config: Option<&Path>) -> anyhow::Result<Side> {
-        let under = match config {
-            Some(path) => Under::Given(Box::new(config::load(path)?.site)),
-            None => Under::Recorded,
-        };
+    /// Whether it is of capture files: nothing was derived of them before.
+    pub fn is_of_captures(&self) -> bool {
+        self.input.is_of_captures()
+    }
+
+    pub fn side(&self, config: Option<&Path>, rules: Option<&str>) -> anyhow::Result<Side> {
+        let under = under(config, rules, self.is_of_captures())?;
+        let mut engine = Engine::new(under.clone());
+        if under.rules.is_some() && !self.is_of_captures() {
+            engine = engine.with_recorded_findings(recorded_findings(&self.paths, &self.selection)?);
+        }
         Ok(Side {
-            engine: Engine::new(under),
+            engine,
             outcomes: Outcomes::default(),
             digests: Digests::default(),
             kinds: BTreeMap::new(),
@@ -110,26 +132,45 @@ impl Source {
             0.0
         };
         let at = side.engine.now().map(|now| now.to_string()).unwrap_or_default();
-        let rate = side.engine.counters().results as f64 / elapsed_s;
-        eprint!(
-            "\r\x1b[K{} {:3.0} %  {at}  {} results/s  {} left",
-            bar(done),
-            done * 100.0,
-            thousands(rate),
-            clock(left_s)
-        );
+        let counters = side.engine.counters();
+        let (what, count) = match counters.packets {
+            0 => ("results", counters.results),
+            packets => ("packets", packets),
+        };
+        let rate = thousands(count as f64 / elapsed_s);
+        // How much a compressed file holds nobody knows.
+        match done > 0.0 {
+            true => eprint!(
+                "\r\x1b[K{} {:3.0} %  {at}  {rate} {what}/s  {} left",
+                bar(done),
+                done * 100.0,
+                clock(left_s)
+            ),
+            false => eprint!("\r\x1b[K{at}  {rate} {what}/s"),
+        }
     }
 
     pub fn summarize(&self, side: &Side) {
         let counters = side.engine.counters();
         let elapsed_s = self.started.elapsed().as_secs_f64();
-        eprintln!(
-            "{} observations with {} results in {elapsed_s:.2} s: {} results/s, {} events",
-            counters.records,
-            counters.results,
-            thousands(counters.results as f64 / elapsed_s.max(1e-9)),
-            counters.events
-        );
+        let per_second = |count: u64| thousands(count as f64 / elapsed_s.max(1e-9));
+        if !self.is_of_captures() {
+            eprintln!(
+                "{} observations with {} results in {elapsed_s:.2} s: {} results/s, {} events",
+                counters.records,
+                counters.results,
+                per_second(counters.results),
+                counters.events
+            );
+        }
+        if counters.packets > 0 || self.is_of_captures() {
+            eprintln!(
+                "{} packets in {elapsed_s:.2} s: {} packets/s, {} events",
+                counters.packets,
+                per_second(counters.packets),
+                counters.events
+            );
+        }
         let kinds: Vec<String> = side
             .kinds
             .iter()
@@ -153,7 +194,11 @@ impl Source {
             ),
             (
                 counters.ignored_activations,
-                "recorded configurations were ignored",
+                "recorded configurations and rule sets were ignored",
+            ),
+            (
+                counters.left_out_findings,
+                "recorded findings are not made by these rules, and left out",
             ),
         ] {
             if count > 0 {
@@ -197,6 +242,41 @@ impl Side {
     pub fn tell_digests(&self, what: &str) {
         for (site, digest, events) in self.digests.finish() {
             eprintln!("{what} {site} {digest} ({events} events)");
+        }
+    }
+}
+
+/// The first side of a difference, where one is named.
+pub enum Against {
+    Nothing,
+    Config(PathBuf),
+    Rules(String),
+    /// What another detector said.
+    Peer(PathBuf),
+}
+
+impl Against {
+    /// By what stands there: a directory, the name of a pack or a file of rules; a file of another detector; else a configuration.
+    pub fn of(args: &ReplayArgs) -> Against {
+        let Some(named) = &args.against else {
+            return Against::Nothing;
+        };
+        let path = PathBuf::from(named);
+        let is_pack = !path.exists() && PackName::from_name(named).is_some();
+        let extension = path.extension().and_then(|extension| extension.to_str());
+        if is_pack || path.is_dir() || matches!(extension, Some("yml" | "yaml")) {
+            return Against::Rules(named.clone());
+        }
+        match is_of_peer(&path) {
+            true => Against::Peer(path),
+            false => Against::Config(path),
+        }
+    }
+
+    pub fn config(&self) -> Option<&Path> {
+        match self {
+            Against::Config(path) => Some(path),
+            Against::Nothing | Against::Rules(_) | Against::Peer(_) => None,
         }
     }
 }

@@ -4,14 +4,15 @@ use std::collections::VecDeque;
 use std::fs::File;
 use std::io::BufReader;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use watchfold_schemas::Time;
+use watchfold_schemas::{Stream, Time};
 
 use super::{Raw, Selection};
 use crate::ReplayError;
 use crate::recording::{
     Beginning, BeginningState, Ending, Frame, FrameContent, FrameKind, Header, IndexEntry, Item, Reader,
-    RecordStream, RecordingError,
+    RecordingError,
 };
 
 /// Bytes read ahead of a frame's header.
@@ -23,7 +24,7 @@ pub(super) struct FileSource {
     bytes: u64,
     items: VecDeque<Item>,
     /// Of which sites nothing is known of what was before, until it was told.
-    cut: Option<Raw>,
+    cuts: Vec<Raw>,
     is_ended: bool,
     extent: (Option<Time>, Option<Time>),
 }
@@ -43,13 +44,13 @@ impl FileSource {
         if let Some(from) = selection.from {
             reader.seek_in(&index, from);
         }
-        let cut = cut_of(reader.header(), selection);
+        let cuts = cuts_of(reader.header(), selection);
         Ok(FileSource {
             path: path.to_owned(),
             reader,
             bytes,
             items: VecDeque::new(),
-            cut,
+            cuts,
             is_ended: false,
             extent,
         })
@@ -67,8 +68,13 @@ impl FileSource {
     pub(super) fn observed(&self) -> Result<(Option<Time>, Option<Time>), ReplayError> {
         let mut reader = open(&self.path)?;
         let index = reader.index().map_err(|source| wrong(&self.path, source))?;
-        let holds_observations =
-            |entry: &&IndexEntry| entry.kind == FrameKind::Records && entry.last_sequence > 0;
+        let holds = |entry: &&IndexEntry| entry.kind == FrameKind::Records && entry.last_sequence > 0;
+        // One of packets alone has no sequence in its index.
+        let has_sequences = index.iter().any(|entry| holds(&entry));
+        let holds_observations = |entry: &&IndexEntry| match has_sequences {
+            true => holds(entry),
+            false => entry.kind == FrameKind::Records,
+        };
         let mut observed_in = |entry: Option<&IndexEntry>| {
             let Some(entry) = entry else { return Vec::new() };
             reader.go_to(entry.offset);
@@ -95,13 +101,13 @@ impl FileSource {
     }
 
     pub(super) fn next(&mut self) -> Result<Option<Raw>, ReplayError> {
-        if let Some(cut) = self.cut.take() {
+        if let Some(cut) = self.cuts.pop() {
             return Ok(Some(cut));
         }
         if let Some(item) = self.items.pop_front() {
             return Ok(Some(match item {
                 Item::Record(record) => Raw::Record(record),
-                Item::Lost { from, to } => Raw::Lost { from, to },
+                Item::Lost { from, to, stream } => Raw::Lost { stream, from, to },
             }));
         }
         if self.is_ended {
@@ -160,8 +166,8 @@ fn wrong(path: &Path, source: RecordingError) -> ReplayError {
     }
 }
 
-/// The sites of which the recording does not say what was before it.
-fn cut_of(header: &Header, selection: &Selection) -> Option<Raw> {
+/// The sites of which the recording does not say what was before it, for each stream that a chain reads.
+fn cuts_of(header: &Header, selection: &Selection) -> Vec<Raw> {
     let is_cut = |beginning: &&Beginning| beginning.state == BeginningState::Cut;
     let is_wanted = |site: &String| selection.site.as_ref().is_none_or(|wanted| wanted == site);
     let sites = header
@@ -178,15 +184,21 @@ fn cut_of(header: &Header, selection: &Selection) -> Option<Raw> {
             header.kinds.join(", ")
         )
     };
-    (!sites.is_empty()).then(|| Raw::Cut {
-        reason,
-        sites: Some(sites.into()),
-    })
+    if sites.is_empty() {
+        return Vec::new();
+    }
+    let sites: Arc<[String]> = sites.into();
+    let cut = |stream| Raw::Cut {
+        stream,
+        reason: reason.clone(),
+        sites: Some(Arc::clone(&sites)),
+    };
+    [Stream::Packets, Stream::Observations].map(cut).into()
 }
 
 fn observed_at(item: &Item) -> Option<Time> {
     match item {
-        Item::Record(record) if record.stream == RecordStream::Observations => Some(record.stored_at),
+        Item::Record(record) if record.stream.is_input() => Some(record.stored_at),
         Item::Record(_) | Item::Lost { .. } => None,
     }
 }

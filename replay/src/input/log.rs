@@ -1,11 +1,11 @@
-//! A log's directory as an input: observations, and where wanted the events beside them, in the order of `stored_at`.
+//! A log's directory as an input: what chains read, and where wanted the events beside it, in the order of `stored_at`.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::path::{Path, PathBuf};
 
 use watchfold_log::{Record, Start, StreamFiles, StreamReport, stat};
 use watchfold_schemas::subjects::site_filter;
-use watchfold_schemas::{Stream, Time};
+use watchfold_schemas::{Chain, Stream, Time};
 
 use super::{Raw, Selection, sites_of, snapshots};
 use crate::ReplayError;
@@ -14,16 +14,30 @@ use crate::recording::{RecordStream, StoredRecord};
 /// Records of a stream held at once.
 const RECORDS_AT_ONCE: usize = 1_024;
 
+/// The same of batches of packets, which are some ten thousand bytes each.
+const BATCHES_AT_ONCE: usize = 64;
+
 pub(super) struct LogSource {
     directory: PathBuf,
-    report: StreamReport,
-    observations: Queue,
+    site: Option<String>,
+    /// What chains read, in the order in which records of one moment are given: what the packet chain found stands after its
+    /// packets.
+    inputs: [ChainInput; 2],
     events: Option<Queue>,
-    /// Whose events are wanted, where they are: the stream is made with the first of them.
-    events_of: Option<Option<String>>,
+    with_events: bool,
     /// What stands before the first record.
     prologue: VecDeque<Raw>,
+}
+
+/// One of the streams that chains read.
+struct ChainInput {
+    chain: Chain,
+    stream: RecordStream,
+    /// `None` for a stream that has begun since, or that is not there.
+    report: Option<StreamReport>,
+    queue: Option<Queue>,
     position: u64,
+    is_over: bool,
 }
 
 /// The files of one stream, a batch ahead.
@@ -39,42 +53,73 @@ struct Queue {
 }
 
 impl LogSource {
-    /// `None` when the directory has no stream of observations.
+    /// `None` when the directory has no stream that a chain reads.
     pub(super) fn open(directory: &Path, selection: &Selection) -> Result<Option<LogSource>, ReplayError> {
         let report = stat(directory)?;
-        let of_observations = |report: &StreamReport| report.stream == Stream::Observations.name();
-        let Some(report) = report.streams.into_iter().find(of_observations) else {
-            return Ok(None);
+        let site = selection.site.as_deref();
+        let of = |stream: RecordStream| {
+            let name = stream.stream().name();
+            report
+                .streams
+                .iter()
+                .find(|report| report.stream == name)
+                .cloned()
         };
-        // Observations first: then the events show at least what had been derived from these observations.
-        let filter = |stream| filter_of(stream, selection.site.as_deref());
-        let stream = RecordStream::Observations;
-        let Some(observations) = Queue::open(directory, stream, filter(stream))? else {
-            return Ok(None);
+        // Input first: then the events show at least what had been derived of it.
+        let open = |chain, stream, is_over: bool| {
+            let queue = match of(stream) {
+                Some(_) if !is_over => Queue::open(directory, stream, filter_of(stream, site))?,
+                _ => None,
+            };
+            Ok::<_, ReplayError>(ChainInput {
+                chain,
+                stream,
+                report: queue.as_ref().and_then(|_| of(stream)),
+                queue,
+                position: 0,
+                is_over,
+            })
         };
+        let observations = open(Chain::Site, RecordStream::Observations, false)?;
+        let packets = open(Chain::Packets, RecordStream::Packets, selection.without_packets)?;
+        if observations.queue.is_none() && packets.queue.is_none() {
+            return Ok(None);
+        }
         let mut events = None;
         if selection.with_events {
-            events = Queue::open(directory, RecordStream::Events, filter(RecordStream::Events))?;
+            events = Queue::open(
+                directory,
+                RecordStream::Events,
+                filter_of(RecordStream::Events, site),
+            )?;
             if let (Some(events), Some(from)) = (&mut events, selection.from) {
                 events.files.seek(&Start::StoredAt(from))?;
             }
         }
         let mut source = LogSource {
             directory: directory.to_owned(),
-            report,
-            prologue: VecDeque::new(),
-            position: 0,
+            site: selection.site.clone(),
+            inputs: [packets, observations],
             events,
-            events_of: selection.with_events.then(|| selection.site.clone()),
-            observations,
+            with_events: selection.with_events,
+            prologue: VecDeque::new(),
         };
         source.begin(selection)?;
         Ok(Some(source))
     }
 
     pub(super) fn known_sites(&self) -> Result<Vec<String>, ReplayError> {
+        // Every site has ticks; where no observation is kept, packets tell.
+        let is_observed = self
+            .inputs
+            .iter()
+            .any(|input| input.stream == RecordStream::Observations && input.queue.is_some());
+        let stream = match is_observed {
+            true => Stream::Observations,
+            false => Stream::Packets,
+        };
         let mut sites = BTreeSet::new();
-        let Some(mut files) = StreamFiles::open(&self.directory, Stream::Observations)? else {
+        let Some(mut files) = StreamFiles::open(&self.directory, stream)? else {
             return Ok(Vec::new());
         };
         loop {
@@ -90,56 +135,95 @@ impl LogSource {
     }
 
     pub(super) fn extent(&self) -> Result<(Option<Time>, Option<Time>), ReplayError> {
-        let mut files = StreamFiles::open(&self.directory, Stream::Observations)?;
-        let first = match &mut files {
-            Some(files) => files.next(1)?.records.first().map(|record| record.stored_at),
-            None => None,
-        };
-        Ok((first, self.report.last_stored_at))
+        let (mut first, mut last) = (None, None);
+        for input in self.inputs.iter().filter(|input| input.report.is_some()) {
+            if let Some(mut files) = StreamFiles::open(&self.directory, input.stream.stream())?
+                && let Some(record) = files.next(1)?.records.first()
+            {
+                first = Some(first.map_or(record.stored_at, |first: Time| first.min(record.stored_at)));
+            }
+            last = last.max(input.report.as_ref().and_then(|report| report.last_stored_at));
+        }
+        Ok((first, last))
     }
 
     pub(super) fn progress(&self) -> Option<f64> {
-        let total = (self.report.last_sequence + 1)
-            .checked_sub(self.report.first_sequence)
-            .filter(|total| *total > 0)?;
-        Some(self.position.saturating_sub(self.report.first_sequence) as f64 / total as f64)
+        let (mut done, mut total) = (0.0, 0.0);
+        for (input, report) in self
+            .inputs
+            .iter()
+            .filter_map(|input| Some((input, input.report.as_ref()?)))
+        {
+            let records = (report.last_sequence + 1).saturating_sub(report.first_sequence) as f64;
+            let read = input.position.saturating_sub(report.first_sequence) as f64;
+            // Of two streams the larger one takes longer.
+            let weight = report.bytes as f64;
+            total += weight;
+            done += weight * if records > 0.0 { read / records } else { 1.0 };
+        }
+        (total > 0.0).then(|| done / total)
     }
 
     pub(super) fn bytes(&self) -> u64 {
-        self.report.bytes
+        let reports = self.inputs.iter().filter_map(|input| input.report.as_ref());
+        reports.map(|report| report.bytes).sum()
     }
 
-    /// Looks into the files again. Events first: then whatever they were derived of is among the observations.
+    /// Looks into the files again. Events first: then whatever they were derived of is among the input; findings are derived, too.
     pub(super) fn refresh(&mut self) -> Result<(), ReplayError> {
+        let site = self.site.as_deref();
         if let Some(events) = &mut self.events {
             events.refresh(&self.directory)?;
-        } else if let Some(site) = &self.events_of {
-            let filter = filter_of(RecordStream::Events, site.as_deref());
+        } else if self.with_events {
+            let filter = filter_of(RecordStream::Events, site);
             self.events = Queue::open(&self.directory, RecordStream::Events, filter)?;
         }
-        self.observations.refresh(&self.directory)
+        for input in self.inputs.iter_mut().rev().filter(|input| !input.is_over) {
+            match &mut input.queue {
+                Some(queue) => queue.refresh(&self.directory)?,
+                None => {
+                    input.queue = Queue::open(&self.directory, input.stream, filter_of(input.stream, site))?;
+                }
+            }
+        }
+        Ok(())
     }
 
-    /// No observation is wanted any more.
+    /// Nothing that a chain reads is wanted any more.
     pub(super) fn end_observations(&mut self) {
-        self.observations.is_ended = true;
-        self.observations.is_over = true;
-        self.observations.records.clear();
+        for input in &mut self.inputs {
+            input.is_over = true;
+            if let Some(queue) = &mut input.queue {
+                queue.end();
+            }
+        }
     }
 
     pub(super) fn next(&mut self) -> Result<Option<Raw>, ReplayError> {
         if let Some(raw) = self.prologue.pop_front() {
             return Ok(Some(raw));
         }
-        self.observations.fill()?;
-        if let Some((from, to)) = self.observations.lost.take() {
-            return Ok(Some(Raw::Lost { from, to }));
+        let mut due: Option<(usize, Time)> = None;
+        for (index, input) in self.inputs.iter_mut().enumerate() {
+            let Some(queue) = &mut input.queue else {
+                continue;
+            };
+            queue.fill()?;
+            if let Some((from, to)) = queue.lost.take() {
+                let stream = queue.stream;
+                return Ok(Some(Raw::Lost { stream, from, to }));
+            }
+            if let Some(head) = queue.head()
+                && due.is_none_or(|(_, earliest)| head < earliest)
+            {
+                due = Some((index, head));
+            }
         }
         if let Some(events) = &mut self.events {
             events.fill()?;
-            // An event is stored after its input, so at equal times the observation goes first.
-            let is_due = match (events.head(), self.observations.head()) {
-                (Some(event), Some(observation)) => event < observation,
+            // An event is stored after its input, so at equal times the input goes first.
+            let is_due = match (events.head(), due) {
+                (Some(event), Some((_, input))) => event < input,
                 (Some(_), None) => true,
                 (None, _) => false,
             };
@@ -147,63 +231,87 @@ impl LogSource {
                 return Ok(events.pop().map(Raw::Record));
             }
         }
-        let record = self.observations.pop();
+        let Some((index, _)) = due else {
+            return Ok(None);
+        };
+        let input = &mut self.inputs[index];
+        let record = input.queue.as_mut().and_then(Queue::pop);
         if let Some(record) = &record {
-            self.position = record.sequence;
+            input.position = record.sequence;
         }
         Ok(record.map(Raw::Record))
     }
 
     /// Stands where reading must begin to know what is so at the start of the span.
     fn begin(&mut self, selection: &Selection) -> Result<(), ReplayError> {
-        let cut = (self.report.first_sequence > 1).then(|| {
-            format!(
-                "the log keeps nothing before sequence {}",
-                self.report.first_sequence
-            )
-        });
-        let Some(from) = selection.from else {
-            self.prologue
-                .extend(cut.map(|reason| Raw::Cut { reason, sites: None }));
-            return Ok(());
+        let sites = match (&selection.site, selection.from) {
+            (Some(site), _) => vec![site.clone()],
+            (None, Some(_)) => self.known_sites()?,
+            (None, None) => Vec::new(),
         };
-        let sites = match &selection.site {
-            Some(site) => vec![site.clone()],
-            None => self.known_sites()?,
+        for input in &mut self.inputs {
+            let begun = input.begin(&self.directory, selection.from, &sites)?;
+            self.prologue.extend(begun);
+        }
+        Ok(())
+    }
+}
+
+impl ChainInput {
+    /// What is known of the beginning, with the files standing there.
+    fn begin(
+        &mut self,
+        directory: &Path,
+        from: Option<Time>,
+        sites: &[String],
+    ) -> Result<Vec<Raw>, ReplayError> {
+        let (Some(report), Some(queue)) = (&self.report, &mut self.queue) else {
+            return Ok(Vec::new());
         };
-        let Some(first) = self.first_stored_at_or_after(from)? else {
-            return Ok(());
+        let stream = self.stream.stream();
+        let cut = |sites| {
+            (report.first_sequence > 1).then(|| Raw::Cut {
+                stream,
+                reason: format!("the log keeps nothing before sequence {}", report.first_sequence),
+                sites,
+            })
         };
+        let Some(from) = from else {
+            return Ok(cut(None).into_iter().collect());
+        };
+        let Some(first) = first_stored_at_or_after(directory, stream, from)? else {
+            return Ok(Vec::new());
+        };
+        let mut begun = Vec::new();
         let mut begin = None;
-        for site in &sites {
-            match snapshots::latest_before(&self.directory, site, &self.report, first)? {
+        for site in sites {
+            match snapshots::latest_before(directory, (site, self.chain), report, first)? {
                 Some(snapshot) => {
                     begin = Some(begin.map_or(snapshot.sequence, |begin: u64| begin.min(snapshot.sequence)));
-                    self.prologue.push_back(Raw::Snapshot(Box::new(snapshot)));
+                    begun.push(Raw::Snapshot(Box::new(snapshot)));
                 }
                 // This one has to be folded from its first record on.
                 None => {
-                    self.prologue.extend(cut.clone().map(|reason| Raw::Cut {
-                        reason,
-                        sites: Some([site.clone()].into()),
-                    }));
+                    begun.extend(cut(Some([site.clone()].into())));
                     begin = Some(0);
                 }
             }
         }
-        Ok(self
-            .observations
-            .files
-            .seek(&Start::Sequence(begin.unwrap_or(0) + 1))?)
+        queue.files.seek(&Start::Sequence(begin.unwrap_or(0) + 1))?;
+        Ok(begun)
     }
+}
 
-    fn first_stored_at_or_after(&self, from: Time) -> Result<Option<u64>, ReplayError> {
-        let Some(mut files) = StreamFiles::open(&self.directory, Stream::Observations)? else {
-            return Ok(None);
-        };
-        files.seek(&Start::StoredAt(from))?;
-        Ok(files.next(1)?.records.first().map(|record| record.sequence))
-    }
+fn first_stored_at_or_after(
+    directory: &Path,
+    stream: Stream,
+    from: Time,
+) -> Result<Option<u64>, ReplayError> {
+    let Some(mut files) = StreamFiles::open(directory, stream)? else {
+        return Ok(None);
+    };
+    files.seek(&Start::StoredAt(from))?;
+    Ok(files.next(1)?.records.first().map(|record| record.sequence))
 }
 
 impl Queue {
@@ -233,11 +341,20 @@ impl Queue {
         Ok(())
     }
 
+    fn end(&mut self) {
+        self.is_ended = true;
+        self.is_over = true;
+        self.records.clear();
+    }
+
     fn fill(&mut self) -> Result<(), ReplayError> {
         if self.is_ended || !self.records.is_empty() {
             return Ok(());
         }
-        let batch = self.files.next(RECORDS_AT_ONCE)?;
+        let batch = self.files.next(match self.stream {
+            RecordStream::Packets => BATCHES_AT_ONCE,
+            RecordStream::Observations | RecordStream::Events => RECORDS_AT_ONCE,
+        })?;
         self.is_ended = batch.records.is_empty() && batch.lost.is_none();
         self.lost = batch.lost.map(|lost| (lost.from, lost.to));
         self.records = batch.records.into();

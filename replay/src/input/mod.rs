@@ -1,5 +1,7 @@
-//! What can be replayed: the log in a data directory, whoever owns it, or a recording. Opens for reading only and takes no lock.
+//! What can be replayed: the log in a data directory, whoever owns it, a recording, or capture files. Opens for reading only and takes no
+//! lock.
 
+mod captures;
 mod file;
 mod log;
 mod several;
@@ -10,11 +12,13 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use watchfold_schemas::subjects::site_of;
-use watchfold_schemas::{Stream, Time};
+use watchfold_schemas::{Observation, Stream, Time};
 
 use crate::ReplayError;
+use crate::outside::Outside;
 use crate::recording::{ActivationInForce, Header, RecordStream, SiteSnapshot, StoredRecord};
 
+pub use captures::{CAPTURE_SITE, is_capture};
 pub use several::Inputs;
 
 /// Problems that are told one by one; more are only counted.
@@ -30,6 +34,10 @@ pub struct Selection {
     pub to: Option<Time>,
     /// Whether the events that were recorded are wanted, too.
     pub with_events: bool,
+    /// What `WF_PKT` holds is left out.
+    pub without_packets: bool,
+    /// How capture files are opened; it is no part of what is looked at.
+    pub outside: Outside,
 }
 
 /// The sites that a step is about; `None` is every site.
@@ -44,18 +52,31 @@ pub enum Step {
         /// The configurations in force at its start, as far as it tells.
         activations: Vec<ActivationInForce>,
     },
-    /// The state of a site's chain at this point.
+    /// The state of one of a site's chains at this point.
     Snapshot(Box<SiteSnapshot>),
-    /// What was before cannot be known, for the given reason.
-    Cut { reason: String, sites: Sites },
+    /// What was in this stream before cannot be known, for the given reason.
+    Cut {
+        stream: Stream,
+        reason: String,
+        sites: Sites,
+    },
     Record {
         stream: Stream,
         record: StoredRecord,
         site: Arc<str>,
         lead_in: bool,
     },
-    /// Records of `WF_OBS` are gone.
+    /// Packets of capture files, which stand in no log.
+    Captured {
+        observation: Box<Observation>,
+        /// As if they stood in `WF_PKT`.
+        sequence: u64,
+        site: Arc<str>,
+        lead_in: bool,
+    },
+    /// Records of a stream are gone.
     Lost {
+        stream: Stream,
         from: u64,
         to: u64,
         lead_in: bool,
@@ -80,17 +101,21 @@ pub struct Input {
 enum Source {
     Log(Box<log::LogSource>),
     File(Box<file::FileSource>),
+    Captures(captures::CaptureSource),
 }
 
 /// What a source gives: everything, unselected.
 enum Raw {
     Snapshot(Box<SiteSnapshot>),
     Cut {
+        stream: Stream,
         reason: String,
         sites: Sites,
     },
     Record(StoredRecord),
+    Captured(Box<Observation>, u64),
     Lost {
+        stream: RecordStream,
         from: u64,
         to: u64,
     },
@@ -99,8 +124,11 @@ enum Raw {
 }
 
 impl Input {
-    /// Opens a recording, a data directory, or a log's directory.
+    /// Opens a recording, a data directory, a log's directory, or a capture file.
     pub fn open(path: &Path, selection: &Selection) -> Result<Input, ReplayError> {
+        if is_capture(path) {
+            return Input::of_captures(&[path.to_owned()], selection);
+        }
         let source = if path.is_dir() {
             let inner = path.join("log");
             let directory = if inner.is_dir() { inner } else { path.to_owned() };
@@ -111,7 +139,18 @@ impl Input {
         } else {
             Source::File(Box::new(file::FileSource::open(path, selection)?))
         };
-        Ok(Input {
+        Ok(Input::new(path, source, selection))
+    }
+
+    /// Opens capture files as one: packets of one collector, in the order of the files.
+    pub fn of_captures(paths: &[PathBuf], selection: &Selection) -> Result<Input, ReplayError> {
+        let source = captures::CaptureSource::open(paths, selection)?;
+        let path = paths.first().cloned().unwrap_or_default();
+        Ok(Input::new(&path, Source::Captures(source), selection))
+    }
+
+    fn new(path: &Path, source: Source, selection: &Selection) -> Input {
+        Input {
             path: path.to_owned(),
             source,
             selection: selection.clone(),
@@ -121,7 +160,12 @@ impl Input {
             is_ended: false,
             first_stored_at: None,
             problems: Vec::new(),
-        })
+        }
+    }
+
+    /// Whether these are capture files: there is no log, and nothing was derived before.
+    pub fn is_of_captures(&self) -> bool {
+        matches!(self.source, Source::Captures(_))
     }
 
     pub fn path(&self) -> &Path {
@@ -132,7 +176,7 @@ impl Input {
     pub fn header(&self) -> Option<&Header> {
         match &self.source {
             Source::File(file) => Some(file.header()),
-            Source::Log(_) => None,
+            Source::Log(_) | Source::Captures(_) => None,
         }
     }
 
@@ -141,14 +185,16 @@ impl Input {
         match &self.source {
             Source::File(file) => Ok(file.header().sites.clone()),
             Source::Log(log) => log.known_sites(),
+            Source::Captures(captures) => Ok(vec![captures.site().to_string()]),
         }
     }
 
-    /// When its first and its last observation were stored, whatever was selected.
+    /// When its first and its last observation were stored, whatever was selected; unknown of capture files.
     pub fn observed(&self) -> Result<Option<(Time, Time)>, ReplayError> {
         let (first, last) = match &self.source {
             Source::File(file) => file.observed()?,
             Source::Log(log) => log.extent()?,
+            Source::Captures(_) => (None, None),
         };
         Ok(first.zip(last))
     }
@@ -177,6 +223,7 @@ impl Input {
         match &self.source {
             Source::File(file) => file.bytes(),
             Source::Log(log) => log.bytes(),
+            Source::Captures(captures) => captures.bytes(),
         }
     }
 
@@ -190,6 +237,7 @@ impl Input {
         match &self.source {
             Source::File(file) => file.progress(),
             Source::Log(log) => log.progress(),
+            Source::Captures(_) => None,
         }
     }
 
@@ -207,6 +255,7 @@ impl Input {
             let raw = match &mut self.source {
                 Source::Log(log) => log.next()?,
                 Source::File(file) => file.next()?,
+                Source::Captures(captures) => captures.next(),
             };
             let Some(raw) = raw else {
                 self.is_ended = true;
@@ -229,8 +278,21 @@ impl Input {
     fn select(&mut self, raw: Raw) -> Option<Step> {
         match raw {
             Raw::Snapshot(snapshot) => self.is_wanted(&snapshot.site).then_some(Step::Snapshot(snapshot)),
-            Raw::Cut { reason, sites } => Some(Step::Cut { reason, sites }),
-            Raw::Lost { from, to } => Some(Step::Lost {
+            Raw::Cut {
+                stream,
+                reason,
+                sites,
+            } => Some(Step::Cut {
+                stream,
+                reason,
+                sites,
+            }),
+            Raw::Lost { stream, .. } if stream == RecordStream::Packets && self.selection.without_packets => {
+                None
+            }
+            Raw::Captured(observation, sequence) => self.select_captured(observation, sequence),
+            Raw::Lost { stream, from, to } => Some(Step::Lost {
+                stream: stream.stream(),
                 from,
                 to,
                 lead_in: self.is_lead_in(),
@@ -260,10 +322,13 @@ impl Input {
         if *self.site != *site {
             self.site = Arc::from(site);
         }
-        let is_observation = record.stream == RecordStream::Observations;
-        if is_observation {
+        let is_past = self.selection.to.is_some_and(|to| record.stored_at >= to);
+        if record.stream == RecordStream::Packets && (is_past || self.selection.without_packets) {
+            return None;
+        }
+        if record.stream.is_input() {
             self.first_stored_at.get_or_insert(record.stored_at);
-            if self.selection.to.is_some_and(|to| record.stored_at >= to) {
+            if is_past {
                 self.is_past_span = true;
                 // Events of the span may still come; without them there is nothing more to wait for.
                 self.is_ended = !self.selection.with_events;
@@ -276,12 +341,34 @@ impl Input {
             return None;
         }
         let lead_in = self.selection.from.is_some_and(|from| record.stored_at < from);
-        self.is_in_span |= is_observation && !lead_in;
+        self.is_in_span |= record.stream.is_input() && !lead_in;
         let site = self.site.clone();
         Some(Step::Record {
             stream: record.stream.stream(),
             record,
             site,
+            lead_in,
+        })
+    }
+
+    /// What a capture file holds has the time of its packets.
+    fn select_captured(&mut self, observation: Box<Observation>, sequence: u64) -> Option<Step> {
+        let at = observation.through;
+        self.first_stored_at.get_or_insert(at);
+        if self.selection.to.is_some_and(|to| at >= to) {
+            self.is_past_span = true;
+            self.is_ended = true;
+            return None;
+        }
+        let lead_in = self.selection.from.is_some_and(|from| at < from);
+        self.is_in_span |= !lead_in;
+        if *self.site != *observation.origin.site {
+            self.site = Arc::from(observation.origin.site.as_str());
+        }
+        Some(Step::Captured {
+            observation,
+            sequence,
+            site: self.site.clone(),
             lead_in,
         })
     }
@@ -308,6 +395,7 @@ impl Input {
         let (first, last) = match &self.source {
             Source::File(file) => file.extent(),
             Source::Log(log) => log.extent()?,
+            Source::Captures(_) => (None, None),
         };
         let Selection { from, to, .. } = self.selection;
         Ok(ReplayError::EmptySpan {

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use watchfold_schemas::Time;
 
-use super::{Input, Selection, Sites, Step};
+use super::{Input, Selection, Sites, Step, is_capture};
 use crate::ReplayError;
 
 /// The most inputs of one replay: each holds a file open and a frame in memory.
@@ -55,16 +55,14 @@ impl Inputs {
             return Err(ReplayError::TooManyInputs { limit: INPUTS_MAX });
         }
         if let [path] = paths {
-            return Ok(Inputs {
-                members: vec![Member {
-                    input: Input::open(path, selection)?,
-                    sites: None,
-                    waits_for: Vec::new(),
-                    state: State::Waiting,
-                }],
-                passed_over: Vec::new(),
-                nothing: None,
-            });
+            return Ok(Inputs::alone(Input::open(path, selection)?));
+        }
+        let captures = paths.iter().filter(|path| is_capture(path)).count();
+        if captures == paths.len() {
+            return Ok(Inputs::alone(Input::of_captures(paths, selection)?));
+        }
+        if captures > 0 {
+            return Err(ReplayError::MixedInputs);
         }
         let opened = paths.iter().map(|path| Opened::look(path.clone(), selection));
         let opened = opened.collect::<Result<Vec<_>, _>>()?;
@@ -84,6 +82,24 @@ impl Inputs {
             passed_over,
             nothing: None,
         })
+    }
+
+    fn alone(input: Input) -> Inputs {
+        Inputs {
+            members: vec![Member {
+                input,
+                sites: None,
+                waits_for: Vec::new(),
+                state: State::Waiting,
+            }],
+            passed_over: Vec::new(),
+            nothing: None,
+        }
+    }
+
+    /// Whether these are capture files: there is no log, and nothing was derived before.
+    pub fn is_of_captures(&self) -> bool {
+        self.members.iter().any(|member| member.input.is_of_captures())
     }
 
     /// The next step of all of them, in the order of time; of one site in the order of its log.
@@ -300,22 +316,31 @@ fn members(mut opened: Vec<Opened>, selection: &Selection) -> Result<Vec<Member>
 fn of_sites(step: Step, all: &Sites) -> Step {
     let narrowed = |sites: Sites| sites.or_else(|| all.as_ref().map(Arc::clone));
     match step {
-        Step::Cut { reason, sites } => Step::Cut {
+        Step::Cut {
+            stream,
+            reason,
+            sites,
+        } => Step::Cut {
+            stream,
             reason,
             sites: narrowed(sites),
         },
         Step::Lost {
+            stream,
             from,
             to,
             lead_in,
             sites,
         } => Step::Lost {
+            stream,
             from,
             to,
             lead_in,
             sites: narrowed(sites),
         },
-        step @ (Step::Begins { .. } | Step::Snapshot(_) | Step::Record { .. }) => step,
+        step @ (Step::Begins { .. } | Step::Snapshot(_) | Step::Record { .. } | Step::Captured { .. }) => {
+            step
+        }
     }
 }
 

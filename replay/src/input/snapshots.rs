@@ -22,11 +22,12 @@ const RECORDS_AT_ONCE: usize = 4;
 /// `None` when none is whole, or none agrees with the log.
 pub(super) fn latest_before(
     directory: &Path,
-    site: &str,
-    observations: &StreamReport,
+    (site, chain): (&str, Chain),
+    report: &StreamReport,
     sequence: u64,
 ) -> Result<Option<SiteSnapshot>, ReplayError> {
-    let filter = subjects::snapshot(site, Chain::Site);
+    let stream = stream_of(chain);
+    let filter = subjects::snapshot(site, chain);
     let Some(mut files) = StreamFiles::open_filtered(directory, Stream::Snapshots, &filter)? else {
         return Ok(None);
     };
@@ -46,21 +47,22 @@ pub(super) fn latest_before(
                 continue;
             };
             let is_before =
-                manifest.position.log_id == observations.log_id && manifest.position.sequence < sequence;
+                manifest.position.log_id == report.log_id && manifest.position.sequence < sequence;
             // What follows it must still be there.
-            let joins = manifest.position.sequence + 1 >= observations.first_sequence;
-            if is_before && joins && manifest.site == site && manifest.chain == Chain::Site {
+            let joins = manifest.position.sequence + 1 >= report.first_sequence;
+            if is_before && joins && manifest.site == site && manifest.chain == chain {
                 candidates.push((set, *manifest));
             }
         }
     }
     candidates.sort_by_key(|(_, manifest)| std::cmp::Reverse(manifest.position.sequence));
     for (set, manifest) in candidates.into_iter().take(CANDIDATES_MAX) {
-        if agrees(directory, &manifest)?
+        if agrees(directory, stream, &manifest)?
             && let Some(state) = read(&mut files, &set, &manifest)?
         {
             return Ok(Some(SiteSnapshot {
                 site: site.to_owned(),
+                chain,
                 sequence: manifest.position.sequence,
                 versions: manifest.versions,
                 entries: state.entries,
@@ -71,9 +73,17 @@ pub(super) fn latest_before(
     Ok(None)
 }
 
+/// What a chain reads.
+const fn stream_of(chain: Chain) -> Stream {
+    match chain {
+        Chain::Site => Stream::Observations,
+        Chain::Packets => Stream::Packets,
+    }
+}
+
 /// Whether the record that a snapshot ends with is still the same.
-fn agrees(directory: &Path, manifest: &SnapshotManifest) -> Result<bool, ReplayError> {
-    let Some(mut files) = StreamFiles::open(directory, Stream::Observations)? else {
+fn agrees(directory: &Path, stream: Stream, manifest: &SnapshotManifest) -> Result<bool, ReplayError> {
+    let Some(mut files) = StreamFiles::open(directory, stream)? else {
         return Ok(false);
     };
     files.seek(&Start::Sequence(manifest.position.sequence))?;

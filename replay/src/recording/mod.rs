@@ -22,7 +22,7 @@ mod writer;
 use serde::{Deserialize, Serialize};
 use watchfold_schemas::observation::Activation;
 use watchfold_schemas::snapshot::{CollectorPosition, FoldVersion, StateEntry};
-use watchfold_schemas::{Body, Stream, Time};
+use watchfold_schemas::{Body, Chain, Stream, Time};
 
 pub use reader::{Ending, Frame, FrameContent, Reader};
 pub use writer::{Finished, Writer};
@@ -119,11 +119,13 @@ pub enum BeginningState {
     Cut,
 }
 
-/// The state of one site's chain after a record.
+/// The state of one of a site's chains after a record.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SiteSnapshot {
     pub site: String,
-    /// The last record that is in it, as a sequence of `WF_OBS`; 0 for none.
+    #[serde(default = "site_chain")]
+    pub chain: Chain,
+    /// The last record that is in it, as a sequence of the stream that the chain reads; 0 for none.
     pub sequence: u64,
     /// The versions of the folds that wrote the entries.
     pub versions: Vec<FoldVersion>,
@@ -132,16 +134,27 @@ pub struct SiteSnapshot {
     pub collectors: Vec<CollectorPosition>,
 }
 
+/// Before there were two, a recording held the state of one chain.
+const fn site_chain() -> Chain {
+    Chain::Site
+}
+
 /// One thing in a batch.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Item {
     Record(StoredRecord),
-    /// Sequences of `WF_OBS` that the log no longer had when it was recorded.
+    /// Sequences of a stream that the log no longer had when it was recorded.
     Lost {
         from: u64,
         to: u64,
+        #[serde(default = "of_observations")]
+        stream: RecordStream,
     },
+}
+
+const fn of_observations() -> RecordStream {
+    RecordStream::Observations
 }
 
 /// A record as it stood in the log.
@@ -163,6 +176,8 @@ pub enum RecordStream {
     Observations,
     #[serde(rename = "WF_EVT")]
     Events,
+    #[serde(rename = "WF_PKT")]
+    Packets,
 }
 
 impl RecordStream {
@@ -170,6 +185,7 @@ impl RecordStream {
         match self {
             RecordStream::Observations => Stream::Observations,
             RecordStream::Events => Stream::Events,
+            RecordStream::Packets => Stream::Packets,
         }
     }
 
@@ -177,8 +193,14 @@ impl RecordStream {
         match stream {
             Stream::Observations => Some(RecordStream::Observations),
             Stream::Events => Some(RecordStream::Events),
-            Stream::Packets | Stream::Commands | Stream::Snapshots => None,
+            Stream::Packets => Some(RecordStream::Packets),
+            Stream::Commands | Stream::Snapshots => None,
         }
+    }
+
+    /// Whether a chain reads it.
+    pub const fn is_input(self) -> bool {
+        matches!(self, RecordStream::Observations | RecordStream::Packets)
     }
 }
 
@@ -187,7 +209,7 @@ impl RecordStream {
 pub struct IndexEntry {
     pub offset: u64,
     pub kind: FrameKind,
-    /// Of `WF_OBS`; both 0 in a frame without any.
+    /// Of `WF_OBS`; both 0 in a frame without any of its records.
     pub first_sequence: u64,
     pub last_sequence: u64,
     /// Of whatever is in it.

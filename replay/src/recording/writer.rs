@@ -270,6 +270,7 @@ mod tests {
         for sequence in 1..=FRAMES {
             if sequence % 250 == 1 {
                 let snapshot = SiteSnapshot {
+                    chain: watchfold_schemas::Chain::Site,
                     site: "one".to_owned(),
                     sequence: sequence - 1,
                     versions: Vec::new(),

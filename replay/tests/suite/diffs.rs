@@ -15,7 +15,7 @@ const OUTAGES: &str = "target server\nset interval 2\nset flapping_count 100\nru
 fn raised(world: &World, min_incident_ms: u64) -> Under {
     let mut config: SiteConfig = world.story.config.clone();
     config.network.min_incident_ms = min_incident_ms;
-    Under::Given(Box::new(config))
+    Under::config(config)
 }
 
 #[test]
@@ -23,7 +23,7 @@ fn a_raised_threshold_loses_two_and_changes_one() {
     let world = World::new(OUTAGES);
     world.record("r.wfrec", everything());
     for path in [world.data().to_owned(), world.file("r.wfrec")] {
-        let before = replay(&path, everything(), Under::Recorded);
+        let before = replay(&path, everything(), Under::recorded());
         let after = replay(&path, everything(), raised(&world, 30_000));
         let diff = diff(&before.outcomes, &after.outcomes);
         let found: Vec<_> = diff
@@ -69,7 +69,7 @@ fn a_raised_threshold_loses_two_and_changes_one() {
 #[test]
 fn the_same_configuration_is_no_difference() {
     let world = World::new(OUTAGES);
-    let before = replay(world.data(), everything(), Under::Recorded);
+    let before = replay(world.data(), everything(), Under::recorded());
     let after = replay(world.data(), everything(), raised(&world, 10_000));
     assert!(diff(&before.outcomes, &after.outcomes).is_same());
     assert_eq!(before.digests, after.digests);
@@ -84,7 +84,7 @@ fn a_configuration_given_in_the_middle_changes_only_what_follows() {
         (world.data().to_owned(), late),
         (world.file("late.wfrec"), everything()),
     ] {
-        let before = replay(&path, selection.clone(), Under::Recorded);
+        let before = replay(&path, selection.clone(), Under::recorded());
         let after = replay(&path, selection, raised(&world, 30_000));
         let diff = diff(&before.outcomes, &after.outcomes);
         assert_eq!(
@@ -99,7 +99,7 @@ fn a_configuration_given_in_the_middle_changes_only_what_follows() {
 #[test]
 fn later_recorded_activations_are_ignored_under_another_configuration() {
     let world = World::new(&format!("{OUTAGES}at 250 set min_incident 60\n"));
-    let as_recorded = replay(world.data(), everything(), Under::Recorded);
+    let as_recorded = replay(world.data(), everything(), Under::recorded());
     let given = replay(world.data(), everything(), raised(&world, 10_000));
     assert_eq!(given.engine_counters.ignored_activations, 1);
     let opened = |events: &[watchfold_schemas::Event]| {
@@ -114,7 +114,7 @@ fn later_recorded_activations_are_ignored_under_another_configuration() {
 #[test]
 fn recorded_events_that_code_no_longer_derives_are_told() {
     let world = World::new(OUTAGES);
-    let replayed = replay(world.data(), everything(), Under::Recorded);
+    let replayed = replay(world.data(), everything(), Under::recorded());
     let mut then = Outcomes::default();
     let mut changed = false;
     for event in &replayed.recorded {

@@ -1,7 +1,7 @@
 //! Explanations name the records and the settings that a hand count gives.
 
-use watchfold_replay::ReplayError;
 use watchfold_replay::explain::{Condition, explain, explain_unless};
+use watchfold_replay::{ReplayError, Under};
 use watchfold_schemas::EventBody;
 use watchfold_schemas::observation::Outcome;
 
@@ -20,7 +20,7 @@ fn an_incident_is_explained_by_its_probes_and_its_threshold() {
     });
     let id = id.unwrap();
     for path in [world.data().to_owned(), world.file("r.wfrec")] {
-        let explained = explain(&path, &everything(), &id).unwrap();
+        let explained = explain(&path, &everything(), &Under::recorded(), &id).unwrap();
         let kinds: Vec<_> = explained.steps.iter().map(|step| step.kind).collect();
         assert_eq!(
             kinds,
@@ -59,10 +59,16 @@ fn an_incident_is_explained_by_its_probes_and_its_threshold() {
 fn a_single_event_is_explained_and_an_unknown_id_refused() {
     let world = World::new(OUTAGE);
     let event = &world.events[world.events.len() / 2];
-    let explained = explain(world.data(), &everything(), &event.id.0).unwrap();
+    let explained = explain(world.data(), &everything(), &Under::recorded(), &event.id.0).unwrap();
     assert_eq!(explained.steps.len(), 1);
     assert_eq!(&explained.steps[0].event, event);
-    let error = explain(world.data(), &everything(), "0123456789abcdef").unwrap_err();
+    let error = explain(
+        world.data(),
+        &everything(),
+        &Under::recorded(),
+        "0123456789abcdef",
+    )
+    .unwrap_err();
     assert!(matches!(error, ReplayError::NotDerived { .. }), "{error}");
 }
 
@@ -75,7 +81,7 @@ fn a_session_is_explained_by_how_long_it_held() {
         EventBody::SessionEnded(session) => Some(session.id.clone()),
         _ => None,
     });
-    let explained = explain(world.data(), &everything(), &id.unwrap()).unwrap();
+    let explained = explain(world.data(), &everything(), &Under::recorded(), &id.unwrap()).unwrap();
     let held = |found_ms| {
         Some(Condition::Length {
             setting: "occupancy.min_session",
@@ -101,7 +107,7 @@ fn a_flapping_target_is_explained_by_a_count() {
         EventBody::IncidentOpened(incident) => Some(incident.id.clone()),
         _ => None,
     });
-    let explained = explain(world.data(), &everything(), &id.unwrap()).unwrap();
+    let explained = explain(world.data(), &everything(), &Under::recorded(), &id.unwrap()).unwrap();
     let condition = Condition::Count {
         setting: "network.flapping_count",
         limit: 3,
@@ -114,6 +120,13 @@ fn a_flapping_target_is_explained_by_a_count() {
 #[test]
 fn an_explanation_that_nobody_waits_for_ends() {
     let world = World::new(OUTAGE);
-    let error = explain_unless(world.data(), &everything(), "0123456789abcdef", &|| true).unwrap_err();
+    let error = explain_unless(
+        world.data(),
+        &everything(),
+        &Under::recorded(),
+        "0123456789abcdef",
+        &|| true,
+    )
+    .unwrap_err();
     assert!(matches!(error, ReplayError::Cancelled), "{error}");
 }

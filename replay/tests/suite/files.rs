@@ -37,6 +37,7 @@ fn item(sequence: u64) -> Item {
 fn snapshot() -> SiteSnapshot {
     SiteSnapshot {
         site: "cafe-1".into(),
+        chain: watchfold_schemas::Chain::Site,
         sequence: 9,
         versions: vec![FoldVersion {
             fold: "chain".into(),

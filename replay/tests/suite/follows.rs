@@ -51,7 +51,7 @@ fn a_recording_grows_with_its_log_and_is_read_meanwhile() {
         // What it saw once it looked again.
         catch_up(&mut following);
         catch_up(&mut following);
-        let so_far = replay(&options.out, everything(), Under::Recorded);
+        let so_far = replay(&options.out, everything(), Under::recorded());
         assert_eq!(so_far.events, live);
         assert_eq!(so_far.recorded, live);
         assert_eq!(
@@ -66,7 +66,7 @@ fn a_recording_grows_with_its_log_and_is_read_meanwhile() {
         (recorded.records, recorded.events),
         (observed.len() as u64, live.len() as u64)
     );
-    let whole = replay(&options.out, everything(), Under::Recorded);
+    let whole = replay(&options.out, everything(), Under::recorded());
     assert!(whole.problems.is_empty(), "{:?}", whole.problems);
     assert_eq!((&whole.events, &whole.recorded), (&live, &live));
     assert_eq!(recorded.bytes, std::fs::metadata(&options.out).unwrap().len());
@@ -93,7 +93,7 @@ fn events_that_come_late_are_waited_for() {
     assert!(following.has_all_events());
     following.finish().unwrap();
     assert_eq!(
-        replay(&options.out, everything(), Under::Recorded).recorded,
+        replay(&options.out, everything(), Under::recorded()).recorded,
         derived
     );
 }
@@ -119,8 +119,8 @@ fn the_end_of_the_span_ends_it() {
     });
     assert!(over, "the span ended and the recording did not");
     following.finish().unwrap();
-    let of_file = replay(&options.out, everything(), Under::Recorded);
-    let of_log = replay(directory.path(), selection, Under::Recorded);
+    let of_file = replay(&options.out, everything(), Under::recorded());
+    let of_log = replay(directory.path(), selection, Under::recorded());
     assert_eq!(of_file.events, of_log.events);
     assert_eq!(of_file.recorded, of_log.events);
 }
@@ -148,7 +148,7 @@ fn one_that_was_killed_is_read_up_to_its_last_frame() {
     let bytes = std::fs::read(&options.out).unwrap();
     assert!(bytes.len() as u64 > whole_frames);
     std::fs::write(&options.out, &bytes[..bytes.len() - 1]).unwrap();
-    let read = replay(&options.out, everything(), Under::Recorded);
+    let read = replay(&options.out, everything(), Under::recorded());
     assert!(
         read.events.len() >= live.len(),
         "{} of {}",

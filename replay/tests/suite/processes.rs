@@ -103,7 +103,7 @@ fn a_recording_follows_a_log_until_it_is_stopped() {
         text.contains(&format!("{} observations", observed.len())) && text.contains("\nhash "),
         "{text}"
     );
-    let whole = replay(&file, everything(), Under::Recorded);
+    let whole = replay(&file, everything(), Under::recorded());
     assert_eq!((&whole.events, &whole.recorded), (&live, &live));
     assert!(whole.problems.is_empty(), "{:?}", whole.problems);
 }

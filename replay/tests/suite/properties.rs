@@ -45,9 +45,9 @@ proptest! {
     fn replays_agree_and_pieces_are_the_whole(text in story(), cut in 1.0f64..299.0) {
         let world = World::new(&text);
         let live = digest(&world.events);
-        let whole = replay(world.data(), everything(), Under::Recorded);
+        let whole = replay(world.data(), everything(), Under::recorded());
         prop_assert_eq!(&whole.digests, &live);
-        prop_assert_eq!(&replay(world.data(), everything(), Under::Recorded).digests, &live);
+        prop_assert_eq!(&replay(world.data(), everything(), Under::recorded()).digests, &live);
         // A wall clock that was set back leaves `stored_at` standing still, so a cut may leave one side empty.
         let halves = [span(None, Some(cut)), span(Some(cut), None)];
         let (mut pieces, mut made) = (Vec::new(), Vec::new());
@@ -59,7 +59,7 @@ proptest! {
                 ..watchfold_replay::RecordOptions::default()
             };
             if record(world.data(), &options).is_ok() {
-                let piece = replay(&world.file(name), everything(), Under::Recorded);
+                let piece = replay(&world.file(name), everything(), Under::recorded());
                 prop_assert_eq!(&piece.recorded, &piece.events);
                 pieces.extend(piece.events);
                 made.push(world.file(name));
@@ -68,9 +68,9 @@ proptest! {
         prop_assert_eq!(digest(&pieces), live.clone());
         // Given together, in whatever order, they are the whole too.
         made.reverse();
-        prop_assert_eq!(replay_all(&made, everything(), Under::Recorded).digests, live.clone());
+        prop_assert_eq!(replay_all(&made, everything(), Under::recorded()).digests, live.clone());
         record_as(world.data(), &world.file("whole.wfrec"), everything());
-        prop_assert_eq!(replay(&world.file("whole.wfrec"), everything(), Under::Recorded).digests, live);
+        prop_assert_eq!(replay(&world.file("whole.wfrec"), everything(), Under::recorded()).digests, live);
     }
 
     #[test]
@@ -100,7 +100,7 @@ proptest! {
             }
             log.append(&batch);
         }
-        let of_log = replay(directory.path(), everything(), Under::Recorded);
+        let of_log = replay(directory.path(), everything(), Under::recorded());
         prop_assert_eq!(&of_log.digests, &want);
         prop_assert_eq!(digest(&of_log.recorded), want.clone());
         let file = directory.path().join("all.wfrec");
@@ -122,12 +122,12 @@ fn with_restarts(path: &std::path::Path, restarts: &[f64]) -> Vec<(String, Strin
         .iter()
         .map(|part| (part * steps.len() as f64) as usize)
         .collect();
-    let mut engine = Engine::new(Under::Recorded);
+    let mut engine = Engine::new(Under::recorded());
     let mut events = Vec::new();
     for (index, step) in steps.iter().enumerate() {
         if stops.contains(&index) {
             let snapshots = engine.snapshots();
-            engine = Engine::new(Under::Recorded);
+            engine = Engine::new(Under::recorded());
             for snapshot in snapshots {
                 engine.take(&Step::Snapshot(Box::new(snapshot)));
             }

@@ -19,7 +19,7 @@ fn a_log_and_its_recording_give_what_live_gave() {
         "a day with only {} events",
         world.events.len()
     );
-    let of_log = replay(world.data(), everything(), Under::Recorded);
+    let of_log = replay(world.data(), everything(), Under::recorded());
     assert_eq!(of_log.events, world.events);
     assert_eq!(of_log.recorded, world.events);
     let recorded = world.record("day.wfrec", everything());
@@ -32,7 +32,7 @@ fn a_log_and_its_recording_give_what_live_gave() {
         recorded.bytes,
         std::fs::metadata(world.file("day.wfrec")).unwrap().len()
     );
-    let of_file = replay(&world.file("day.wfrec"), everything(), Under::Recorded);
+    let of_file = replay(&world.file("day.wfrec"), everything(), Under::recorded());
     assert_eq!(of_file.events, world.events);
     assert_eq!(of_file.recorded, world.events);
     assert_eq!(of_file.digests, of_log.digests);
@@ -61,9 +61,9 @@ fn a_span_begins_with_what_was_so_before() {
         let of_file = replay(
             &world.file(&format!("{from}.wfrec")),
             everything(),
-            Under::Recorded,
+            Under::recorded(),
         );
-        let of_log = replay(world.data(), span, Under::Recorded);
+        let of_log = replay(world.data(), span, Under::recorded());
         let first = of_file.events.first().unwrap().place;
         let last = of_file.events.last().unwrap().place;
         let live: Vec<&Event> = world
@@ -87,8 +87,8 @@ fn a_recording_of_a_recording_is_a_piece_of_it() {
     let of_log = world.record("direct.wfrec", span.clone());
     let of_file = record_as(&world.file("whole.wfrec"), &world.file("indirect.wfrec"), span);
     assert_eq!((of_file.records, of_file.events), (of_log.records, of_log.events));
-    let direct = replay(&world.file("direct.wfrec"), everything(), Under::Recorded);
-    let indirect = replay(&world.file("indirect.wfrec"), everything(), Under::Recorded);
+    let direct = replay(&world.file("direct.wfrec"), everything(), Under::recorded());
+    let indirect = replay(&world.file("indirect.wfrec"), everything(), Under::recorded());
     assert_eq!(direct.events, indirect.events);
 }
 
@@ -117,13 +117,13 @@ fn sites_do_not_touch_each_other() {
     let recorded = record_as(directory.path(), &file, everything());
     assert_eq!(recorded.header.sites, ["cafe-1", "cafe-2"]);
     for path in [directory.path(), &file] {
-        assert_eq!(replay(path, everything(), Under::Recorded).events, live);
+        assert_eq!(replay(path, everything(), Under::recorded()).events, live);
         for site in ["cafe-1", "cafe-2"] {
             let selection = Selection {
                 site: Some(site.to_owned()),
                 ..Selection::default()
             };
-            assert_eq!(replay(path, selection, Under::Recorded).events, of(site));
+            assert_eq!(replay(path, selection, Under::recorded()).events, of(site));
         }
     }
 }
@@ -181,7 +181,7 @@ fn a_torn_recording_is_replayed_up_to_the_tear() {
     world.record("whole.wfrec", everything());
     let bytes = std::fs::read(world.file("whole.wfrec")).unwrap();
     std::fs::write(world.file("torn.wfrec"), &bytes[..bytes.len() * 2 / 3]).unwrap();
-    let torn = replay(&world.file("torn.wfrec"), everything(), Under::Recorded);
+    let torn = replay(&world.file("torn.wfrec"), everything(), Under::recorded());
     assert_eq!(torn.problems.len(), 1, "{:?}", torn.problems);
     assert!(torn.problems[0].contains("torn at byte"), "{:?}", torn.problems);
     assert!(torn.events.len() > 20, "{}", torn.events.len());
@@ -209,7 +209,7 @@ fn a_snapshot_of_newer_folds_gives_a_warm_up_and_no_false_events() {
         }
     }
     writer.finish().unwrap();
-    let replayed = replay(&world.file("newer.wfrec"), everything(), Under::Recorded);
+    let replayed = replay(&world.file("newer.wfrec"), everything(), Under::recorded());
     assert_eq!(replayed.warm_ups, 1);
     assert_eq!(replayed.events, []);
     assert!(
@@ -274,7 +274,7 @@ fn what_was_sent_or_published_twice_counts_once() {
         .skip(events.len() - 5)
         .for_each(|event| writer.push(event).unwrap());
     writer.finish().unwrap();
-    let replayed = replay(&world.file("twice.wfrec"), everything(), Under::Recorded);
+    let replayed = replay(&world.file("twice.wfrec"), everything(), Under::recorded());
     assert_eq!(replayed.events, world.events);
     assert_eq!(replayed.recorded, world.events);
     assert_eq!(replayed.engine_counters.duplicates, again.len() as u64);

@@ -32,7 +32,7 @@ fn the_recording_of_the_first_format_gives_what_it_gave() {
         world.record("sample.wfrec", span(Some(40.0), Some(280.0)));
         std::fs::copy(world.file("sample.wfrec"), &path).unwrap();
     }
-    let replayed = replay(&path, everything(), Under::Recorded);
+    let replayed = replay(&path, everything(), Under::recorded());
     assert!(replayed.problems.is_empty(), "{:?}", replayed.problems);
     assert_eq!(replayed.warm_ups, 0, "its snapshot is not taken over");
     let mut recorded = Digests::default();

@@ -34,7 +34,7 @@ fn pieces_in_any_order_are_the_whole() {
     let mut paths = pieces(&world, &[None, Some(110.0), Some(250.0), None]);
     for _ in 0..3 {
         paths.rotate_left(1);
-        let replayed = replay_all(&paths, everything(), Under::Recorded);
+        let replayed = replay_all(&paths, everything(), Under::recorded());
         assert_eq!(replayed.events, world.events);
         assert_eq!(replayed.recorded, world.events);
         assert_eq!(
@@ -45,9 +45,9 @@ fn pieces_in_any_order_are_the_whole() {
     }
     // A span of them is the same span of the whole.
     let late = span(Some(150.0), Some(280.0));
-    let whole = replay(world.data(), late.clone(), Under::Recorded);
+    let whole = replay(world.data(), late.clone(), Under::recorded());
     assert!(whole.events.len() > 5, "{}", whole.events.len());
-    assert_eq!(replay_all(&paths, late, Under::Recorded).events, whole.events);
+    assert_eq!(replay_all(&paths, late, Under::recorded()).events, whole.events);
 }
 
 #[test]
@@ -55,7 +55,7 @@ fn another_configuration_goes_on_over_a_seam() {
     let world = World::new(DAY);
     let mut config = world.story.config.clone();
     config.network.min_incident_ms = 30_000;
-    let under = Under::Given(Box::new(config));
+    let under = Under::config(config);
     let paths = pieces(&world, &[None, Some(110.0), None]);
     let whole = replay(world.data(), everything(), under.clone());
     assert_ne!(whole.events, world.events);
@@ -67,11 +67,11 @@ fn after_a_hole_a_site_begins_anew_with_its_snapshot() {
     let world = World::new(DAY);
     let all = pieces(&world, &[None, Some(90.0), Some(110.0), None]);
     let paths = [all[0].clone(), all[2].clone()];
-    let replayed = replay_all(&paths, everything(), Under::Recorded);
+    let replayed = replay_all(&paths, everything(), Under::recorded());
     assert_eq!(replayed.engine_counters.joints, 1);
     let each = paths
         .iter()
-        .flat_map(|path| replay(path, everything(), Under::Recorded).events);
+        .flat_map(|path| replay(path, everything(), Under::recorded()).events);
     assert_eq!(replayed.events, each.collect::<Vec<_>>());
     // The outage that began in the hole is over in the second piece, and is told as it was.
     let ended = |events: &[Event]| {
@@ -91,7 +91,7 @@ fn another_log_of_the_same_site_begins_at_nothing() {
     story.config.site.clone_from(&first.story.config.site);
     let second = World::of(story);
     let paths = [second.data().to_owned(), first.data().to_owned()];
-    let replayed = replay_all(&paths, everything(), Under::Recorded);
+    let replayed = replay_all(&paths, everything(), Under::recorded());
     let both: Vec<Event> = first.events.iter().chain(&second.events).cloned().collect();
     assert_eq!(replayed.events, both);
     assert_eq!(replayed.recorded, both);
@@ -107,7 +107,7 @@ fn sites_run_side_by_side() {
         worlds[1].file("r.wfrec"),
         worlds[2].data().to_owned(),
     ];
-    let replayed = replay_all(&paths, everything(), Under::Recorded);
+    let replayed = replay_all(&paths, everything(), Under::recorded());
     for world in &worlds {
         let site = &world.story.config.site;
         let of_site = |events: &[Event]| {
@@ -124,7 +124,7 @@ fn sites_run_side_by_side() {
             ..Selection::default()
         };
         assert_eq!(
-            replay_all(&paths, selection, Under::Recorded).events,
+            replay_all(&paths, selection, Under::recorded()).events,
             world.events
         );
     }
@@ -156,10 +156,10 @@ fn the_same_time_twice_is_refused() {
     let early = span(None, Some(150.0));
     let inputs = Inputs::open(&paths, &early).unwrap();
     assert_eq!(inputs.passed_over().len(), 1, "{:?}", inputs.passed_over());
-    let replayed = replay_all(&paths, early.clone(), Under::Recorded);
+    let replayed = replay_all(&paths, early.clone(), Under::recorded());
     assert_eq!(
         replayed.events,
-        replay(world.data(), early, Under::Recorded).events
+        replay(world.data(), early, Under::recorded()).events
     );
 }
 
@@ -206,7 +206,7 @@ fn a_recording_of_some_kinds_is_no_basis() {
     let (recorded, found) = record("some.wfrec", &["ping_round", "tick"]);
     assert_eq!(found.into_iter().collect::<Vec<_>>(), ["ping_round", "tick"]);
     assert!(recorded.records > 0 && recorded.records < world.observations.len() as u64);
-    let replayed = replay(&world.file("some.wfrec"), everything(), Under::Recorded);
+    let replayed = replay(&world.file("some.wfrec"), everything(), Under::recorded());
     assert_eq!((replayed.warm_ups, replayed.events.len()), (1, 0));
     // Receipts mean nothing to a chain: without them it is as good as whole.
     let kinds: Vec<&str> = watchfold_schemas::Body::KINDS
@@ -215,7 +215,7 @@ fn a_recording_of_some_kinds_is_no_basis() {
         .collect();
     let (recorded, _) = record("all.wfrec", &kinds);
     assert!(recorded.header.is_basis());
-    let replayed = replay(&world.file("all.wfrec"), everything(), Under::Recorded);
+    let replayed = replay(&world.file("all.wfrec"), everything(), Under::recorded());
     assert_eq!(replayed.events, world.events);
     // Pieces made of it are pieces of it.
     record_as(

@@ -102,7 +102,7 @@ fn append_snapshot(world: &World, count: usize, spoil: bool) {
 fn a_late_span_begins_at_the_newest_whole_snapshot_before_it() {
     let world = World::new(DAY);
     let late = span(Some(200.0), None);
-    let folded = replay(world.data(), late.clone(), Under::Recorded);
+    let folded = replay(world.data(), late.clone(), Under::recorded());
     assert!(folded.events.len() >= 3, "{}", folded.events.len());
     let total = world.observations.len();
     let before_span = folded.engine_counters.lead_in_records;
@@ -112,7 +112,11 @@ fn a_late_span_begins_at_the_newest_whole_snapshot_before_it() {
     append_snapshot(&world, total / 3, true);
     append_snapshot(&world, total - 2, false);
     for site in [None, Some("cafe-1".to_owned())] {
-        let begun = replay(world.data(), Selection { site, ..late.clone() }, Under::Recorded);
+        let begun = replay(
+            world.data(),
+            Selection { site, ..late.clone() },
+            Under::recorded(),
+        );
         assert_eq!(
             begun.engine_counters.lead_in_records,
             before_span - total as u64 / 4
@@ -122,7 +126,7 @@ fn a_late_span_begins_at_the_newest_whole_snapshot_before_it() {
     }
     // The recording of the span has the state in front, whichever way it came about.
     world.record("late.wfrec", late);
-    let of_file = replay(&world.file("late.wfrec"), Selection::default(), Under::Recorded);
+    let of_file = replay(&world.file("late.wfrec"), Selection::default(), Under::recorded());
     assert_eq!(of_file.events, folded.events);
     assert_eq!(of_file.engine_counters.lead_in_records, 0);
 }
@@ -141,7 +145,7 @@ fn a_log_that_lost_its_beginning_warms_up() {
     assert!(first > 1, "nothing was retired");
     world.record("cut.wfrec", Selection::default());
     for path in [world.data().to_owned(), world.file("cut.wfrec")] {
-        let replayed = replay(&path, Selection::default(), Under::Recorded);
+        let replayed = replay(&path, Selection::default(), Under::recorded());
         assert_eq!(replayed.warm_ups, 1);
         assert!(
             replayed.engine_counters.warm_up_events > 0,

@@ -7,6 +7,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use watchfold_replay::Outside;
 use watchfold_replay::recording::{
     Beginning, BeginningState, FORMAT_VERSION, Header, Item, RecordStream, RecordingError, StoredRecord,
     Writer,
@@ -117,11 +118,11 @@ fn recording(story: &Story) -> Result<Vec<u8>, RecordingError> {
 
 fn compare_whole(directory: &Path) -> Result<(), String> {
     if is_blessing() {
-        return scenario::bless(directory)
+        return scenario::bless(directory, &Outside::default())
             .map(drop)
             .map_err(|error| error.to_string());
     }
-    match scenario::compare(directory).map_err(|error| error.to_string())? {
+    match scenario::compare(directory, &Outside::default()).map_err(|error| error.to_string())? {
         Compared::Same(_) => Ok(()),
         Compared::Different(Difference { line, wanted, got }) => Err(format!(
             "expected.jsonl differs at line {line}:\n  want {wanted:?}\n  got  {got:?}"

@@ -14,6 +14,7 @@ mod telling;
 
 pub use chain::PacketChain;
 pub use clock::PacketCounters;
+pub use community_id::community_id;
 
 /// Protocol numbers as IANA has them.
 mod protocols {

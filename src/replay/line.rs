@@ -1,0 +1,108 @@
+//! What a rule found, as one line for a person.
+
+use std::fmt;
+
+use watchfold_schemas::alert::{Endpoint, Measured};
+use watchfold_schemas::event::Severity;
+use watchfold_schemas::rules::RuleState;
+use watchfold_schemas::{Event, EventBody, Time};
+
+/// One alert, or a turn of an attack.
+pub struct Line<'e> {
+    at: Time,
+    severity: Severity,
+    what: &'static str,
+    state: RuleState,
+    rule: &'e str,
+    source: &'e Endpoint,
+    destination: &'e Endpoint,
+    measured: &'e Measured,
+    community_id: Option<&'e str>,
+    /// How long an attack lasted that is over, in seconds.
+    lasted_s: Option<f64>,
+}
+
+impl<'e> Line<'e> {
+    /// `None` for events that are told otherwise.
+    pub fn of(event: &'e Event) -> Option<Line<'e>> {
+        let (what, attack) = match &event.body {
+            EventBody::AlertRaised(alert) => {
+                return Some(Line {
+                    at: event.at,
+                    severity: alert.severity,
+                    what: "alert",
+                    state: alert.state,
+                    rule: &alert.rule.name,
+                    source: &alert.source,
+                    destination: &alert.destination,
+                    measured: &alert.measured,
+                    community_id: alert.community_id.as_deref(),
+                    lasted_s: None,
+                });
+            }
+            EventBody::AttackBegan(attack) => ("begins", attack),
+            EventBody::AttackGrew(attack) => ("grows", attack),
+            EventBody::AttackEnded(attack) => ("ends", attack),
+            _ => return None,
+        };
+        let lasted = || attack.last_at.since(attack.began_at).0 as f64 / 1e9;
+        Some(Line {
+            at: event.at,
+            severity: attack.severity,
+            what,
+            state: attack.state,
+            rule: &attack.rule.name,
+            source: &attack.source,
+            destination: &attack.destination,
+            measured: &attack.peak,
+            community_id: attack.community_id.as_deref(),
+            lasted_s: attack.ended_at.map(|_| lasted()),
+        })
+    }
+}
+
+impl fmt::Display for Line<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let severity = match self.severity {
+            Severity::Info => "info",
+            Severity::Low => "low",
+            Severity::Medium => "MEDIUM",
+            Severity::High => "HIGH",
+            Severity::Critical => "CRITICAL",
+        };
+        write!(
+            f,
+            "{}  {severity:<8}  {:<6}  {:<14}  {} → {}  {}/{}",
+            self.at,
+            self.what,
+            self.rule,
+            end(self.source),
+            end(self.destination),
+            self.measured.observed,
+            self.measured.threshold,
+        )?;
+        if self.measured.window_ms > 0 {
+            write!(f, " in {} s", self.measured.window_ms as f64 / 1e3)?;
+        }
+        if let Some(lasted_s) = self.lasted_s {
+            write!(f, "  lasted {lasted_s:.1} s")?;
+        }
+        if let Some(id) = self.community_id {
+            write!(f, "  {id}")?;
+        }
+        if self.state == RuleState::Record {
+            write!(f, "  (recorded only)")?;
+        }
+        Ok(())
+    }
+}
+
+fn end(end: &Endpoint) -> String {
+    let who = end.ip.as_deref().or(end.mac.as_deref()).unwrap_or("-");
+    match end.port {
+        // The colons of an address of six are not those before a port.
+        Some(port) if who.contains(':') => format!("[{who}]:{port}"),
+        Some(port) => format!("{who}:{port}"),
+        None => who.to_owned(),
+    }
+}
