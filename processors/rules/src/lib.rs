@@ -4,12 +4,18 @@
 //! rule says is refused, with file, line, reason and what to write instead; nothing of a rule is passed over.
 
 mod error;
+mod network;
 mod pack;
+mod sigma;
 mod site;
 mod source;
+mod suggest;
+mod words;
 
 pub use error::{Problem, RulesError};
 pub use pack::PackName;
-pub use site::rule_set;
+pub use sigma::File;
+pub use site::{fold_in, rule_set};
 pub use source::{RuleSource, load};
 pub use watchfold_config::{Found, RulesConfig};
+pub use words::{field_reference, test_in_words, trigger_in_words};

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use crate::sigma::File;
+
 /// A pack by its name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum PackName {
@@ -24,7 +26,33 @@ impl PackName {
     pub fn from_name(name: &str) -> Option<PackName> {
         PackName::ALL.into_iter().find(|pack| pack.name() == name)
     }
+
+    /// Its text, as it is in the repository.
+    pub fn files(self) -> Vec<File> {
+        let files = match self {
+            PackName::Classic => CLASSIC,
+            PackName::Default => DEFAULT,
+        };
+        let file = |(name, text): &(&str, &str)| File {
+            name: (*name).to_owned(),
+            text: (*text).to_owned(),
+        };
+        files.iter().map(file).collect()
+    }
 }
+
+/// The files of a pack.
+macro_rules! pack {
+    ($pack:literal: $($file:literal),+ $(,)?) => {
+        &[$((
+            concat!($pack, "/", $file, ".yml"),
+            include_str!(concat!("../packs/", $pack, "/", $file, ".yml")),
+        )),+]
+    };
+}
+
+const CLASSIC: &[(&str, &str)] = pack!("classic": "arp_spoofing", "brute_force", "dns_tunnel", "exfiltration", "icmp_flood", "port_scan", "suspicious_port", "syn_flood");
+const DEFAULT: &[(&str, &str)] = pack!("default": "brute_force", "dns_tunnel", "exfiltration", "icmp_flood", "mining", "neighbour_spoofing", "port_scan", "suspicious_port", "syn_flood");
 
 impl fmt::Display for PackName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -1,12 +1,26 @@
 //! What a site's `[rules]` section makes of a set: its states, thresholds, cooldown and exclusions folded in.
 
+use core::net::IpAddr;
 use std::path::Path;
 
-use watchfold_config::RulesConfig;
-use watchfold_schemas::rules::RuleSet;
+use watchfold_config::{RuleExclusion, RulesConfig, Thresholds, Window};
+use watchfold_schemas::fields::Field;
+use watchfold_schemas::rules::{Compare, FieldTest, Rule, RuleSet, Test, Trigger, Value};
 
 use crate::error::RulesError;
+use crate::network::network;
 use crate::source::{RuleSource, load};
+use crate::suggest::nearest;
+
+/// The names that both packs give to the rules that the old keys are about.
+const PORT_SCAN: &str = "port_scan";
+const SYN_FLOOD: &str = "syn_flood";
+const ICMP_FLOOD: &str = "icmp_flood";
+const DNS_TUNNEL: &str = "dns_tunnel";
+const EXFILTRATION: &str = "exfiltration";
+const BRUTE_FORCE: &str = "brute_force";
+/// A category: one detector may be several rules.
+const SUSPICIOUS_PORT: &str = "suspicious_port";
 
 /// The rules of a site, for all chains ([`RuleSet::of_chain`]). A set that is no pack is looked for in `directory`, which
 /// is the configuration file's.
@@ -15,5 +29,223 @@ pub fn rule_set(config: &RulesConfig, directory: &Path) -> Result<RuleSet, Rules
         Some(pack) => RuleSource::Pack(pack),
         None => RuleSource::Directory(directory.join(&config.set)),
     };
-    load(&source)
+    fold_in(config, load(&source)?)
+}
+
+/// A set that was loaded already, with what the section says folded in.
+pub fn fold_in(config: &RulesConfig, mut set: RuleSet) -> Result<RuleSet, RulesError> {
+    let mut problems = Vec::new();
+    states(config, &mut set, &mut problems);
+    thresholds(&config.thresholds, &mut set, &mut problems);
+    if let Some(cooldown_ms) = config.alert_cooldown_ms {
+        for rule in &mut set.rules {
+            rule.cooldown_ms = cooldown_ms;
+        }
+    }
+    for exclusion in &config.exclude {
+        exclude(exclusion, &mut set, &mut problems);
+    }
+    match problems.is_empty() {
+        true => Ok(set),
+        false => Err(RulesError::Section(problems)),
+    }
+}
+
+fn states(config: &RulesConfig, set: &mut RuleSet, problems: &mut Vec<String>) {
+    for (name, state) in &config.states {
+        match set.rules.iter_mut().find(|rule| rule.name == *name) {
+            Some(rule) => rule.state = *state,
+            None => problems.push(format!("rules.states.{name}: {}", no_such_rule(name, set))),
+        }
+    }
+}
+
+fn no_such_rule(name: &str, set: &RuleSet) -> String {
+    let names = || set.rules.iter().map(|rule| rule.name.as_str());
+    let instead = match nearest(name, names()) {
+        Some(near) => format!("did you mean `{near}`?"),
+        None => format!("there are {}", names().collect::<Vec<_>>().join(", ")),
+    };
+    format!("the set `{}` has no rule `{name}`; {instead}", set.name)
+}
+
+fn thresholds(old: &Thresholds, set: &mut RuleSet, problems: &mut Vec<String>) {
+    let numbers = [
+        ("port_scan_threshold", PORT_SCAN, old.port_scan_threshold),
+        ("syn_flood_threshold", SYN_FLOOD, old.syn_flood_threshold),
+        ("icmp_flood_threshold", ICMP_FLOOD, old.icmp_flood_threshold),
+        ("dns_tunnel_threshold", DNS_TUNNEL, old.dns_tunnel_threshold),
+        ("exfil_threshold", EXFILTRATION, old.exfil_threshold),
+        ("brute_force_threshold", BRUTE_FORCE, old.brute_force_threshold),
+    ];
+    for (key, name, number) in numbers {
+        if let Some(number) = number {
+            change(key, name, set, problems, |rule| set_threshold(rule, number));
+        }
+    }
+    let windows = [
+        ("port_scan_window", PORT_SCAN, old.port_scan_window),
+        ("syn_flood_window", SYN_FLOOD, old.syn_flood_window),
+        ("icmp_flood_window", ICMP_FLOOD, old.icmp_flood_window),
+        ("exfil_window", EXFILTRATION, old.exfil_window),
+        ("brute_force_window", BRUTE_FORCE, old.brute_force_window),
+    ];
+    for (key, name, window) in windows {
+        if let Some(Window(window_ms)) = window {
+            change(key, name, set, problems, |rule| set_window(rule, window_ms));
+        }
+    }
+    if let Some(ports) = &old.suspicious_ports {
+        let mut found = false;
+        for rule in set
+            .rules
+            .iter_mut()
+            .filter(|rule| rule.category == SUSPICIOUS_PORT)
+        {
+            found |= set_ports(&mut rule.test, ports);
+        }
+        if !found {
+            problems.push(format!(
+                "rules.suspicious_ports: the set `{}` has no rule of category `{SUSPICIOUS_PORT}` that lists ports",
+                set.name
+            ));
+        }
+    }
+}
+
+/// Changes the rule that a key is about, or says that it cannot.
+fn change(
+    key: &str,
+    name: &str,
+    set: &mut RuleSet,
+    problems: &mut Vec<String>,
+    change: impl FnOnce(&mut Rule) -> bool,
+) {
+    let reason = match set.rules.iter_mut().find(|rule| rule.name == name) {
+        None => format!("the set `{}` has no rule `{name}`", set.name),
+        Some(rule) => {
+            if change(rule) {
+                return;
+            }
+            format!("the rule `{name}` of the set `{}` has no such number", set.name)
+        }
+    };
+    problems.push(format!(
+        "rules.{key}: {reason}; change the rule itself, or take the key out"
+    ));
+}
+
+fn set_threshold(rule: &mut Rule, number: u64) -> bool {
+    match &mut rule.trigger {
+        Trigger::Count { at_least, .. } | Trigger::Value { at_least, .. } | Trigger::Sum { at_least, .. } => {
+            *at_least = number
+        }
+        // In the default pack the length of a name is one condition among others.
+        Trigger::Distinct { .. } if rule.name == DNS_TUNNEL => return set_length(&mut rule.test, number),
+        Trigger::Distinct { at_least, .. } => *at_least = number,
+        Trigger::Each => return false,
+    }
+    true
+}
+
+fn set_length(test: &mut Test, number: u64) -> bool {
+    let lengths = [Field::DnsLength.name(), Field::DnsSubdomainLength.name()];
+    let Ok(number) = i64::try_from(number) else {
+        return false;
+    };
+    change_fields(test, &mut |field| {
+        let is_length = lengths.contains(&field.field.as_str()) && field.compare == Compare::AtLeast;
+        if is_length {
+            field.values = vec![Value::Number(number)];
+        }
+        is_length
+    })
+}
+
+fn set_window(rule: &mut Rule, number: u64) -> bool {
+    match &mut rule.trigger {
+        Trigger::Count { window_ms, .. }
+        | Trigger::Distinct { window_ms, .. }
+        | Trigger::Sum { window_ms, .. } => *window_ms = number,
+        Trigger::Each | Trigger::Value { .. } => return false,
+    }
+    true
+}
+
+fn set_ports(test: &mut Test, ports: &[u16]) -> bool {
+    let fields = [Field::SourcePort.name(), Field::DestinationPort.name()];
+    change_fields(test, &mut |field| {
+        let is_list = fields.contains(&field.field.as_str()) && field.compare == Compare::Equals;
+        if is_list {
+            field.values = ports.iter().map(|port| Value::Number(i64::from(*port))).collect();
+        }
+        is_list
+    })
+}
+
+/// Whether any field was changed.
+fn change_fields(test: &mut Test, change: &mut impl FnMut(&mut FieldTest) -> bool) -> bool {
+    match test {
+        Test::All(tests) | Test::Any(tests) => tests
+            .iter_mut()
+            .fold(false, |changed, test| change_fields(test, change) | changed),
+        Test::Not(inner) => change_fields(inner, change),
+        Test::Field(field) => change(field),
+    }
+}
+
+fn exclude(exclusion: &RuleExclusion, set: &mut RuleSet, problems: &mut Vec<String>) {
+    let name = &exclusion.rule;
+    let Some(rule) = set.rules.iter_mut().find(|rule| rule.name == *name) else {
+        problems.push(format!("rules.exclude: {}", no_such_rule(name, set)));
+        return;
+    };
+    let address = |field: Field, given: &Option<String>| {
+        given.as_deref().map(|given| (field, address_test(field, given)))
+    };
+    let port = exclusion.port.map(|port| {
+        let values = vec![Value::Number(i64::from(port))];
+        (
+            Field::DestinationPort,
+            field_test(Field::DestinationPort, Compare::Equals, values),
+        )
+    });
+    let parts: Vec<(Field, Test)> = [
+        address(Field::SourceIp, &exclusion.source),
+        address(Field::DestinationIp, &exclusion.destination),
+        port,
+    ]
+    .into_iter()
+    .flatten()
+    .collect();
+    if let Some((field, _)) = parts.iter().find(|(field, _)| !field.is_of(rule.source)) {
+        problems.push(format!(
+            "rules.exclude of `{name}`: {} rows have no `{}`; take it out",
+            rule.source.name(),
+            field.name()
+        ));
+        return;
+    }
+    rule.exclusions
+        .push(Test::All(parts.into_iter().map(|(_, test)| test).collect()));
+}
+
+/// An address itself, or a network with an address in it.
+fn address_test(field: Field, given: &str) -> Test {
+    match (given.parse::<IpAddr>(), network(given)) {
+        (Err(_), Some(network)) => field_test(field, Compare::Cidr, vec![Value::Text(network)]),
+        (address, _) => {
+            let text = address.map_or_else(|_| given.to_owned(), |address| address.to_string());
+            field_test(field, Compare::Equals, vec![Value::Text(text)])
+        }
+    }
+}
+
+fn field_test(field: Field, compare: Compare, values: Vec<Value>) -> Test {
+    Test::Field(FieldTest {
+        field: field.name().to_owned(),
+        compare,
+        values,
+        all: false,
+    })
 }

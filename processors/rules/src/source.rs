@@ -1,14 +1,24 @@
-//! Where rules come from: a pack, a file, or a directory of files. Reads; parses nothing.
+//! Where rules come from: a pack, a file, or a directory of files. Reads; what the text means is [`crate::sigma`]'s.
 
 use std::convert::Infallible;
 use std::fmt;
-use std::path::PathBuf;
+use std::fs;
+use std::io::{ErrorKind, Read as _};
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use watchfold_schemas::rules::RuleSet;
 
-use crate::error::RulesError;
+use crate::error::{Problem, RulesError};
 use crate::pack::PackName;
+use crate::sigma::{FILE_BYTES_MAX, File, rules_of};
+use crate::suggest::nearest;
+
+/// The most files of one set; a set has at most 512 rules.
+const FILES_MAX: usize = 512;
+
+/// How deep directories may nest; deeper ones are a link in a circle, or no rules.
+const DIRECTORIES_DEPTH_MAX: usize = 8;
 
 /// A set of rules by where it is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -40,8 +50,114 @@ impl fmt::Display for RuleSource {
 
 /// Reads, checks and normalises a set of rules; all problems of all files at once.
 pub fn load(source: &RuleSource) -> Result<RuleSet, RulesError> {
-    Ok(RuleSet {
-        name: source.to_string(),
-        rules: Vec::new(),
-    })
+    let (name, files) = match source {
+        RuleSource::Pack(pack) => (pack.name().to_owned(), pack.files()),
+        RuleSource::Directory(path) => (name_of(path), files_at(path)?),
+    };
+    let set = rules_of(&name, &files).map_err(RulesError::Invalid)?;
+    Ok(set)
+}
+
+/// The last part of a path, which is what alerts call the set.
+fn name_of(path: &Path) -> String {
+    let last = path
+        .file_name()
+        .or_else(|| path.components().next_back().map(|part| part.as_os_str()));
+    last.map_or_else(|| "rules".to_owned(), |name| name.to_string_lossy().into_owned())
+}
+
+/// The files of rules at a path, in the order of their names.
+fn files_at(path: &Path) -> Result<Vec<File>, RulesError> {
+    let told = |source: std::io::Error, path: &Path| match source.kind() {
+        ErrorKind::NotFound => not_there(path),
+        _ => RulesError::Read {
+            path: path.to_owned(),
+            source,
+        },
+    };
+    let mut paths = Vec::new();
+    if fs::metadata(path).map_err(|error| told(error, path))?.is_dir() {
+        walk(path, 0, &mut paths)?;
+        paths.sort();
+        if paths.is_empty() {
+            let hint = "; rules are files that end in .yml or .yaml".to_owned();
+            return Err(RulesError::NotThere {
+                path: path.to_owned(),
+                hint,
+            });
+        }
+    } else {
+        paths.push(path.to_owned());
+    }
+    let (mut files, mut problems) = (Vec::new(), Vec::new());
+    for path in paths {
+        let name = path.display().to_string();
+        match text_of(&path).map_err(|error| told(error, &path))? {
+            Ok(text) => files.push(File { name, text }),
+            Err(reason) => problems.push(Problem {
+                file: name,
+                line: 0,
+                reason,
+                instead: None,
+            }),
+        }
+    }
+    match problems.is_empty() {
+        true => Ok(files),
+        false => Err(RulesError::Invalid(problems)),
+    }
+}
+
+fn not_there(path: &Path) -> RulesError {
+    let packs = PackName::ALL.map(PackName::name);
+    let meant = path
+        .file_name()
+        .and_then(|name| nearest(name.to_str()?, packs.into_iter()));
+    let hint = match meant {
+        Some(pack) => format!("; did you mean the pack `{pack}`?"),
+        None => format!(
+            "; name a directory, a file, or one of the packs {}",
+            packs.join(" and ")
+        ),
+    };
+    RulesError::NotThere {
+        path: path.to_owned(),
+        hint,
+    }
+}
+
+fn walk(directory: &Path, depth: usize, paths: &mut Vec<PathBuf>) -> Result<(), RulesError> {
+    let failed = |source| RulesError::Read {
+        path: directory.to_owned(),
+        source,
+    };
+    if depth == DIRECTORIES_DEPTH_MAX {
+        return Ok(());
+    }
+    for entry in fs::read_dir(directory).map_err(failed)? {
+        let path = entry.map_err(failed)?.path();
+        if path.is_dir() {
+            walk(&path, depth + 1, paths)?;
+        } else if path.extension().is_some_and(|end| end == "yml" || end == "yaml") {
+            if paths.len() == FILES_MAX {
+                return Err(RulesError::TooManyFiles {
+                    path: directory.to_owned(),
+                    limit: FILES_MAX,
+                });
+            }
+            paths.push(path);
+        }
+    }
+    Ok(())
+}
+
+/// The text of a file, or what is wrong with it.
+fn text_of(path: &Path) -> Result<Result<String, String>, std::io::Error> {
+    let mut bytes = Vec::new();
+    let most = FILE_BYTES_MAX as u64 + 1;
+    fs::File::open(path)?.take(most).read_to_end(&mut bytes)?;
+    if bytes.len() > FILE_BYTES_MAX {
+        return Ok(Err(format!("the file is longer than {FILE_BYTES_MAX} bytes")));
+    }
+    Ok(String::from_utf8(bytes).map_err(|_| "the file is not UTF-8".to_owned()))
 }
