@@ -12,6 +12,7 @@ use watchfold_schemas::alert::Finding;
 use watchfold_schemas::event::{Causes, Event, EventBody};
 use watchfold_schemas::observation::{Activation, Body, Fault, Gap, Observation, PingRow, PingRowRef, Tick};
 use watchfold_schemas::origin::Cause;
+use watchfold_schemas::rules::RulesActivation;
 use watchfold_schemas::{Chain, SiteConfig, Span, Time};
 
 use crate::clocks::{Clocks, FORGET_AFTER, TickTaken, WAITING_ROWS_MAX};
@@ -22,6 +23,7 @@ use crate::incidents::Incidents;
 use crate::liveness::Liveness;
 use crate::notify::Notify;
 use crate::occupancy::Occupancy;
+use crate::rules::Rules;
 use crate::table::Table;
 use crate::timers::{TimerClock, Timers};
 
@@ -37,6 +39,7 @@ pub struct SiteChain {
     liveness: <Liveness as Fold>::State,
     occupancy: <Occupancy as Fold>::State,
     history: <History as Fold>::State,
+    rules: <Rules as Fold>::State,
     incidents: <Incidents as Fold>::State,
     notify: <Notify as Fold>::State,
     hours: Hours,
@@ -77,6 +80,10 @@ pub struct ChainCounters {
     pub collectors_refused: u64,
     /// Attacks that became no incident because too many were open.
     pub attacks_refused: u64,
+    /// Rules that were activated and that this version cannot hold against rows; they judge nothing.
+    pub rules_refused: u64,
+    /// Keys of rules' windows and attacks forgotten before their time, or never begun, because there were too many.
+    pub rules_forgotten: u64,
 }
 
 impl SiteChain {
@@ -94,6 +101,7 @@ impl SiteChain {
             liveness: Default::default(),
             occupancy: Default::default(),
             history: Default::default(),
+            rules: Default::default(),
             incidents: Default::default(),
             notify: Default::default(),
             hours: Hours::new(),
@@ -118,7 +126,8 @@ impl SiteChain {
             Body::Parity(parity) => self.run_now(Step::Parity(parity), &cause, &mut out),
             Body::Finding(finding) => self.finding(finding, observation.observed_at, &cause, &mut out),
             // Packets and verdicts stand in another stream.
-            Body::Receipt(_) | Body::Rules(_) | Body::Batch(_) | Body::Verdict(_) => {}
+            Body::Receipt(_) | Body::Batch(_) | Body::Verdict(_) => {}
+            Body::Rules(activation) => self.activate_rules(activation, &cause, &mut out),
             Body::PingRound(round) => {
                 let rows = round.rows().unwrap_or_else(|_| {
                     self.counters.malformed_rounds += 1;
@@ -183,6 +192,8 @@ impl SiteChain {
     pub fn counters(&self) -> ChainCounters {
         ChainCounters {
             attacks_refused: self.incidents.attacks_refused,
+            rules_refused: self.rules.refused,
+            rules_forgotten: self.rules.forgotten(),
             ..self.counters
         }
     }
@@ -262,6 +273,18 @@ impl SiteChain {
             steady: self.clocks.now().steady,
         };
         self.run(Step::Activated { previous: &previous }, moment, None, cause, out);
+    }
+
+    /// Rules for the other chain's rows judge nothing here.
+    fn activate_rules(&mut self, activation: &RulesActivation, cause: &Cause, out: &mut Output) {
+        if activation.chain != Chain::Site {
+            return;
+        }
+        let moment = Moment {
+            at: activation.at,
+            steady: self.clocks.now().steady,
+        };
+        self.run(Step::Rules(activation), moment, None, cause, out);
     }
 
     /// What every record of a measuring collector does: bring it back, jump over what it did not measure, then run
@@ -462,6 +485,7 @@ impl SiteChain {
         Liveness.apply(&mut self.liveness, &step, &mut ctx);
         Occupancy.apply(&mut self.occupancy, &step, &mut ctx);
         History.apply(&mut self.history, &step, &mut ctx);
+        Rules.apply(&mut self.rules, &step, &mut ctx);
         Incidents.apply(&mut self.incidents, &step, &mut ctx);
         Notify.apply(&mut self.notify, &step, &mut ctx);
     }

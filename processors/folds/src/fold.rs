@@ -7,6 +7,7 @@ use watchfold_schemas::alert::{Attack, AttackStage, Finding};
 use watchfold_schemas::event::{Causes, Event, EventBody, Place};
 use watchfold_schemas::observation::{Fault, OperatorAct, Parity, PingRowRef};
 use watchfold_schemas::origin::{Cause, EventId, MessageId};
+use watchfold_schemas::rules::RulesActivation;
 use watchfold_schemas::{Chain, SiteConfig, Span, Time};
 
 use crate::clocks::Clocks;
@@ -39,6 +40,7 @@ pub enum FoldId {
     Liveness,
     Occupancy,
     History,
+    Rules,
     Incidents,
     Notify,
 }
@@ -49,19 +51,21 @@ impl FoldId {
             FoldId::Liveness => "liveness",
             FoldId::Occupancy => "occupancy",
             FoldId::History => "history",
+            FoldId::Rules => "rules",
             FoldId::Incidents => "incidents",
             FoldId::Notify => "notify",
         }
     }
 
-    /// One character that sorts as the folds run.
-    pub const fn order(self) -> char {
+    /// Sorts as the folds run. Stored timers hold it, so those of old stay as they are.
+    pub const fn order(self) -> &'static str {
         match self {
-            FoldId::Liveness => 'a',
-            FoldId::Occupancy => 'b',
-            FoldId::History => 'c',
-            FoldId::Incidents => 'd',
-            FoldId::Notify => 'e',
+            FoldId::Liveness => "a",
+            FoldId::Occupancy => "b",
+            FoldId::History => "c",
+            FoldId::Rules => "cr",
+            FoldId::Incidents => "d",
+            FoldId::Notify => "e",
         }
     }
 }
@@ -103,6 +107,8 @@ pub enum Step<'a> {
     Operator(&'a OperatorAct),
     /// The packet chain found something.
     Finding(&'a Finding),
+    /// Rules for this chain's own rows came into force.
+    Rules(&'a RulesActivation),
     /// An hour was folded again and compared.
     Parity(&'a Parity),
     /// Records of the chain's own stream were gone before they could be folded.

@@ -90,6 +90,7 @@ impl Fold for History {
             | Step::Operator(_)
             | Step::Parity(_)
             | Step::Finding(_)
+            | Step::Rules(_)
             | Step::Lost { .. } => {}
         }
         state.follow_changes(ctx);

@@ -150,7 +150,7 @@ impl Fold for Incidents {
                 let (subject, reason) = (chain_subject(Chain::Site), CloseReason::Recovered);
                 state.close(class, &subject, reason, Span::ZERO, ctx);
             }
-            Step::Row(_) | Step::Timer { .. } | Step::Jump { .. } | Step::Fault(_) => {}
+            Step::Row(_) | Step::Timer { .. } | Step::Jump { .. } | Step::Fault(_) | Step::Rules(_) => {}
         }
     }
 }

@@ -16,6 +16,7 @@ mod liveness;
 mod notify;
 mod occupancy;
 mod packets;
+mod rules;
 mod table;
 mod timers;
 

@@ -119,6 +119,7 @@ impl Fold for Notify {
             | Step::CollectorForgotten { .. }
             | Step::Operator(_)
             | Step::Finding(_)
+            | Step::Rules(_)
             | Step::Parity(_)
             | Step::Lost { .. }
             | Step::Activated { .. } => {}

@@ -115,6 +115,7 @@ impl Fold for Occupancy {
             | Step::Operator(_)
             | Step::Parity(_)
             | Step::Finding(_)
+            | Step::Rules(_)
             | Step::Lost { .. } => {}
         }
     }

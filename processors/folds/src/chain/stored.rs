@@ -7,6 +7,7 @@ use crate::incidents::Incidents;
 use crate::liveness::Liveness;
 use crate::notify::Notify;
 use crate::occupancy::Occupancy;
+use crate::rules::Rules;
 use crate::table::Change;
 
 /// A chain's state as a store or a snapshot holds it.
@@ -16,12 +17,13 @@ pub type StateEntries = Vec<(Vec<u8>, Vec<u8>)>;
 const CHAIN_VERSION: u32 = 1;
 
 /// The versions of everything that derives here.
-pub(crate) const fn versions() -> [(&'static str, u32); 6] {
+pub(crate) const fn versions() -> [(&'static str, u32); 7] {
     [
         ("chain", CHAIN_VERSION),
         (Liveness::ID.name(), Liveness::VERSION),
         (Occupancy::ID.name(), Occupancy::VERSION),
         (History::ID.name(), History::VERSION),
+        (Rules::ID.name(), Rules::VERSION),
         (Incidents::ID.name(), Incidents::VERSION),
         (Notify::ID.name(), Notify::VERSION),
     ]
@@ -54,6 +56,7 @@ impl SiteChain {
         self.liveness.drain_dirty(&mut out);
         self.occupancy.drain_dirty(&mut out);
         self.history.drain_dirty(&mut out);
+        self.rules.drain_dirty(&mut out);
         self.incidents.drain_dirty(&mut out);
         self.notify.drain_dirty(&mut out);
         out
@@ -69,6 +72,7 @@ impl SiteChain {
         self.liveness.store_all(&mut out);
         self.occupancy.store_all(&mut out);
         self.history.store_all(&mut out);
+        self.rules.store_all(&mut out);
         self.incidents.store_all(&mut out);
         self.notify.store_all(&mut out);
         out
@@ -88,6 +92,10 @@ impl SiteChain {
         }
         if let Some(config) = self.stored_config.get("") {
             self.config = config.clone();
+        }
+        if let Err(damage) = self.rules.rebuild() {
+            *self = SiteChain::new(&site);
+            return Err(LoadError::Damaged(damage));
         }
         self.hours.resume();
         self.liveness.rebuild(&self.config, &mut self.board);
@@ -124,6 +132,7 @@ impl SiteChain {
             || self.liveness.load(version(FoldId::Liveness), key, bytes)?
             || self.occupancy.load(version(FoldId::Occupancy), key, bytes)?
             || self.history.load(version(FoldId::History), key, bytes)?
+            || self.rules.load(version(FoldId::Rules), key, bytes)?
             || self.incidents.load(version(FoldId::Incidents), key, bytes)?
             || self.notify.load(version(FoldId::Notify), key, bytes)?)
     }

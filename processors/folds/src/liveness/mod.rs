@@ -125,6 +125,7 @@ impl Fold for Liveness {
             Step::Tick { .. }
             | Step::Operator(_)
             | Step::Finding(_)
+            | Step::Rules(_)
             | Step::Parity(_)
             | Step::Lost { .. } => {}
         }

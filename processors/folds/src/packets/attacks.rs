@@ -72,6 +72,7 @@ pub enum Victim<'a> {
 /// What follows, for the chain to make an event of. The event's key is the attack's id.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Said {
+    /// In the time that people are told.
     pub at: Time,
     pub attack: String,
     pub because: Because,
@@ -82,8 +83,8 @@ pub struct Said {
 pub enum Because {
     /// The row or record that is being folded.
     Row,
-    /// Its condition was absent for long enough: a timer at [`Said::at`].
-    Deadline,
+    /// Its condition was absent for long enough: a timer that was due then, in the time that is counted in.
+    Deadline(Time),
 }
 
 /// An attack that has not ended, and the cooldown of its kind and subject. It lasts at least as long as the cooldown.
@@ -94,6 +95,8 @@ struct Open {
     ordinal: u64,
     attack: Attack,
     linger: Span,
+    /// When its condition last held, in the time that is counted in.
+    last: Time,
     /// Where it stands among those that are due. Its end may have moved further since.
     due: Time,
     alert_at: Time,
@@ -112,6 +115,7 @@ pub struct Attacks {
     next_ordinal: u64,
     second: Time,
     begun_in_second: u32,
+    shift: Span,
     /// Attacks that ended early because too many were open.
     pub evicted: u64,
     /// Rows that would have begun an attack in a second that had begun too many.
@@ -119,6 +123,12 @@ pub struct Attacks {
 }
 
 impl Attacks {
+    /// How far the time that people are told is ahead of the time that is counted in. Packets have one time; a collector's
+    /// clock without jumps has another than the wall.
+    pub fn set_shift(&mut self, shift: Span) {
+        self.shift = shift;
+    }
+
     /// How many are open.
     pub fn len(&self) -> usize {
         self.open.len()
@@ -142,7 +152,7 @@ impl Attacks {
             return self.begin(hash, seen, hold, row, verdicts, said);
         };
         if let Some(open) = self.open.get_mut(slot) {
-            open.hold(seen, hold, row, verdicts, said);
+            open.hold(seen, hold, self.shift, row, verdicts, said);
         }
     }
 
@@ -164,7 +174,7 @@ impl Attacks {
         }
         let ordinal = self.next_ordinal;
         self.next_ordinal += 1;
-        let open = Open::begin(ordinal, seen, hold, row, verdicts, said);
+        let open = Open::begin(ordinal, seen, hold, self.shift, row, verdicts, said);
         let due = open.due;
         let slot = self.open.push(hash, open);
         self.due.insert((due, ordinal), slot);
@@ -207,7 +217,7 @@ impl Attacks {
             else {
                 return;
             };
-            self.end(slot, due, Because::Deadline, said);
+            self.end(slot, due, Because::Deadline(due), said);
         }
     }
 
@@ -261,6 +271,8 @@ impl Attacks {
         };
         self.due.remove(&(open.due, open.ordinal));
         let mut attack = open.attack;
+        // Rules may come into force at a time before the last row.
+        let at = (at + self.shift).max(attack.last_at);
         attack.ended_at = Some(at);
         said.push(Said {
             at,
@@ -279,7 +291,7 @@ impl Open {
     }
 
     fn ends_at(&self) -> Time {
-        self.attack.last_at + self.linger
+        self.last + self.linger
     }
 
     /// The first alert, and the attack that it begins.
@@ -287,18 +299,21 @@ impl Open {
         ordinal: u64,
         seen: Seen<'_>,
         hold: &Hold<'_>,
+        shift: Span,
         row: &dyn RowFacts,
         verdicts: &Verdicts,
         said: &mut Vec<Said>,
     ) -> Open {
         let subject = telling::subject(hold.rule, row);
-        let id = attack_id(seen, &hold.rule.rule, &subject, hold.at);
+        let told_at = hold.at + shift;
+        let id = attack_id(seen, &hold.rule.rule, &subject, told_at);
         let alert = alert(seen, hold, row, verdicts, &id, subject);
         let mut open = Open {
             key: (hold.key.0, hold.key.1),
             ordinal,
-            attack: attack_of(&alert, hold.at),
+            attack: attack_of(&alert, told_at),
             linger: hold.rule.quiet_after(),
+            last: hold.at,
             due: hold.at + hold.rule.quiet_after(),
             alert_at: hold.at,
             alert_severity: alert.severity,
@@ -307,9 +322,9 @@ impl Open {
             last_victim: None,
         };
         open.add_victim(hold.victim);
-        open.say(hold.at, EventBody::AlertRaised(Box::new(alert)), said);
+        open.say(told_at, EventBody::AlertRaised(Box::new(alert)), said);
         open.say(
-            hold.at,
+            told_at,
             EventBody::AttackBegan(Box::new(open.attack.clone())),
             said,
         );
@@ -321,12 +336,15 @@ impl Open {
         &mut self,
         seen: Seen<'_>,
         hold: &Hold<'_>,
+        shift: Span,
         row: &dyn RowFacts,
         verdicts: &Verdicts,
         said: &mut Vec<Said>,
     ) {
+        let told_at = hold.at + shift;
         let severity = reputation::severity(hold.rule.rule.severity, hold.tier);
-        self.attack.last_at = self.attack.last_at.max(hold.at);
+        self.last = self.last.max(hold.at);
+        self.attack.last_at = self.attack.last_at.max(told_at);
         self.attack.matches += 1;
         self.linger = self.linger.max(hold.rule.quiet_after());
         if let Some(packet) = hold.packet {
@@ -335,7 +353,7 @@ impl Open {
         self.add_victim(hold.victim);
         if is_times(1, hold.measured, self.attack.peak) && hold.measured != self.attack.peak {
             self.attack.peak = hold.measured;
-            self.attack.peak_at = hold.at;
+            self.attack.peak_at = told_at;
         }
         let rested = hold.at.since(self.alert_at) >= cooldown_of(hold.rule);
         let fires = rested || severity > self.alert_severity;
@@ -357,7 +375,7 @@ impl Open {
             self.attack.alerts += 1;
             self.alert_at = hold.at;
             self.alert_severity = severity;
-            self.say(hold.at, EventBody::AlertRaised(Box::new(alert)), said);
+            self.say(told_at, EventBody::AlertRaised(Box::new(alert)), said);
         }
         if grows {
             self.told_peak = self.attack.peak;

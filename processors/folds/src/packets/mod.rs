@@ -4,13 +4,13 @@
 //! and no clock but the packets' own.
 
 mod arrivals;
-mod attacks;
+pub(crate) mod attacks;
 mod chain;
 mod clock;
 mod community_id;
 mod extract;
-mod reputation;
-mod telling;
+pub(crate) mod reputation;
+pub(crate) mod telling;
 
 pub use chain::PacketChain;
 pub use clock::PacketCounters;

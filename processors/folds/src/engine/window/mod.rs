@@ -19,7 +19,7 @@ use super::varint::{Reader, Writer};
 pub use distinct::DistinctWindow;
 pub use queue::{PartsWindow, QueueWindow};
 pub use rows::RowsWindow;
-pub use table::{Limits, Pushed, Table};
+pub use table::{Limits, Pushed, SHARDS, Table};
 
 /// What every window of a rule has in common.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -235,7 +235,7 @@ fn an_attack_names_its_victims_and_packets() {
         ([(1, 399)].as_slice(), 399)
     );
     assert_eq!(attack.destination.port, Some(22));
-    assert_eq!(said[2].because, Because::Deadline);
+    assert_eq!(said[2].because, Because::Deadline(Time(15_000_000_399)));
 }
 
 #[test]
@@ -351,6 +351,36 @@ fn what_no_rule_has_any_more_ends() {
     assert_eq!(short(&said)[1], "ended 4 alerts 1 matches 1");
     assert!(attacks.is_empty());
     assert_eq!(attacks.next_due(), None);
+}
+
+#[test]
+fn times_are_told_by_the_wall_and_counted_without_its_jumps() {
+    let scan = rule(|_| {});
+    let mut attacks = Attacks::default();
+    let mut said = Vec::new();
+    attacks.set_shift(Span::from_seconds(1_000));
+    give(&mut attacks, &hold(&scan, seconds(1.0)), &mut said);
+    // The wall jumped by an hour in which nobody measured.
+    attacks.set_shift(Span::from_seconds(4_600));
+    attacks.pop_due(seconds(15.9), &mut said);
+    give(&mut attacks, &hold(&scan, seconds(15.9)), &mut said);
+    attacks.pop_due(seconds(30.9), &mut said);
+    assert_eq!(
+        short(&said),
+        [
+            "alert High 1001",
+            "began High 1001",
+            "ended 4630.9 alerts 1 matches 2"
+        ]
+    );
+    assert_eq!(said[2].because, Because::Deadline(seconds(30.9)));
+    let EventBody::AttackEnded(attack) = &said[2].body else {
+        panic!("{said:?}")
+    };
+    assert_eq!(
+        (attack.began_at, attack.last_at),
+        (seconds(1_001.0), seconds(4_615.9))
+    );
 }
 
 #[test]

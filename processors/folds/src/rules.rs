@@ -1,0 +1,259 @@
+//! Rules on this chain's own rows: the same rules and windows as for packets, held against probes.
+//!
+//! They run on the clock of whoever measures, so a span that nobody measured ends nothing and begins nothing. What they say
+//! becomes incidents by a [`Fact`]; whom to tell is decided later.
+
+mod probe;
+mod stored;
+mod watch;
+
+use std::collections::BTreeMap;
+
+use watchfold_schemas::alert::AttackStage;
+use watchfold_schemas::event::{Causes, EventBody};
+use watchfold_schemas::observation::PingRowRef;
+use watchfold_schemas::rules::{Rule, RuleState, RulesActivation};
+use watchfold_schemas::{Chain, Time};
+
+use crate::engine::compile::{Compiled, compile};
+use crate::fold::{Ctx, Fact, Fold, FoldId, Step};
+use crate::packets::attacks::{Hold, Said, Seen};
+use crate::packets::reputation::Verdicts;
+use crate::table::Table;
+use crate::timers::TimerClock;
+
+use probe::Probe;
+use watch::Watch;
+
+/// The timer of one collector's attacks.
+const ATTACKS: &str = "attacks";
+
+/// The fold.
+pub struct Rules;
+
+#[derive(Debug)]
+pub struct RulesState {
+    active: Table<RulesActivation>,
+    compiled: Compiled,
+    /// By collector, what its rows did so far.
+    watches: BTreeMap<String, Watch>,
+    /// Stored entries that hold nothing any more.
+    gone: Vec<Vec<u8>>,
+    /// Windows as they were stored, until their rules are compiled.
+    loaded: Vec<stored::LoadedShard>,
+    /// Oracles are asked about what packets show; nobody asks here.
+    verdicts: Verdicts,
+    /// Rules that were activated and that this version cannot hold against rows.
+    pub refused: u64,
+}
+
+impl Fold for Rules {
+    const ID: FoldId = FoldId::Rules;
+    const VERSION: u32 = 1;
+    type State = RulesState;
+
+    fn apply(&self, state: &mut RulesState, step: &Step<'_>, ctx: &mut Ctx<'_>) {
+        match step {
+            Step::Row(row) => state.row(row, ctx),
+            Step::Timer {
+                fold: FoldId::Rules,
+                name: ATTACKS,
+                key,
+            } => state.end_due(key, ctx),
+            Step::Rules(activation) => state.activate(activation, ctx),
+            Step::CollectorForgotten { collector } => state.forget(collector, ctx),
+            Step::Timer { .. }
+            | Step::Jump { .. }
+            | Step::Fault(_)
+            | Step::CollectorBack { .. }
+            | Step::CollectorSilent { .. }
+            | Step::Tick { .. }
+            | Step::Operator(_)
+            | Step::Finding(_)
+            | Step::Parity(_)
+            | Step::Lost { .. }
+            | Step::Activated { .. } => {}
+        }
+    }
+}
+
+impl RulesState {
+    fn row(&mut self, row: &PingRowRef<'_>, ctx: &mut Ctx<'_>) {
+        let Some(collector) = ctx.collector.filter(|_| !self.compiled.rules.is_empty()) else {
+            return;
+        };
+        let probe = Probe(row);
+        let incarnation = ctx
+            .clocks
+            .collectors
+            .get(collector)
+            .map(|clock| clock.incarnation);
+        let seen = Seen {
+            site: &ctx.config.site,
+            collector,
+            incarnation: incarnation.unwrap_or_default(),
+            interface: "",
+        };
+        let mut told = Vec::new();
+        for rule in &self.compiled.rules {
+            if !self.compiled.holds(rule, &probe) {
+                continue;
+            }
+            if !self.watches.contains_key(collector) {
+                self.watches.insert(collector.to_owned(), Watch::default());
+            }
+            let Some(watch) = self.watches.get_mut(collector) else {
+                continue;
+            };
+            let at = ctx.moment.steady;
+            let Some(reached) = watch.measure(&self.compiled, rule, &probe, at, ctx.message()) else {
+                continue;
+            };
+            let hold = Hold {
+                rule,
+                key: watch::print_of(&rule.subject, &probe),
+                at,
+                packet: None,
+                measured: reached.measured,
+                tier: Default::default(),
+                victim: Some(probe.victim()),
+            };
+            let mut said = Vec::new();
+            watch.attacks.set_shift(ctx.moment.at.since(at));
+            watch.attacks.hold(seen, &hold, &probe, &self.verdicts, &mut said);
+            told.extend(said.into_iter().map(|said| (said, reached.causes.clone())));
+        }
+        for (said, causes) in told {
+            tell(said, causes, ctx);
+        }
+        self.follow_due(collector, ctx);
+    }
+
+    /// The collector's timer is due when its next attack may end.
+    fn follow_due(&mut self, collector: &str, ctx: &mut Ctx<'_>) {
+        let Some(watch) = self.watches.get_mut(collector) else {
+            return;
+        };
+        let due = watch.attacks.next_due();
+        if due == watch.timer {
+            return;
+        }
+        watch.timer = due;
+        match due {
+            Some(due) => {
+                let clock = TimerClock::Collector(collector.to_owned());
+                ctx.set_timer(FoldId::Rules, ATTACKS, collector, clock, due);
+            }
+            None => ctx.cancel_timer(FoldId::Rules, ATTACKS, collector),
+        }
+    }
+
+    fn end_due(&mut self, collector: &str, ctx: &mut Ctx<'_>) {
+        let at = ctx.moment.steady;
+        self.end(collector, ctx, |watch, said| {
+            // It was taken from the timers when it fired.
+            watch.timer = None;
+            watch.attacks.pop_due(at, said);
+        });
+    }
+
+    /// Nothing is expected of it any more.
+    fn forget(&mut self, collector: &str, ctx: &mut Ctx<'_>) {
+        let at = ctx.moment_for(collector).steady;
+        self.end(collector, ctx, |watch, said| watch.attacks.end_all(at, said));
+        if let Some(watch) = self.watches.remove(collector) {
+            self.gone.extend(watch.stored_keys(collector));
+        }
+    }
+
+    fn activate(&mut self, activation: &RulesActivation, ctx: &mut Ctx<'_>) {
+        let before = self.in_force();
+        self.active.insert("", activation.clone());
+        self.compile();
+        let after = self.in_force();
+        let collectors: Vec<String> = self.watches.keys().cloned().collect();
+        for collector in collectors {
+            let at = ctx.moment_for(&collector).steady;
+            if let Some(watch) = self.watches.get_mut(&collector) {
+                self.gone
+                    .extend(watch.keep_unchanged(&collector, &before, &after));
+            }
+            self.end(&collector, ctx, |watch, said| {
+                let has =
+                    |rule: &Rule, category: &str, state| rule.category == category && rule.state == state;
+                let keep =
+                    |category: &str, state: RuleState| after.iter().any(|rule| has(rule, category, state));
+                watch.attacks.keep_only(at, keep, said);
+            });
+        }
+    }
+
+    fn in_force(&self) -> Vec<Rule> {
+        self.compiled
+            .rules
+            .iter()
+            .map(|compiled| compiled.rule.clone())
+            .collect()
+    }
+
+    /// Rules that this version cannot hold against rows judge nothing.
+    fn compile(&mut self) {
+        let set = self
+            .active
+            .get("")
+            .map(|activation| activation.set.of_chain(Chain::Site));
+        self.compiled = match compile(&set.unwrap_or_default()) {
+            Ok(compiled) => compiled,
+            Err(problems) => {
+                self.refused += problems.len() as u64;
+                Compiled::default()
+            }
+        };
+    }
+
+    fn end(&mut self, collector: &str, ctx: &mut Ctx<'_>, end: impl FnOnce(&mut Watch, &mut Vec<Said>)) {
+        let moment = ctx.moment_for(collector);
+        let Some(watch) = self.watches.get_mut(collector) else {
+            return;
+        };
+        let mut said = Vec::new();
+        watch.attacks.set_shift(moment.at.since(moment.steady));
+        watch.dirty = true;
+        end(watch, &mut said);
+        for said in said {
+            let mut causes = Causes::default();
+            if let Some(message) = ctx.message() {
+                causes.push(message);
+            }
+            tell(said, causes, ctx);
+        }
+        self.follow_due(collector, ctx);
+    }
+
+    /// Keys of windows and attacks forgotten before their time, and attacks that never began, because there were too many.
+    pub fn forgotten(&self) -> u64 {
+        self.watches.values().map(Watch::forgotten).sum()
+    }
+}
+
+/// Emits what follows and tells the folds after this one, unless the rule is only recorded.
+fn tell(said: Said, causes: Causes, ctx: &mut Ctx<'_>) {
+    let told = match &said.body {
+        EventBody::AttackBegan(attack) => Some((AttackStage::Began, attack)),
+        EventBody::AttackGrew(attack) => Some((AttackStage::Grew, attack)),
+        EventBody::AttackEnded(attack) => Some((AttackStage::Ended, attack)),
+        _ => None,
+    };
+    if let Some((stage, attack)) = told.filter(|(_, attack)| attack.state == RuleState::Enforce) {
+        ctx.facts.push(Fact::Attack {
+            stage,
+            attack: attack.clone(),
+            causes: causes.clone(),
+        });
+    }
+    let at: Time = said.at;
+    ctx.emit_with(&said.attack, at, causes, said.body);
+}
+
+#[cfg(test)]
+mod tests;
