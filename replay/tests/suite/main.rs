@@ -5,6 +5,7 @@ mod diffs;
 mod explains;
 mod files;
 mod follows;
+mod peers;
 mod processes;
 mod properties;
 mod replays;

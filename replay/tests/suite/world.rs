@@ -209,6 +209,7 @@ pub fn fold(mut engine: Engine, mut next: impl FnMut() -> Option<Step>) -> Repla
         recorded.extend(recorded_events.take(&step));
         events.extend(engine.take(&step));
     }
+    events.extend(engine.finish());
     let (mut outcomes, mut digests) = (Outcomes::default(), Digests::default());
     for event in &events {
         outcomes.add(event).unwrap();
