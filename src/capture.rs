@@ -8,7 +8,6 @@ use std::time::Instant;
 
 use serde_json::json;
 use watchfold_capture::batch::{BatchBuilder, Pushed};
-use watchfold_capture::config::CaptureConfig;
 use watchfold_capture::file::{CaptureFile, End};
 use watchfold_capture::parse::{NOT_IP, Packet, decode};
 use watchfold_schemas::Time;
@@ -84,7 +83,7 @@ fn read(path: &Path) -> anyhow::Result<Stat> {
             .into_owned(),
         ..CaptureSource::default()
     };
-    let mut builder = BatchBuilder::new(source, CaptureConfig::default().head_ports);
+    let mut builder = BatchBuilder::new(source, Vec::new());
     let mut stat = Stat::new();
     let end = file.for_each(|frame| {
         stat.packets += 1;

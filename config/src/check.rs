@@ -11,7 +11,7 @@ use watchfold_schemas::config::{
 use watchfold_schemas::subjects::{TOKEN_BYTES_MAX, is_token};
 
 use super::duration::Millis;
-use super::{Around, Config, Naming, Take, file, hosts, rules};
+use super::{Around, Config, Naming, Take, capture, file, hosts, rules};
 
 /// The most signals of one address; more say nothing that these do not.
 pub const PROBES_MAX: usize = 8;
@@ -39,8 +39,15 @@ pub fn check<S, T>(
     let time_zone = time_zone(file.time_zone.as_deref(), &mut problems);
     let network = network(file.network, &mut problems);
     let occupancy = occupancy(file.occupancy, &network, &mut problems);
-    if network.targets.is_empty() && occupancy.hosts.is_empty() && naming == Naming::Required {
-        warnings.push("nothing is watched: add [[network.targets]] or [occupancy] ranges".to_owned());
+    let captures = capture::check(file.capture, &mut problems);
+    if network.targets.is_empty()
+        && occupancy.hosts.is_empty()
+        && captures.is_empty()
+        && naming == Naming::Required
+    {
+        warnings.push(
+            "nothing is watched: add [[network.targets]], [occupancy] ranges or [[capture]]".to_owned(),
+        );
     }
     let rules = rules::check(file.rules, &mut problems);
     let round_ms = occupancy.timeout_ms + PC_ROUND_SLACK_MS;
@@ -67,6 +74,7 @@ pub fn check<S, T>(
             occupancy,
         },
         listen: file.dashboard.listen,
+        captures,
         rules,
         sinks,
         text: super::FileText::default(),

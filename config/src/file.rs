@@ -17,6 +17,8 @@ pub struct File<S> {
     #[serde(default)]
     pub dashboard: Dashboard,
     #[serde(default)]
+    pub capture: Vec<super::capture::Section>,
+    #[serde(default)]
     pub rules: super::rules::Section,
     #[serde(default)]
     pub sinks: S,

@@ -5,6 +5,7 @@
 //! never holds one. This package knows no collector and no sink: a program brings the sections of the sinks that it
 //! runs, and those of others are passed over.
 
+mod capture;
 mod check;
 mod duration;
 mod file;
@@ -19,6 +20,7 @@ use std::path::{Path, PathBuf};
 use serde::de::DeserializeOwned;
 use watchfold_schemas::SiteConfig;
 
+pub use capture::{CAPTURES_MAX, COLLECTOR_PREFIX, CaptureConfig, HEAD_PORTS_MAX};
 pub use check::PROBES_MAX;
 pub use file::{Ignored, Sinks};
 pub use rules::{Found, RULE_ENTRIES_MAX, RuleExclusion, RulesConfig, Thresholds, Window};
@@ -31,6 +33,8 @@ pub struct Config<S> {
     pub site: SiteConfig,
     /// Where the page listens, if the file says.
     pub listen: Option<SocketAddr>,
+    /// Interfaces that packets are taken from.
+    pub captures: Vec<CaptureConfig>,
     /// Which rules judge packets and other rows, for the programs that judge.
     pub rules: RulesConfig,
     pub sinks: S,

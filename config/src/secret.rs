@@ -69,8 +69,7 @@ pub fn readable_by_others(path: &Path, text: &str) -> Option<String> {
     use std::os::unix::fs::PermissionsExt;
     let inline = text.lines().any(|line| {
         let line = line.trim_start();
-        let address =
-            line.contains("\"http") && (line.contains("webhooks/") || line.starts_with("url"));
+        let address = line.contains("\"http") && (line.contains("webhooks/") || line.starts_with("url"));
         let key = line
             .strip_prefix("key")
             .and_then(|rest| rest.trim_start().strip_prefix('='))

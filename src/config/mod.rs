@@ -5,7 +5,7 @@
 use std::net::SocketAddr;
 use std::path::Path;
 
-use watchfold_config::{Around, Naming, RulesConfig, SecretRef, Sinks};
+use watchfold_config::{Around, CaptureConfig, Naming, RulesConfig, SecretRef, Sinks};
 use watchfold_dashboard::DashboardConfig;
 use watchfold_discord::{DiscordConfig, DiscordSection};
 use watchfold_healthchecks::{HealthchecksConfig, HealthchecksSection};
@@ -19,6 +19,8 @@ pub struct Config {
     /// What the folds are told; recorded in the log.
     pub site: SiteConfig,
     pub listen: SocketAddr,
+    /// Interfaces that packets are taken from.
+    pub captures: Vec<CaptureConfig>,
     /// Which rules judge packets and other rows.
     pub rules: RulesConfig,
     pub discord: Option<DiscordConfig>,
@@ -57,6 +59,7 @@ fn whole(config: watchfold_config::Config<Told>) -> Config {
     Config {
         site: config.site,
         listen: config.listen.unwrap_or_else(|| DashboardConfig::default().listen),
+        captures: config.captures,
         rules: config.rules,
         discord,
         healthchecks,

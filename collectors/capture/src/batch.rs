@@ -13,8 +13,8 @@ use watchfold_schemas::packets::{
 };
 use watchfold_schemas::{Span, Time};
 
-use crate::config::HEAD_PORTS_MAX;
 use crate::parse::{Inside, Packet};
+use watchfold_config::HEAD_PORTS_MAX;
 
 /// A batch is closed when its side tables hold this many bytes; columns and dictionary add at most 230 KB, and a message
 /// may have 768 KiB.

@@ -1,16 +1,22 @@
-//! The `[capture]` section: what of the packets is kept beside their headers.
+//! A `[[capture]]` table, and whether its filter is one.
 
-use serde::Deserialize;
+use watchfold_config::CaptureConfig;
 
-/// Ports whose payloads' first bytes may be kept.
-pub const HEAD_PORTS_MAX: usize = 64;
+use crate::error::CaptureError;
+use crate::tap;
 
-/// What to keep.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct CaptureConfig {
-    /// Packets from or to these ports keep the first 64 bytes of their payload; at most [`HEAD_PORTS_MAX`] count.
-    pub head_ports: Vec<u16>,
+/// What is wrong with the filters, one sentence for each.
+pub fn check_filters(captures: &[CaptureConfig]) -> Vec<String> {
+    let problem = |capture: &CaptureConfig| check_filter(capture).err().map(|error| error.to_string());
+    captures.iter().filter_map(problem).collect()
+}
+
+/// Whether libpcap understands the filter, on a link like Ethernet. Where there is no libpcap nothing is checked.
+pub fn check_filter(capture: &CaptureConfig) -> Result<(), CaptureError> {
+    match &capture.filter {
+        Some(filter) => tap::compile(&capture.interface, filter),
+        None => Ok(()),
+    }
 }
 
 #[cfg(test)]
@@ -18,13 +24,31 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_example_is_the_default_and_unknown_keys_are_refused() {
-        #[derive(Deserialize)]
-        struct File {
-            capture: CaptureConfig,
-        }
-        let example: File = toml::from_str(include_str!("../example.toml")).unwrap();
-        assert_eq!(example.capture, CaptureConfig::default());
-        assert!(toml::from_str::<CaptureConfig>("ports = [1]").is_err());
+    fn the_example_shows_the_defaults() {
+        let text = format!("site = \"cafe-1\"\n{}", include_str!("../example.toml"));
+        let path = std::path::Path::new("example.toml");
+        let take = |_: watchfold_config::Sinks, _: &watchfold_config::Around<'_>, _: &mut Vec<String>| ();
+        let config = watchfold_config::parse(&text, path, watchfold_config::Naming::Required, take).unwrap();
+        assert_eq!(config.captures, [CaptureConfig::of("eth0")]);
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_filter_that_is_none_is_named() {
+        let with = |filter: &str| CaptureConfig {
+            filter: Some(filter.to_owned()),
+            ..CaptureConfig::of("eth0")
+        };
+        let captures = [
+            with("tcp port 22 and not host 10.0.0.1"),
+            with("tcp prot 22"),
+            CaptureConfig::of("lo"),
+        ];
+        let problems = check_filters(&captures);
+        assert_eq!(problems.len(), 1, "{problems:?}");
+        assert!(
+            problems[0].contains("tcp prot 22") && problems[0].contains("eth0"),
+            "{problems:?}"
+        );
     }
 }

@@ -8,12 +8,13 @@ use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
 use flate2::read::MultiGzDecoder;
-use pcap_parser::pcapng::{Block, InterfaceDescriptionBlock};
+use pcap_parser::pcapng::{Block, InterfaceDescriptionBlock, OptionCode, PcapNGOption};
 use pcap_parser::traits::{PcapNGPacketBlock, PcapReaderIterator};
 use pcap_parser::{PcapBlockOwned, PcapError, PcapHeader, create_reader};
 use watchfold_schemas::{Span, Time};
 
 use crate::parse::LinkType;
+use crate::pcapng::PACKET_ID;
 
 /// Bytes read at once. A block of a file has to fit into [`BLOCK_BYTES_MAX`], to which the buffer grows when needed.
 const BUFFER_BYTES: usize = 1024 * 1024;
@@ -53,6 +54,8 @@ pub struct Frame<'a> {
     pub snap_length: u32,
     pub wire_length: u32,
     pub bytes: &'a [u8],
+    /// The number that whoever wrote the file gave it, if any.
+    pub given_number: Option<u64>,
 }
 
 /// How reading ended.
@@ -286,6 +289,7 @@ impl Format {
                     snap_length: *snap_length,
                     wire_length: packet.origlen,
                     bytes: &packet.data[..kept],
+                    given_number: None,
                 })
             }
             PcapBlockOwned::NG(Block::SectionHeader(_)) => {
@@ -317,6 +321,7 @@ impl Format {
                     snap_length: interface.snap_length,
                     wire_length: packet.origlen,
                     bytes: packet.packet_data(),
+                    given_number: given_number(&packet.options),
                 })
             }
             // A simple packet has no time, and what cannot be placed in time cannot be judged.
@@ -347,6 +352,15 @@ impl Format {
             });
         }
     }
+}
+
+/// `epb_packetid`, in the byte order of this machine: only files that it wrote itself are asked.
+fn given_number(options: &[PcapNGOption<'_>]) -> Option<u64> {
+    let option = options
+        .iter()
+        .find(|option| option.code == OptionCode(PACKET_ID))?;
+    let bytes = option.value().get(..8)?.try_into().ok()?;
+    Some(u64::from_le_bytes(bytes))
 }
 
 impl Interface {

@@ -1,4 +1,4 @@
-//! Packets from capture files, as batches of columns.
+//! Packets of interfaces and capture files, as batches of columns.
 //!
 //! It reads frames and never judges them: a scan, a flood or a leak is the folds' word.
 
@@ -6,10 +6,28 @@ pub mod batch;
 pub mod config;
 mod error;
 pub mod file;
+mod live;
 pub mod observe;
 pub mod parse;
+mod pcapng;
+mod probe;
+pub mod ring;
+mod tap;
 #[cfg(test)]
 mod testing;
 
 pub use error::CaptureError;
 pub use observe::{FileObservations, FileOptions};
+pub use probe::run;
+pub use tap::Interface;
+pub use watchfold_config::CaptureConfig;
+
+/// The interfaces of this machine.
+pub fn interfaces() -> Result<Vec<Interface>, CaptureError> {
+    tap::interfaces()
+}
+
+/// Whether packets can be captured so: opens the interface and lets go of it.
+pub fn check(capture: &CaptureConfig) -> Result<(), CaptureError> {
+    tap::Tap::open(capture).map(drop)
+}

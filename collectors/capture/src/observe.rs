@@ -254,7 +254,7 @@ impl Batching {
     }
 }
 
-fn source_name(path: &Path) -> String {
+pub(crate) fn source_name(path: &Path) -> String {
     if path == Path::new("-") {
         return "standard input".to_owned();
     }

@@ -117,7 +117,8 @@ pub struct Stamp {
 }
 
 impl Stamp {
-    pub(crate) fn start(clock: &dyn Clock) -> Stamp {
+    /// The first reading.
+    pub fn start(clock: &dyn Clock) -> Stamp {
         Stamp {
             epoch: 0,
             now: clock.wall(),
@@ -164,7 +165,7 @@ impl Stamp {
 
     /// The next reading: time has passed by the monotonic clock, bent a little towards the wall clock; a wall clock
     /// that is too far away starts a new epoch there.
-    pub(crate) fn next(&self, clock: &dyn Clock) -> Stamp {
+    pub fn next(&self, clock: &dyn Clock) -> Stamp {
         let (wall, monotonic) = (clock.wall(), clock.monotonic().max(self.monotonic));
         let elapsed = monotonic - self.monotonic;
         let now = self.now + elapsed;

@@ -246,6 +246,11 @@ impl Publisher {
         self.shared.read_clock().stamp.moment()
     }
 
+    /// A reading of the clock. A record that is made later may have another epoch: [`Publisher::submit_with`] tells which.
+    pub fn stamp(&self) -> Stamp {
+        self.shared.read_clock().stamp
+    }
+
     /// Begins a measurement now. Preferred over [`Publisher::begin`]: no record can slip in between.
     pub fn start(&self) -> InFlight {
         Shared::begin(&self.shared, None)
