@@ -2,6 +2,7 @@
 //!
 //! A chain is pure. It knows no log, no store, no clock and no sequence but the one it is handed.
 
+use watchfold_schemas::snapshot::StoredEvent;
 use watchfold_schemas::{Event, Observation};
 
 /// The longest key of a state entry, in bytes.
@@ -29,6 +30,17 @@ pub trait ChainFold: Send + 'static {
 
     /// Forgets everything (start of a refold without a snapshot).
     fn reset(&mut self);
+
+    /// What another chain has to be told because of this event. It stands in the log before the event does, and comes
+    /// again with the same identity whenever the event is published again.
+    fn told_before(&self, _event: &StoredEvent) -> Option<Observation> {
+        None
+    }
+
+    /// What the chain had to do without, for metrics: (name, how often).
+    fn counters(&self) -> Vec<(&'static str, u64)> {
+        Vec::new()
+    }
 }
 
 /// One input of a chain.

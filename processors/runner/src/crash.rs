@@ -14,6 +14,8 @@ pub enum CrashPoint {
     BeforeSync,
     /// Committed, nothing of it published.
     AfterCommit,
+    /// What another chain is told stands in the log, the events that it is told because of do not.
+    AfterTelling,
     /// Half of a batch of events published.
     MidPublish,
     /// Published and acknowledged, still in the stored outbox.
@@ -23,10 +25,11 @@ pub enum CrashPoint {
 }
 
 impl CrashPoint {
-    pub const ALL: [CrashPoint; 6] = [
+    pub const ALL: [CrashPoint; 7] = [
         CrashPoint::BeforeCommit,
         CrashPoint::BeforeSync,
         CrashPoint::AfterCommit,
+        CrashPoint::AfterTelling,
         CrashPoint::MidPublish,
         CrashPoint::AfterPublish,
         CrashPoint::DuringSnapshot,

@@ -28,8 +28,11 @@ pub(crate) struct Facts {
     v: u16,
     pub(crate) site: String,
     pub(crate) chain: Chain,
-    /// The last input that is in the state.
+    /// The last input of which everything that came is in the outbox or in the log.
     pub(crate) position: Position,
+    /// The last input that is in the entries and the collectors' numbers, where these are of an earlier moment.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    checkpoint: Option<Position>,
     /// The versions of the folds that wrote the entries.
     pub(crate) versions: Vec<(String, u32)>,
     /// The last event that the log acknowledged.
@@ -120,20 +123,23 @@ impl Changes {
     }
 }
 
-/// The facts of one chain, whatever the ledger will say.
+/// The facts of one chain, whatever the ledger will say. `entries_at` is what the entries were folded up to.
 pub(crate) fn facts(
     (site, chain): (&str, Chain),
     position: Position,
+    entries_at: Position,
     versions: Vec<(String, u32)>,
     published: Option<Place>,
     snapshot: SnapshotClock,
 ) -> Facts {
     let (v, site, ledger) = (STORE_VERSION, site.to_owned(), Ledger::default());
+    let checkpoint = (entries_at != position).then_some(entries_at);
     Facts {
         v,
         site,
         chain,
         position,
+        checkpoint,
         versions,
         published,
         snapshot,
@@ -142,6 +148,11 @@ pub(crate) fn facts(
 }
 
 impl Facts {
+    /// The last input that is in the entries: folding goes on after it.
+    pub(crate) fn entries_at(&self) -> &Position {
+        self.checkpoint.as_ref().unwrap_or(&self.position)
+    }
+
     /// Takes over what is known of the pairs that the store holds already.
     pub(crate) fn continue_from(&mut self, before: Option<&Facts>) {
         self.ledger = before.map_or(Ledger::default(), |before| before.ledger);

@@ -4,6 +4,7 @@
 //! behind [`ChainFold`], the log behind [`watchfold_log::MessageLog`], the store behind [`StateStore`].
 
 mod chain;
+mod checkpoints;
 mod crash;
 mod error;
 mod intake;
@@ -11,6 +12,7 @@ mod layout;
 mod memory_store;
 mod options;
 mod outbox;
+mod packets;
 mod parity;
 mod published;
 mod recover;
@@ -32,6 +34,7 @@ pub use intake::{COLLECTORS_MAX, Folded, fold_all};
 pub use memory_store::MemoryStore;
 pub use options::RunnerOptions;
 pub use outbox::PUBLISH_EVENTS_MAX;
+pub use packets::PacketFold;
 pub use parity::{Checked, FoldMaker, ParityCheck, ParityOptions};
 pub use runner::ChainRunner;
 pub use site::SiteFold;

@@ -5,7 +5,9 @@ use std::collections::VecDeque;
 use watchfold_log::Append;
 use watchfold_schemas::event::Place;
 use watchfold_schemas::snapshot::StoredEvent;
-use watchfold_schemas::{Event, MessageId, Stream, encode_event, subjects};
+use watchfold_schemas::{
+    CodecError, Event, MessageId, Observation, Stream, encode_event, encode_observation, subjects,
+};
 
 /// Events in one append. Also the most that are ever unacknowledged at once; readers tell a repeated event among
 /// the last 65,536, so this must stay below.
@@ -70,10 +72,10 @@ impl Outbox {
         self.removed.clear();
     }
 
-    /// The first committed events as messages, in order.
-    pub(crate) fn front(&self, events_max: usize) -> Vec<Append> {
+    /// The first committed events, in order.
+    pub(crate) fn front(&self, events_max: usize) -> impl Iterator<Item = &StoredEvent> {
         let mut bytes = 0;
-        let fits = |event: &&StoredEvent| {
+        let fits = move |event: &&StoredEvent| {
             let first = bytes == 0;
             bytes += event.payload.len();
             first || bytes <= PUBLISH_BYTES_MAX
@@ -82,8 +84,6 @@ impl Outbox {
             .range(..self.committed)
             .take(events_max)
             .take_while(fits)
-            .map(append)
-            .collect()
     }
 
     /// The first `count` events are in the log (or never will be). Returns the place of the last one.
@@ -99,7 +99,7 @@ impl Outbox {
 }
 
 /// An event in the form in which it is stored and appended; the error says why it cannot be.
-pub(crate) fn stored(event: &Event) -> Result<StoredEvent, watchfold_schemas::CodecError> {
+pub(crate) fn stored(event: &Event) -> Result<StoredEvent, CodecError> {
     Ok(StoredEvent {
         place: event.place,
         subject: subjects::event(&event.site, event.chain, event.body.kind(), &event.key),
@@ -108,11 +108,23 @@ pub(crate) fn stored(event: &Event) -> Result<StoredEvent, watchfold_schemas::Co
     })
 }
 
-fn append(event: &StoredEvent) -> Append {
+pub(crate) fn append(event: &StoredEvent) -> Append {
     Append {
         stream: Stream::Events,
         subject: event.subject.clone(),
         id: MessageId(event.id.clone()),
         payload: event.payload.clone().into(),
     }
+}
+
+/// An observation of a chain itself as a message. Its id is that of the event that it stands for.
+pub(crate) fn told(observation: &Observation, event: &StoredEvent) -> Result<Append, CodecError> {
+    let origin = &observation.origin;
+    let (stream, kind) = (observation.body.stream(), observation.body.kind());
+    Ok(Append {
+        stream,
+        subject: subjects::of_observation(stream, &origin.site, kind, &origin.collector),
+        id: MessageId(event.id.clone()),
+        payload: encode_observation(observation)?.into(),
+    })
 }

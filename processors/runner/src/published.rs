@@ -9,7 +9,7 @@ use std::collections::{HashSet, VecDeque};
 
 use watchfold_log::{LogError, MessageLog, Record, Start, StreamInfo};
 use watchfold_schemas::event::Place;
-use watchfold_schemas::origin::Cause;
+use watchfold_schemas::origin::{Cause, Origin};
 use watchfold_schemas::{Chain, CodecError, Event, Stream, decode_event, subjects};
 
 use crate::error::RunnerError;
@@ -256,7 +256,20 @@ impl Input<'_> {
                 .get(self.stream, sequence)
                 .await?
                 .map(|record| record.id == *id),
-            Cause::Timer { .. } | Cause::Packet { .. } => None,
+            // A packet's record may have been told with a later one of its collector.
+            Cause::Packet {
+                collector,
+                incarnation,
+                ..
+            } => log.get(self.stream, sequence).await?.and_then(|record| {
+                let origin: Origin = record.id.0.parse().ok()?;
+                match origin.collector == *collector {
+                    true if origin.incarnation == *incarnation => Some(true),
+                    true if origin.incarnation > *incarnation => None,
+                    _ => Some(false),
+                }
+            }),
+            Cause::Timer { .. } => None,
         };
         Ok(match at {
             Some(true) => Verdict::Agrees,

@@ -18,7 +18,10 @@ use crate::store::StateStore;
 
 /// What the folds were brought to.
 pub(crate) struct Recovered {
+    /// Folding goes on after it.
     pub(crate) position: Position,
+    /// What was folded in an earlier life: what comes of it is in the log or in the outbox.
+    pub(crate) committed: Option<Position>,
     /// What is in the log: a refold is silent about it.
     pub(crate) published: Published,
     pub(crate) outbox: Vec<StoredEvent>,
@@ -169,9 +172,11 @@ fn from_store(content: Content, fold: &dyn ChainFold, known: &Known) -> Recovere
         ..
     } = content;
     let same_software = facts.versions == fold.versions();
+    let position = facts.entries_at().clone();
     Recovered {
-        position: facts.position.clone(),
-        published: known.silent(facts.position.sequence).or_claimed(facts.published),
+        published: known.silent(position.sequence).or_claimed(facts.published),
+        position,
+        committed: Some(facts.position.clone()),
         outbox: unpublished(outbox, &known.published),
         collectors,
         snapshot: facts.snapshot,
@@ -206,6 +211,7 @@ async fn rebuild(
             sequence: 0,
             id: String::new(),
         },
+        committed: None,
         published: known.silent(0),
         outbox: Vec::new(),
         collectors: Vec::new(),
@@ -247,6 +253,7 @@ async fn from_snapshot(
         return Ok(Err(reason));
     }
     Ok(Ok(Recovered {
+        committed: None,
         published: known.silent(position.sequence).or_claimed(claim.published),
         outbox: unpublished(state.outbox, &known.published),
         collectors: state.collectors,

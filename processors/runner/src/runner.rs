@@ -55,9 +55,16 @@ pub struct ChainRunner {
 
 /// Events on their way: how many, what came of it, and whether a simulator wants only half of them out.
 struct Publishing {
-    flight: BoxFuture<'static, Result<Vec<Ack>, LogError>>,
+    flight: BoxFuture<'static, Result<Flown, LogError>>,
     events: usize,
     crash: bool,
+}
+
+/// What came of a flight.
+enum Flown {
+    Acked(Vec<Ack>),
+    /// A simulator stopped it once other chains had been told.
+    Crashed,
 }
 
 type Snapshotting = BoxFuture<'static, Result<u64, SnapshotError>>;
@@ -286,7 +293,7 @@ impl ChainRunner {
         if self.publishing.is_some() || self.publish_retry.waiting() {
             return;
         }
-        let mut messages = self.state.outbox().front(self.publish_events_max);
+        let (told_first, mut messages) = self.state.to_publish(self.publish_events_max);
         if messages.is_empty() {
             return;
         }
@@ -295,8 +302,19 @@ impl ChainRunner {
             messages.truncate(messages.len().div_ceil(2));
         }
         let events = messages.len();
-        let log = self.log.clone();
-        let flight = Box::pin(async move { log.append(messages).await });
+        let (log, counters) = (self.log.clone(), self.counters.clone());
+        let hook = self.options.crash.clone();
+        let flight = Box::pin(async move {
+            // An event in the log says that what it tells another chain is there too: so that comes first, acknowledged.
+            if !told_first.is_empty() {
+                counters.told.add(told_first.len() as u64);
+                log.append(told_first).await?;
+            }
+            if hook.reached(CrashPoint::AfterTelling) {
+                return Ok(Flown::Crashed);
+            }
+            log.append(messages).await.map(Flown::Acked)
+        });
         self.publishing = Some(Publishing {
             flight,
             events,
@@ -304,7 +322,7 @@ impl ChainRunner {
         });
     }
 
-    fn published(&mut self, result: Result<Vec<Ack>, LogError>) -> Result<(), RunnerError> {
+    fn published(&mut self, result: Result<Flown, LogError>) -> Result<(), RunnerError> {
         let Some(Publishing { events, crash, .. }) = self.publishing.take() else {
             return Ok(());
         };
@@ -312,7 +330,8 @@ impl ChainRunner {
             return Err(RunnerError::Crashed(CrashPoint::MidPublish));
         }
         match result {
-            Ok(acks) => {
+            Ok(Flown::Crashed) => Err(RunnerError::Crashed(CrashPoint::AfterTelling)),
+            Ok(Flown::Acked(acks)) => {
                 if self.options.crash.reached(CrashPoint::AfterPublish) {
                     return Err(RunnerError::Crashed(CrashPoint::AfterPublish));
                 }
@@ -398,7 +417,8 @@ impl ChainRunner {
         match result {
             Ok(_) => {
                 self.counters.snapshots.add(1);
-                self.snapshot_not_before = None;
+                let distance = self.options.snapshot_distance;
+                self.snapshot_not_before = (!distance.is_zero()).then(|| Instant::now() + distance);
                 Ok(())
             }
             Err(SnapshotError::Crashed) => Err(RunnerError::Crashed(CrashPoint::DuringSnapshot)),
@@ -433,6 +453,7 @@ impl ChainRunner {
 
     /// Commits what is folded and publishes what the log still takes.
     async fn finish(mut self) -> Result<(), RunnerError> {
+        self.state.want_checkpoint();
         self.commit()?;
         let publish = async {
             loop {

@@ -53,10 +53,14 @@ pub(crate) struct Candidate {
 }
 
 impl Draft {
-    pub(crate) fn new(manifest: SnapshotManifest, state: &SnapshotState) -> Result<Draft, SnapshotError> {
+    pub(crate) fn new(
+        manifest: SnapshotManifest,
+        state: &SnapshotState,
+        bytes_max: usize,
+    ) -> Result<Draft, SnapshotError> {
         // The whole is larger than a message may be; only its chunks go through the codec's limit.
         let state = rmp_serde::to_vec_named(state).map_err(CodecError::from)?;
-        if state.len() > CHUNKS_MAX * CHUNK_BYTES_MAX {
+        if state.len() > bytes_max.min(CHUNKS_MAX * CHUNK_BYTES_MAX) {
             return Err(SnapshotError::TooLarge { bytes: state.len() });
         }
         Ok(Draft { manifest, state })

@@ -2,23 +2,24 @@
 //!
 //! No log is read or written here.
 
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 
 use tokio::time::Instant;
-use watchfold_log::{LostRange, Position, Record};
+use watchfold_log::{Append, LostRange, Position, Record};
 use watchfold_schemas::event::Place;
 use watchfold_schemas::snapshot::{
-    FoldVersion, SNAPSHOT_VERSION, SnapshotManifest, SnapshotPosition, SnapshotState, StateEntry,
+    FoldVersion, SNAPSHOT_VERSION, SnapshotManifest, SnapshotPosition, SnapshotState, StateEntry, StoredEvent,
 };
 use watchfold_schemas::{Body, Chain, Event, Observation, Span, Time};
 
 use crate::chain::{ChainFold, ChainInput};
+use crate::checkpoints::Checkpoints;
 use crate::crash::{CrashHook, CrashPoint};
 use crate::error::RunnerError;
 use crate::intake::{Intake, Taken, apply};
 use crate::layout::{self, Changes, Facts, SnapshotClock};
 use crate::options::{RunnerOptions, SNAPSHOTS_PER_STREAM};
-use crate::outbox::{Outbox, stored};
+use crate::outbox::{Outbox, append, stored, told};
 use crate::published::Published;
 use crate::recover::{Recovered, set_aside};
 use crate::snapshot::{Draft, SnapshotError};
@@ -45,7 +46,11 @@ pub(crate) struct ChainState {
     fold: Box<dyn ChainFold>,
     intake: Intake,
     outbox: Outbox,
+    /// The last input in the folds.
     position: Position,
+    /// What an earlier life folded: until then a refold says nothing.
+    committed: Option<Position>,
+    checkpoints: Checkpoints,
     /// By an earlier run.
     published_before: Published,
     published: Option<Place>,
@@ -75,6 +80,7 @@ struct Limits {
     idle_commit: std::time::Duration,
     snapshot_every: Span,
     snapshot_bytes: u64,
+    snapshot_bytes_max: usize,
     /// The outbox was full at the last look.
     full: bool,
 }
@@ -114,6 +120,8 @@ impl ChainState {
             intake: Intake::new(site, recovered.collectors),
             outbox: Outbox::restored(recovered.outbox),
             position: recovered.position,
+            committed: recovered.committed,
+            checkpoints: Checkpoints::new(options.checkpoint),
             published: recovered.published.until,
             published_before: recovered.published,
             snapshot: recovered.snapshot,
@@ -127,6 +135,7 @@ impl ChainState {
                 idle_commit: options.idle_commit,
                 snapshot_every: options.snapshot_every,
                 snapshot_bytes: (options.stream_bytes_max / SNAPSHOTS_PER_STREAM).max(1),
+                snapshot_bytes_max: options.snapshot_bytes_max,
                 full: false,
             },
             crash: options.crash.clone(),
@@ -151,6 +160,25 @@ impl ChainState {
 
     pub(crate) fn outbox(&self) -> &Outbox {
         &self.outbox
+    }
+
+    /// What other chains are told before the first `events_max` events of the outbox are published, and those.
+    pub(crate) fn to_publish(&self, events_max: usize) -> (Vec<Append>, Vec<Append>) {
+        let events: Vec<&StoredEvent> = self.outbox.front(events_max).collect();
+        let mut told_first = Vec::new();
+        for event in &events {
+            let Some(observation) = self.fold.told_before(event) else {
+                continue;
+            };
+            match told(&observation, event) {
+                Ok(message) => told_first.push(message),
+                Err(error) => {
+                    tracing::error!(site = self.site, id = event.id, %error, "another chain is not told of an event");
+                    self.counters.events_refused.add(1);
+                }
+            }
+        }
+        (told_first, events.into_iter().map(append).collect())
     }
 
     /// Whether the outbox takes what the next input may emit.
@@ -188,6 +216,7 @@ impl ChainState {
     }
 
     fn fold_lost(&mut self, lost: LostRange) {
+        self.checkpoints.folded(0);
         let LostRange { from, to } = lost;
         tracing::warn!(
             site = self.site,
@@ -207,6 +236,7 @@ impl ChainState {
     fn fold_record(&mut self, record: Record) {
         let Record { sequence, id, .. } = &record;
         let size_bytes = record.payload.len();
+        self.checkpoints.folded(size_bytes);
         self.snapshot.bytes_read += (size_bytes + record.subject.len() + id.0.len()) as u64;
         match self.intake.take(&record) {
             Taken::Observation(observation) => {
@@ -218,7 +248,7 @@ impl ChainState {
                 };
                 let events = apply(self.fold.as_mut(), input);
                 self.emit(events);
-                self.see_tick(&observation);
+                self.see_time(&observation);
             }
             Taken::Duplicate => self.counters.duplicates.add(1),
             Taken::Quarantined(error) => {
@@ -240,7 +270,7 @@ impl ChainState {
         for event in events {
             self.counters.events.add(1);
             let id = || event.id.message_id().0;
-            if self.published_before.holds(event.place, id) {
+            if event.place.input <= self.folded_before() || self.published_before.holds(event.place, id) {
                 self.counters.events_silenced.add(1);
                 continue;
             }
@@ -258,11 +288,19 @@ impl ChainState {
         }
     }
 
-    fn see_tick(&mut self, observation: &Observation) {
-        let Body::Tick(tick) = &observation.body else {
-            return;
+    /// The last input of an earlier life, whose events are in the log or in the outbox.
+    fn folded_before(&self) -> u64 {
+        self.committed.as_ref().map_or(0, |committed| committed.sequence)
+    }
+
+    /// The time that snapshots go by: ticks, or where there are none, what the collectors' clocks say.
+    fn see_time(&mut self, observation: &Observation) {
+        let now = match (&observation.body, self.chain) {
+            (Body::Tick(tick), _) => tick.now,
+            (_, Chain::Packets) => observation.observed_at,
+            (_, Chain::Site) => return,
         };
-        self.snapshot.tick = self.snapshot.tick.max(tick.now);
+        self.snapshot.tick = self.snapshot.tick.max(now);
         if self.snapshot.period.is_none() {
             self.snapshot.period = Some(self.current_period());
         }
@@ -274,11 +312,8 @@ impl ChainState {
 
     /// Never during a refold up to what was published: such a snapshot would only repeat older ones.
     pub(crate) fn snapshot_due(&self) -> Option<SnapshotDue> {
-        if self
-            .published_before
-            .until
-            .is_some_and(|mark| self.position.sequence < mark.input)
-        {
+        let published = self.published_before.until.map_or(0, |mark| mark.input);
+        if self.position.sequence < published.max(self.folded_before()) {
             return None;
         }
         let (taken_period, taken_bytes) = match self.underway {
@@ -353,6 +388,10 @@ impl ChainState {
             }
             Err(error) => return Err(error),
         };
+        if facts.entries_at().sequence == self.position.sequence {
+            self.counters.checkpoints.add(1);
+            self.checkpoints.taken();
+        }
         self.facts = Some(facts);
         self.outbox.mark_committed();
         self.uncommitted = Uncommitted::default();
@@ -360,13 +399,28 @@ impl ChainState {
         self.crash_at(CrashPoint::AfterCommit)
     }
 
+    /// The state goes into the store with the next commit, and there is one.
+    pub(crate) fn want_checkpoint(&mut self) {
+        if self.checkpoints.want() {
+            self.uncommitted.since.get_or_insert_with(Instant::now);
+        }
+    }
+
     fn try_commit(&mut self) -> Result<Facts, RunnerError> {
-        let changes = if self.facts.is_some() {
-            self.changes()?
-        } else {
-            self.everything()?
-        };
-        self.write(changes)
+        match self.facts.as_ref().map(|facts| facts.entries_at().clone()) {
+            None => {
+                let changes = self.everything()?;
+                self.write(changes, self.position.clone())
+            }
+            Some(entries_at) if !self.checkpoints.is_due() => {
+                let changes = self.changes_of_outbox()?;
+                self.write(changes, entries_at)
+            }
+            Some(_) => {
+                let changes = self.changes()?;
+                self.write(changes, self.position.clone())
+            }
+        }
     }
 
     fn replace_store(&mut self) -> Result<Facts, RunnerError> {
@@ -376,22 +430,33 @@ impl ChainState {
             self.counters.store_in_memory.set(1);
         }
         let changes = self.everything()?;
-        match self.write(changes) {
+        match self.write(changes, self.position.clone()) {
             Err(RunnerError::Store(error)) => {
                 tracing::error!(%error, "the state cannot be kept on disk; it is kept in memory until the next start");
                 self.counters.store_in_memory.set(1);
                 self.store = Box::new(crate::memory_store::MemoryStore::new());
                 let changes = self.everything()?;
-                self.write(changes)
+                self.write(changes, self.position.clone())
             }
             other => other,
         }
     }
 
-    fn write(&mut self, changes: Changes) -> Result<Facts, RunnerError> {
-        let (position, versions) = (self.position.clone(), self.fold.versions());
-        let chain = (self.site.as_str(), self.chain);
-        let mut facts = layout::facts(chain, position, versions, self.published, self.snapshot);
+    fn write(&mut self, changes: Changes, entries_at: Position) -> Result<Facts, RunnerError> {
+        // While it folds again what an earlier life had folded, it has not fallen behind that.
+        let position = match &self.committed {
+            Some(committed) if committed.sequence > self.position.sequence => committed.clone(),
+            _ => self.position.clone(),
+        };
+        let (chain, versions) = ((self.site.as_str(), self.chain), self.fold.versions());
+        let mut facts = layout::facts(
+            chain,
+            position,
+            entries_at,
+            versions,
+            self.published,
+            self.snapshot,
+        );
         facts.continue_from(self.facts.as_ref());
         layout::apply(self.store.as_mut(), changes, &mut facts)?;
         self.crash_at(CrashPoint::BeforeSync)?;
@@ -399,15 +464,21 @@ impl ChainState {
         Ok(facts)
     }
 
-    /// What differs from the last commit.
+    /// What differs from the last checkpoint and the last commit.
     fn changes(&mut self) -> Result<Changes, RunnerError> {
-        let mut changes = Changes::default();
+        let mut changes = self.changes_of_outbox()?;
         for (key, value) in self.fold.drain_dirty() {
             changes.entry(&key, value);
         }
         for (name, entry) in self.intake.drain_changed() {
             changes.collector(&name, entry.as_ref())?;
         }
+        Ok(changes)
+    }
+
+    /// What differs from the last commit in what is to be published.
+    fn changes_of_outbox(&self) -> Result<Changes, RunnerError> {
+        let mut changes = Changes::default();
         for place in self.outbox.removed() {
             changes.event_removed(*place);
         }
@@ -467,7 +538,7 @@ impl ChainState {
             crc32c: 0,
             previous: self.snapshot.manifest,
         };
-        Draft::new(manifest, &state)
+        Draft::new(manifest, &state, self.limits.snapshot_bytes_max)
     }
 
     fn crash_at(&self, point: CrashPoint) -> Result<(), RunnerError> {
@@ -481,5 +552,9 @@ impl ChainState {
     fn show(&self) {
         self.counters.position.set(self.position.sequence);
         self.counters.outbox.set(self.outbox.len() as u64);
+        if self.chain == Chain::Packets {
+            let counters = self.fold.counters();
+            *self.counters.fold.lock().unwrap_or_else(PoisonError::into_inner) = counters;
+        }
     }
 }

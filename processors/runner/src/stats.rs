@@ -1,7 +1,7 @@
 //! What a runner has done, for health pages, metrics and tests.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// One counter or gauge. Readers see each for itself; together they are not one instant.
 #[derive(Debug, Default)]
@@ -25,7 +25,11 @@ impl Count {
 macro_rules! counters {
     ($($(#[$doc:meta])* $name:ident,)*) => {
         #[derive(Debug, Default)]
-        pub(crate) struct Counters { $(pub(crate) $name: Count,)* }
+        pub(crate) struct Counters {
+            $(pub(crate) $name: Count,)*
+            /// Those of the fold, as of the last look at it.
+            pub(crate) fold: Mutex<Vec<(&'static str, u64)>>,
+        }
 
         /// A runner's counters since it was opened, and its gauges, at one moment.
         #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
@@ -86,6 +90,10 @@ counters! {
     head,
     /// Gauge: events emitted and not yet acknowledged.
     outbox,
+    /// Times that the folds' state went into the store, apart from commits of events alone.
+    checkpoints,
+    /// Observations appended for another chain to read.
+    told,
 }
 
 /// Reads a runner's counters while it runs.
@@ -95,5 +103,10 @@ pub struct StatsHandle(pub(crate) Arc<Counters>);
 impl StatsHandle {
     pub fn snapshot(&self) -> RunnerStats {
         self.0.snapshot()
+    }
+
+    /// What the fold had to do without, by name: empty for a chain that counts nothing.
+    pub fn fold_counters(&self) -> Vec<(&'static str, u64)> {
+        self.0.fold.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }

@@ -359,7 +359,7 @@ fn draft(world: &World, bytes: usize) -> Draft {
         outbox: Vec::new(),
         collectors: Vec::new(),
     };
-    Draft::new(manifest, &state).unwrap()
+    Draft::new(manifest, &state, usize::MAX).unwrap()
 }
 
 fn flipped(payload: &Bytes) -> Bytes {

@@ -1,0 +1,125 @@
+//! The packet chain behind the runner's boundary, and the findings that the site chain is told.
+//!
+//! It judges nothing: an attack that the chain says began, grew or ended becomes one observation for the site chain, unless
+//! its rule only records.
+
+use watchfold_folds::PacketChain;
+use watchfold_schemas::alert::{Attack, AttackStage, Finding};
+use watchfold_schemas::observation::OBSERVATION_VERSION;
+use watchfold_schemas::rules::RuleState;
+use watchfold_schemas::snapshot::StoredEvent;
+use watchfold_schemas::{Body, Event, EventBody, Observation, Origin, decode_event};
+
+use crate::chain::{ChainFold, ChainInput};
+
+/// Under which name findings stand in the log.
+pub const FINDINGS_COLLECTOR: &str = "packets";
+
+/// Bits of a finding's number that tell the events of one record apart: a record of 4,096 packets makes far fewer.
+const INDEX_BITS: u32 = 20;
+
+/// [`PacketChain`] as a [`ChainFold`].
+#[derive(Debug)]
+pub struct PacketFold {
+    site: String,
+    chain: PacketChain,
+}
+
+impl PacketFold {
+    pub fn new(site: &str) -> PacketFold {
+        PacketFold {
+            site: site.to_owned(),
+            chain: PacketChain::new(site),
+        }
+    }
+}
+
+impl ChainFold for PacketFold {
+    fn versions(&self) -> Vec<(String, u32)> {
+        self.chain.versions()
+    }
+
+    fn apply(&mut self, input: ChainInput<'_>) -> Vec<Event> {
+        match input {
+            ChainInput::Observation {
+                sequence,
+                observation,
+                ..
+            } => self.chain.apply(sequence, observation),
+            ChainInput::Lost { from, to } => self.chain.apply_lost(from, to),
+        }
+    }
+
+    fn drain_dirty(&mut self) -> Vec<(Vec<u8>, Option<Vec<u8>>)> {
+        self.chain.drain_dirty()
+    }
+
+    fn entries(&self) -> Vec<(Vec<u8>, Vec<u8>)> {
+        self.chain.entries()
+    }
+
+    fn load(&mut self, versions: &[(String, u32)], entries: Vec<(Vec<u8>, Vec<u8>)>) -> Result<(), String> {
+        self.chain
+            .load(versions, entries)
+            .map_err(|error| error.to_string())
+    }
+
+    fn reset(&mut self) {
+        self.chain = PacketChain::new(&self.site);
+    }
+
+    fn told_before(&self, event: &StoredEvent) -> Option<Observation> {
+        // What most events are is seen without decoding them.
+        let kind = event.subject.split('.').nth(4)?;
+        if !matches!(kind, "attack_began" | "attack_grew" | "attack_ended") {
+            return None;
+        }
+        finding(&decode_event(&event.payload).ok()?, self.chain.began_ms())
+    }
+
+    fn counters(&self) -> Vec<(&'static str, u64)> {
+        let counters = self.chain.counters();
+        vec![
+            ("packets", counters.packets),
+            ("malformed_batches", counters.malformed_batches),
+            ("late_packets", counters.late_packets),
+            ("collectors_refused", counters.collectors_refused),
+            ("windows_evicted", counters.windows_evicted),
+            ("batches_without_heads", counters.batches_without_heads),
+            ("rules_refused", counters.rules_refused),
+            ("lookups_withheld", counters.lookups_withheld),
+            ("facts_evicted", counters.facts_evicted),
+        ]
+    }
+}
+
+/// What the site chain is told of an event of the packet chain, where it is told. `began_ms` is when the packet chain's
+/// state began: numbers grow within it, so that what is told twice is taken once.
+pub fn finding(event: &Event, began_ms: u64) -> Option<Observation> {
+    let (stage, attack): (AttackStage, &Attack) = match &event.body {
+        EventBody::AttackBegan(attack) => (AttackStage::Began, attack),
+        EventBody::AttackGrew(attack) => (AttackStage::Grew, attack),
+        EventBody::AttackEnded(attack) => (AttackStage::Ended, attack),
+        _ => return None,
+    };
+    if attack.state != RuleState::Enforce {
+        return None;
+    }
+    Some(Observation {
+        v: OBSERVATION_VERSION,
+        origin: Origin {
+            site: event.site.clone(),
+            collector: FINDINGS_COLLECTOR.to_owned(),
+            incarnation: began_ms,
+            number: event.place.input << INDEX_BITS | u64::from(event.place.index),
+        },
+        observed_at: event.at,
+        through: event.at,
+        body: Body::Finding(Box::new(Finding {
+            event: event.id.clone(),
+            place: event.place,
+            stage,
+            attack: attack.clone(),
+        })),
+    })
+}
