@@ -20,7 +20,7 @@ const READ_BATCH: usize = 16;
 const LOOK_EVERY: Duration = Duration::from_secs(10);
 
 /// The version in what is recorded: all programs of this repository have one.
-const SOFTWARE: &str = env!("CARGO_PKG_VERSION");
+pub(crate) const SOFTWARE: &str = env!("CARGO_PKG_VERSION");
 
 /// Records the configuration as the one in force.
 pub async fn activate(publisher: &Publisher, site: &SiteConfig) -> Result<(), KitError> {

@@ -16,6 +16,7 @@ pub mod notify;
 pub mod observed;
 mod pulse;
 pub mod reload;
+pub mod rules;
 mod run;
 pub mod share;
 pub mod signals;

@@ -4,17 +4,12 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::path::PathBuf;
 
-use watchfold_schemas::alert::{Attack, AttackStage, Finding};
-use watchfold_schemas::observation::OBSERVATION_VERSION;
-use watchfold_schemas::rules::RuleState;
+use watchfold_schemas::alert::Finding;
 use watchfold_schemas::subjects::kind_of_observation;
-use watchfold_schemas::{Body, Event, EventBody, Observation, Origin};
+use watchfold_schemas::{Event, Observation};
 
 use crate::ReplayError;
 use crate::input::{Inputs, Selection, Step};
-
-/// Who made them, as the runner of the packet chain names itself.
-const COLLECTOR: &str = "packets";
 
 /// How the kind of these records is spelt.
 const KIND: &str = "finding";
@@ -71,7 +66,7 @@ impl Findings {
         is_lead_in: bool,
     ) {
         for event in events {
-            let Some(observation) = finding(event, began_ms) else {
+            let Some(observation) = Finding::observation(event, began_ms) else {
                 continue;
             };
             if recorded.contains(&event.id.0) {
@@ -95,36 +90,4 @@ impl Findings {
     pub(crate) fn take_twin(&mut self, finding: &Finding) -> Option<Observation> {
         self.of_recorded.remove(&finding.event.0)
     }
-}
-
-/// What the runner of the packet chain would append for an event, if it appends something.
-pub(crate) fn finding(event: &Event, began_ms: u64) -> Option<Observation> {
-    let (stage, attack): (AttackStage, &Attack) = match &event.body {
-        EventBody::AttackBegan(attack) => (AttackStage::Began, attack),
-        EventBody::AttackGrew(attack) => (AttackStage::Grew, attack),
-        EventBody::AttackEnded(attack) => (AttackStage::Ended, attack),
-        _ => return None,
-    };
-    if attack.state != RuleState::Enforce {
-        return None;
-    }
-    let origin = Origin {
-        site: event.site.clone(),
-        collector: COLLECTOR.to_owned(),
-        incarnation: began_ms,
-        number: event.place.input << 20 | u64::from(event.place.index),
-    };
-    let finding = Finding {
-        event: event.id.clone(),
-        place: event.place,
-        stage,
-        attack: attack.clone(),
-    };
-    Some(Observation {
-        v: OBSERVATION_VERSION,
-        origin,
-        observed_at: event.at,
-        through: event.at,
-        body: Body::Finding(Box::new(finding)),
-    })
 }

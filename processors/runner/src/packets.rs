@@ -4,19 +4,11 @@
 //! its rule only records.
 
 use watchfold_folds::PacketChain;
-use watchfold_schemas::alert::{Attack, AttackStage, Finding};
-use watchfold_schemas::observation::OBSERVATION_VERSION;
-use watchfold_schemas::rules::RuleState;
+use watchfold_schemas::alert::Finding;
 use watchfold_schemas::snapshot::StoredEvent;
-use watchfold_schemas::{Body, Event, EventBody, Observation, Origin, decode_event};
+use watchfold_schemas::{Event, Observation, decode_event};
 
 use crate::chain::{ChainFold, ChainInput};
-
-/// Under which name findings stand in the log.
-pub const FINDINGS_COLLECTOR: &str = "packets";
-
-/// Bits of a finding's number that tell the events of one record apart: a record of 4,096 packets makes far fewer.
-const INDEX_BITS: u32 = 20;
 
 /// [`PacketChain`] as a [`ChainFold`].
 #[derive(Debug)]
@@ -74,7 +66,7 @@ impl ChainFold for PacketFold {
         if !matches!(kind, "attack_began" | "attack_grew" | "attack_ended") {
             return None;
         }
-        finding(&decode_event(&event.payload).ok()?, self.chain.began_ms())
+        Finding::observation(&decode_event(&event.payload).ok()?, self.chain.began_ms())
     }
 
     fn counters(&self) -> Vec<(&'static str, u64)> {
@@ -91,35 +83,4 @@ impl ChainFold for PacketFold {
             ("facts_evicted", counters.facts_evicted),
         ]
     }
-}
-
-/// What the site chain is told of an event of the packet chain, where it is told. `began_ms` is when the packet chain's
-/// state began: numbers grow within it, so that what is told twice is taken once.
-pub fn finding(event: &Event, began_ms: u64) -> Option<Observation> {
-    let (stage, attack): (AttackStage, &Attack) = match &event.body {
-        EventBody::AttackBegan(attack) => (AttackStage::Began, attack),
-        EventBody::AttackGrew(attack) => (AttackStage::Grew, attack),
-        EventBody::AttackEnded(attack) => (AttackStage::Ended, attack),
-        _ => return None,
-    };
-    if attack.state != RuleState::Enforce {
-        return None;
-    }
-    Some(Observation {
-        v: OBSERVATION_VERSION,
-        origin: Origin {
-            site: event.site.clone(),
-            collector: FINDINGS_COLLECTOR.to_owned(),
-            incarnation: began_ms,
-            number: event.place.input << INDEX_BITS | u64::from(event.place.index),
-        },
-        observed_at: event.at,
-        through: event.at,
-        body: Body::Finding(Box::new(Finding {
-            event: event.id.clone(),
-            place: event.place,
-            stage,
-            attack: attack.clone(),
-        })),
-    })
 }

@@ -5,6 +5,7 @@ mod crash;
 mod embedded;
 mod holes;
 mod input;
+mod packets;
 mod parity;
 mod rebuild;
 mod site;

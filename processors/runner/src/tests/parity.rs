@@ -11,7 +11,10 @@ use watchfold_kit::Progress;
 use watchfold_log::{Append, MessageLog};
 use watchfold_schemas::event::Place;
 use watchfold_schemas::observation::{Outcome, Parity, ParityDifference, ParityVerdict, PingRound, PingRow};
-use watchfold_schemas::{Body, Chain, Event, EventBody, MessageId, Span, Stream, encode_event, subjects};
+use watchfold_schemas::snapshot::StoredEvent;
+use watchfold_schemas::{
+    Body, Chain, Event, EventBody, MessageId, Observation, Span, Stream, encode_event, subjects,
+};
 
 use super::crash::crash_once;
 use super::site::story;
@@ -87,6 +90,14 @@ impl ChainFold for Box<dyn ChainFold> {
 
     fn reset(&mut self) {
         self.as_mut().reset();
+    }
+
+    fn told_before(&self, event: &StoredEvent) -> Option<Observation> {
+        self.as_ref().told_before(event)
+    }
+
+    fn counters(&self) -> Vec<(&'static str, u64)> {
+        self.as_ref().counters()
     }
 }
 

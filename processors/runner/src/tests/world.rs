@@ -12,6 +12,7 @@ use watchfold_log::{Append, MessageLog, Start};
 use watchfold_schemas::event::{Causes, EVENT_VERSION, EventBody, OccupancySnapshot, Place, SubjectDegraded};
 use watchfold_schemas::observation::{OBSERVATION_VERSION, Tick};
 use watchfold_schemas::origin::Cause;
+use watchfold_schemas::snapshot::StoredEvent;
 use watchfold_schemas::{
     Body, Chain, Event, EventId, Observation, Origin, Span, Stream, Time, decode_event, encode_observation,
     subjects,
@@ -32,6 +33,7 @@ const PATIENCE: Duration = Duration::from_secs(900);
 pub(super) struct CountingFold {
     /// 1 and 2 know the same; 2 keeps the total under another name. 3 emits other events and takes nothing over.
     pub(super) version: u32,
+    chain: Option<Chain>,
     total: u64,
     ticks: u64,
     lost: u64,
@@ -45,6 +47,18 @@ impl CountingFold {
             version,
             ..CountingFold::default()
         }
+    }
+
+    /// The same as another chain, which tells the site chain of some of its events.
+    pub(super) fn of(chain: Chain) -> CountingFold {
+        CountingFold {
+            chain: Some(chain),
+            ..CountingFold::version(1)
+        }
+    }
+
+    fn chain(&self) -> Chain {
+        self.chain.unwrap_or(Chain::Site)
     }
 
     fn total_key(version: u32) -> &'static str {
@@ -75,9 +89,9 @@ impl CountingFold {
         };
         Event {
             v: EVENT_VERSION,
-            id: EventId::derive(SITE, Chain::Site, body.kind(), &key, &cause, n),
+            id: EventId::derive(SITE, self.chain(), body.kind(), &key, &cause, n),
             site: SITE.into(),
-            chain: Chain::Site,
+            chain: self.chain(),
             at: observation.observed_at,
             key,
             cause,
@@ -189,8 +203,26 @@ impl ChainFold for CountingFold {
     }
 
     fn reset(&mut self) {
-        *self = CountingFold::version(self.version);
+        *self = CountingFold {
+            chain: self.chain,
+            ..CountingFold::version(self.version)
+        };
     }
+
+    fn told_before(&self, event: &StoredEvent) -> Option<Observation> {
+        let tells = self.chain == Some(Chain::Packets) && event.subject.contains(".subject_degraded.");
+        tells.then(|| told(event.place))
+    }
+}
+
+/// What the site chain is told because of an event at this place.
+pub(super) fn told(place: Place) -> Observation {
+    observation(
+        "packets",
+        1,
+        place.input << 20 | u64::from(place.index),
+        Body::Quiet,
+    )
 }
 
 /// Small, seeded, and the same everywhere.
@@ -234,9 +266,18 @@ pub(super) fn observation(collector: &str, incarnation: u64, number: u64, body: 
 }
 
 pub(super) fn message(observation: &Observation) -> Append {
+    message_in(Stream::Observations, observation)
+}
+
+fn message_in(stream: Stream, observation: &Observation) -> Append {
     Append {
-        stream: Stream::Observations,
-        subject: subjects::observation(SITE, observation.body.kind(), &observation.origin.collector),
+        stream,
+        subject: subjects::of_observation(
+            stream,
+            SITE,
+            observation.body.kind(),
+            &observation.origin.collector,
+        ),
         id: observation.origin.message_id(),
         payload: encode_observation(observation).unwrap().into(),
     }
@@ -244,6 +285,11 @@ pub(super) fn message(observation: &Observation) -> Append {
 
 /// A tick a minute from the clock, and records of three collectors between them.
 pub(super) fn inputs(count: u64, seed: u64) -> Vec<Append> {
+    inputs_in(Stream::Observations, count, seed)
+}
+
+/// The same in another stream.
+pub(super) fn inputs_in(stream: Stream, count: u64, seed: u64) -> Vec<Append> {
     let mut rng = Rng::new(seed);
     let mut numbers: BTreeMap<&str, u64> = BTreeMap::new();
     let mut now = Time::from_seconds(1_700_000_000);
@@ -261,7 +307,7 @@ pub(super) fn inputs(count: u64, seed: u64) -> Vec<Append> {
             } else {
                 Body::Quiet
             };
-            message(&observation(collector, 1, *number, body))
+            message_in(stream, &observation(collector, 1, *number, body))
         })
         .collect()
 }
@@ -271,14 +317,28 @@ pub(super) struct World {
     pub(super) log: Arc<MemoryLog>,
     pub(super) store: MemoryStore,
     pub(super) options: RunnerOptions,
+    pub(super) chain: Chain,
 }
 
 impl World {
     pub(super) fn new() -> World {
+        World::of(Chain::Site, MemoryLog::new())
+    }
+
+    pub(super) fn of(chain: Chain, log: Arc<MemoryLog>) -> World {
         World {
-            log: MemoryLog::new(),
+            log,
             store: MemoryStore::new(),
-            options: RunnerOptions::for_chain(Chain::Site),
+            options: RunnerOptions::for_chain(chain),
+            chain,
+        }
+    }
+
+    /// What the chain reads.
+    pub(super) fn stream(&self) -> Stream {
+        match self.chain {
+            Chain::Site => Stream::Observations,
+            Chain::Packets => Stream::Packets,
         }
     }
 
@@ -299,7 +359,7 @@ impl World {
     ) -> Result<ChainRunner, RunnerError> {
         let progress = Progress::new("chain");
         let (log, options) = (self.log.clone(), self.options.clone());
-        ChainRunner::open_in(log, store, SITE, Chain::Site, Box::new(fold), progress, options).await
+        ChainRunner::open_in(log, store, SITE, self.chain, Box::new(fold), progress, options).await
     }
 
     /// Runs the chain until it has dealt with everything and stands still, then stops it.
@@ -314,7 +374,7 @@ impl World {
         let watching = async {
             let deadline = Instant::now() + PATIENCE;
             loop {
-                let last = self.log.info(Stream::Observations).await.unwrap().last_sequence;
+                let last = self.log.info(self.stream()).await.unwrap().last_sequence;
                 let seen = stats.snapshot();
                 if seen.position == last && seen.outbox == 0 {
                     break;
@@ -346,10 +406,10 @@ impl World {
 
     /// What an uninterrupted run makes of the log as it is.
     pub(super) async fn expected(&self, mut fold: impl ChainFold) -> Vec<Event> {
-        let filter = subjects::site_filter(Stream::Observations, SITE);
+        let filter = subjects::site_filter(self.stream(), SITE);
         let mut reader = self
             .log
-            .reader(Stream::Observations, &filter, Start::First)
+            .reader(self.stream(), &filter, Start::First)
             .await
             .unwrap();
         fold_all(reader.as_mut(), SITE, &mut fold).await.unwrap().events
