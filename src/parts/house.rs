@@ -1,0 +1,151 @@
+//! What parts are made from and kept in: the log, the data directory, publishers, and groups that stop together.
+
+use std::sync::Arc;
+
+use anyhow::Context;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use watchfold_healthchecks::Role;
+use watchfold_kit::{Progress, ProgressSnapshot, Publisher, SpoolOptions};
+use watchfold_log::{Leases, MessageLog};
+use watchfold_process::SPOOL_BYTES_MAX;
+use watchfold_process::share::{Led, lease_name};
+
+use crate::paths::Data;
+
+/// Parts that stop together.
+pub struct Group {
+    pub cancel: CancellationToken,
+    pub tasks: TaskTracker,
+}
+
+impl Group {
+    pub fn new() -> Group {
+        Group {
+            cancel: CancellationToken::new(),
+            tasks: TaskTracker::new(),
+        }
+    }
+
+    pub async fn stop(&self, deadline: Instant) {
+        self.cancel.cancel();
+        self.tasks.close();
+        if tokio::time::timeout_at(deadline, self.tasks.wait())
+            .await
+            .is_err()
+        {
+            tracing::warn!(
+                parts = self.tasks.len(),
+                "some parts do not end; they are left behind"
+            );
+        }
+    }
+}
+
+/// What every part is made from.
+pub struct House {
+    pub site: String,
+    pub log: Arc<dyn MessageLog>,
+    pub leases: Arc<dyn Leases>,
+    /// The log is reached over a network.
+    pub elsewhere: bool,
+    pub data: Data,
+    pub stages: Stages,
+}
+
+/// What the parts write into the log with.
+pub struct Publishers {
+    pub operator: Arc<Publisher>,
+    pub config: Arc<Publisher>,
+    pub clock: Arc<Publisher>,
+    pub ping: Arc<Publisher>,
+    pub parity: Arc<Publisher>,
+    pub discord: Arc<Publisher>,
+}
+
+impl Publishers {
+    /// Opens all at once: each asks the log for its newest number, and waits a while for a log that is away.
+    pub async fn open(house: &House) -> anyhow::Result<Publishers> {
+        let ping = async {
+            match house.elsewhere {
+                true => house.spooling_publisher("ping").await,
+                false => house.publisher("ping").await,
+            }
+        };
+        let (operator, config, clock, ping, parity, discord) = tokio::try_join!(
+            house.publisher("operator"),
+            house.publisher("config"),
+            house.publisher("clock"),
+            ping,
+            house.publisher("parity"),
+            house.publisher("discord"),
+        )?;
+        Ok(Publishers {
+            operator,
+            config,
+            clock,
+            ping,
+            parity,
+            discord,
+        })
+    }
+
+    pub fn into_all(self) -> Vec<Arc<Publisher>> {
+        let watched = [self.clock, self.ping, self.parity, self.discord];
+        [self.operator, self.config].into_iter().chain(watched).collect()
+    }
+}
+
+/// The progress of every part, for the health page and the watchdog outside.
+#[derive(Clone, Default)]
+pub struct Stages(Arc<std::sync::Mutex<Vec<Part>>>);
+
+/// A part's progress; parts with a role are vouched for by the watchdog outside.
+pub type Part = (Option<Role>, Arc<Progress>);
+
+impl Stages {
+    pub fn add(&self, name: &str, role: Option<Role>) -> Arc<Progress> {
+        let progress = Progress::new(name);
+        let mut all = self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        all.push((role, progress.clone()));
+        progress
+    }
+
+    pub fn snapshots(&self) -> Vec<(Option<Role>, ProgressSnapshot)> {
+        let all = self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        all.iter()
+            .map(|(role, progress)| (*role, progress.snapshot()))
+            .collect()
+    }
+}
+
+impl House {
+    pub async fn publisher(&self, collector: &str) -> anyhow::Result<Arc<Publisher>> {
+        Publisher::open(self.log.clone(), &self.site, collector, &self.data.kit())
+            .await
+            .with_context(|| format!("failed to start the collector {collector}"))
+    }
+
+    /// What is measured waits on disk while the log is away.
+    pub async fn spooling_publisher(&self, collector: &str) -> anyhow::Result<Arc<Publisher>> {
+        let spool = SpoolOptions {
+            directory: self.data.path().join("spool"),
+            bytes_max: SPOOL_BYTES_MAX,
+        };
+        let (log, kit) = (self.log.clone(), self.data.kit());
+        Publisher::open_with_spool(log, &self.site, collector, &kit, spool)
+            .await
+            .with_context(|| format!("failed to start the collector {collector}"))
+    }
+
+    /// What others must not do at the same time, where others can.
+    pub fn led(&self, part: &str, progress: &Arc<Progress>, group: &Group) -> Led {
+        Led {
+            leases: self.leases.clone(),
+            name: lease_name(part, &self.site),
+            progress: progress.clone(),
+            cancel: group.cancel.clone(),
+        }
+    }
+}

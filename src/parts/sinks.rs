@@ -1,0 +1,132 @@
+//! The sinks: the page, those that tell people, and the terminal.
+
+use std::sync::Arc;
+
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use watchfold_dashboard::{Dashboard, DashboardOptions};
+use watchfold_healthchecks::{Role, Stage};
+use watchfold_kit::{Progress, Publisher};
+use watchfold_log::MessageLog;
+use watchfold_process::configured::{Without, while_configured};
+use watchfold_process::share::led;
+use watchfold_process::supervise::supervise;
+use watchfold_sink_kit::{SinkContext, SinkStats};
+
+use super::house::{Group, House};
+use crate::explain::explainer;
+use crate::narrate;
+
+pub async fn bind_dashboard(
+    house: &House,
+    listen: std::net::SocketAddr,
+    operator: Arc<Publisher>,
+) -> anyhow::Result<(Dashboard, Arc<Progress>)> {
+    let progress = house.stages.add("dashboard", None);
+    let stages = house.stages.clone();
+    let options = DashboardOptions {
+        log: house.log.clone(),
+        site: house.site.clone(),
+        listen,
+        data_dir: house.data.path().to_owned(),
+        operator: Some(operator),
+        // It folds files, and a log elsewhere has none here.
+        explain: (!house.elsewhere).then(|| explainer(&house.data, &house.site)),
+        packets: None,
+        stages: Arc::new(move || {
+            stages
+                .snapshots()
+                .into_iter()
+                .map(|(_, progress)| progress)
+                .collect()
+        }),
+        progress: progress.clone(),
+        software: format!("watchfold {}", env!("CARGO_PKG_VERSION")),
+    };
+    Ok((Dashboard::bind(options).await?, progress))
+}
+
+pub fn run_dashboard(
+    dashboard: Dashboard,
+    progress: Arc<Progress>,
+    group: &Group,
+) -> watch::Receiver<Option<String>> {
+    let (failed, receiver) = watch::channel(None);
+    let cancel = group.cancel.clone();
+    group.tasks.spawn(async move {
+        if let Err(error) = dashboard.run(cancel).await {
+            progress.fail(error.to_string());
+            failed.send_replace(Some(error.to_string()));
+        }
+    });
+    receiver
+}
+
+/// Runs while a configuration for it is there, and again when one comes later.
+pub fn run_discord(
+    house: &House,
+    publisher: &Arc<Publisher>,
+    config: watch::Receiver<Option<Arc<watchfold_discord::DiscordConfig>>>,
+    group: &Group,
+) {
+    let progress = house.stages.add("sink:discord", Some(Role::Sink));
+    let context = SinkContext {
+        site: house.site.clone(),
+        sink: "discord".to_owned(),
+        log: house.log.clone(),
+        publisher: publisher.clone(),
+        state_path: house.data.sinks().join("discord.state"),
+        progress: progress.clone(),
+        stats: Arc::new(SinkStats::default()),
+    };
+    let cancel = group.cancel.clone();
+    let led_by = house.led("sink:discord", &progress, group);
+    let part = move || {
+        let (context, config, cancel) = (context.clone(), config.clone(), cancel.clone());
+        let led_by = led_by.clone();
+        let progress = context.progress.clone();
+        while_configured(config, Without::Idle, progress, cancel, move |config, cancel| {
+            let (context, led_by) = (context.clone(), led_by.under(cancel));
+            led(led_by, move |cancel| {
+                watchfold_discord::run(context.clone(), config.clone(), cancel)
+            })
+        })
+    };
+    group.tasks.spawn(supervise(progress, group.cancel.clone(), part));
+}
+
+pub fn run_healthchecks(
+    house: &House,
+    config: watch::Receiver<Option<Arc<watchfold_healthchecks::HealthchecksConfig>>>,
+    group: &Group,
+) {
+    let progress = house.stages.add("sink:healthchecks", None);
+    let stages = house.stages.clone();
+    let source = Arc::new(move || -> Vec<Stage> {
+        let judged = stages
+            .snapshots()
+            .into_iter()
+            .filter_map(|(role, progress)| Some((role?, progress)));
+        judged
+            .map(|(role, progress)| Stage::new(role, progress))
+            .collect()
+    });
+    let (shown, cancel) = (progress.clone(), group.cancel.clone());
+    let part = move || {
+        let (source, shown) = (source.clone(), shown.clone());
+        while_configured(
+            config.clone(),
+            Without::Idle,
+            shown.clone(),
+            cancel.clone(),
+            move |config, cancel| watchfold_healthchecks::run(source.clone(), config, shown.clone(), cancel),
+        )
+    };
+    group.tasks.spawn(supervise(progress, group.cancel.clone(), part));
+}
+
+pub async fn narrated(log: Arc<dyn MessageLog>, site: String, cancel: CancellationToken) {
+    if let Err(error) = narrate::run(log, site, cancel).await {
+        tracing::warn!(%error, "events are no longer told here; the page and the sinks go on");
+    }
+}
