@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use tokio_util::sync::CancellationToken;
-use watchfold_dashboard::{Explain, ExplainFailure, ExplainRequest};
+use watchfold_dashboard::{Explain, ExplainFailure, ExplainKind, ExplainRequest};
 use watchfold_replay::explain::{Explanation, explain as derive, explain_unless};
 use watchfold_replay::{ReplayError, Selection, Under, is_capture};
 use watchfold_schemas::Span;
@@ -19,6 +19,9 @@ use crate::paths::Data;
 /// How far before its beginning the log is read for something: `stored_at` is a little later than what was observed, unless a clock was
 /// set in between.
 const LOOK_BACK: Span = Span::from_seconds(60);
+
+/// The same for what a rule found: it counts packets of a window, and no pack has one as long as this.
+const LOOK_BACK_OF_RULES: Span = Span::from_seconds(600);
 
 pub fn explain(args: &ExplainArgs) -> anyhow::Result<ExitCode> {
     let input = match &args.input {
@@ -77,9 +80,13 @@ fn derive_near(
     request: &ExplainRequest,
     is_cancelled: &dyn Fn() -> bool,
 ) -> Result<Explanation, ReplayError> {
+    let look_back = match request.kind {
+        ExplainKind::Incident | ExplainKind::Session => LOOK_BACK,
+        ExplainKind::Alert | ExplainKind::Attack => LOOK_BACK_OF_RULES,
+    };
     let mut selection = Selection {
         site: Some(site.to_owned()),
-        from: Some(request.started_at - LOOK_BACK),
+        from: Some(request.started_at - look_back),
         ..Selection::default()
     };
     let under = Under::recorded();

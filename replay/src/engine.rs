@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use watchfold_folds::{PacketChain, SiteChain};
+use watchfold_schemas::rules::RulesActivation;
 use watchfold_schemas::{Body, Chain, Event, Observation, SiteConfig, Stream, Time};
 
 use crate::course::{Course, Judging, WarmUp};
@@ -131,9 +132,14 @@ impl Engine {
         self.sites.iter().filter_map(config)
     }
 
-    /// The packet chain of a site, for its rules and counters.
+    /// The packet chain of a site, for its counters.
     pub fn packet_chain(&self, site: &str) -> Option<&PacketChain> {
         Some(&self.sites.get(site)?.packets.as_ref()?.chain)
+    }
+
+    /// The rules of a chain, as far as they are known.
+    pub fn rules(&self, site: &str, chain: Chain) -> Option<&RulesActivation> {
+        self.sites.get(site)?.rules(chain)
     }
 
     /// The greatest tick or packet of any site, for a progress line.

@@ -223,7 +223,9 @@ fn derive(
 
 impl Derived {
     fn note(&mut self, event: Event, engine: &Engine) {
-        let activation = engine.packet_chain(&event.site).and_then(|chain| chain.rules());
+        let activation = engine.rules(&event.site, event.chain);
+        // An incident's attack may have been found in packets.
+        let activation = activation.or_else(|| engine.rules(&event.site, Chain::Packets));
         if let Some(rule) = packets::rule_of(&event, activation) {
             self.rule = Some(rule);
         }

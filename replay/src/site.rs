@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use watchfold_folds::{PacketChain, SiteChain};
 use watchfold_schemas::observation::Activation;
+use watchfold_schemas::rules::RulesActivation;
 use watchfold_schemas::{Body, Chain, Event, Observation, SiteConfig, Stream, Time};
 
 use crate::course::{Course, WarmUp};
@@ -19,6 +20,8 @@ pub(crate) struct Site {
     pub(crate) findings: Findings,
     /// The last activation that was folded.
     pub(crate) activation: Option<Activation>,
+    /// The last rules of the site chain that were folded; the packet chain tells its own.
+    rules: Option<RulesActivation>,
     /// Of a site that exists in capture files alone.
     ticks: Ticks,
 }
@@ -33,6 +36,7 @@ impl Site {
             packets: None,
             findings: Findings::default(),
             activation: None,
+            rules: None,
             ticks: Ticks::new(name),
         }
     }
@@ -51,6 +55,14 @@ impl Site {
     pub(crate) fn now(&self) -> Option<Time> {
         let ticked = self.observations.as_ref().and_then(|course| course.chain.now());
         ticked.max(self.packets.as_ref().and_then(|course| course.chain.now()))
+    }
+
+    /// The rules that are known to be in force.
+    pub(crate) fn rules(&self, chain: Chain) -> Option<&RulesActivation> {
+        match chain {
+            Chain::Site => self.rules.as_ref(),
+            Chain::Packets => self.packets.as_ref()?.chain.rules(),
+        }
     }
 
     pub(crate) fn began(&self) -> Option<BeginningState> {
@@ -102,8 +114,10 @@ impl Site {
     }
 
     pub(crate) fn fold(&mut self, sequence: u64, observation: &Observation) -> Vec<Event> {
-        if let Body::Activation(activation) = &observation.body {
-            self.activation = Some((**activation).clone());
+        match &observation.body {
+            Body::Activation(activation) => self.activation = Some((**activation).clone()),
+            Body::Rules(activation) => self.rules = Some((**activation).clone()),
+            _ => {}
         }
         match &mut self.observations {
             Some(course) => course.chain.apply(sequence, observation),
@@ -175,7 +189,7 @@ impl Site {
             (_, None) => {}
         }
         if let Some(rules) = &under.rules {
-            let in_force = self.packets.as_ref().and_then(|course| course.chain.rules());
+            let in_force = self.rules(Chain::Site).or_else(|| self.rules(Chain::Packets));
             let activation = rules.activation(&name, Chain::Site, at, in_force);
             match &mut observation.body {
                 Body::Rules(recorded) => {
