@@ -1,0 +1,191 @@
+//! A batch as rules read it: columns of numbers, its dictionary with what is known of each address, and the side tables by
+//! row. Built once for each batch; nothing here is kept.
+
+use core::net::IpAddr;
+
+use watchfold_schemas::Time;
+use watchfold_schemas::packets::{ArpRow, DnsRow, NO_ADDRESS, PacketBatch, PacketView, marks};
+
+use super::extract::addresses::{Class, Site};
+use super::extract::dns::{NameFacts, facts};
+use super::mask::Mask;
+use super::protocols;
+use crate::engine::print::Print;
+
+/// The protocol of what is not IP.
+const NOT_IP: u8 = 255;
+
+/// An address of the dictionary.
+#[derive(Clone, Copy, Debug)]
+pub struct Known {
+    pub address: IpAddr,
+    pub print: Print,
+    pub class: Class,
+}
+
+/// Columns of a batch.
+pub struct Columns<'a> {
+    pub view: PacketView<'a>,
+    /// When each row counts: its time, or the newest before it where it came late.
+    pub times: &'a [Time],
+    pub known: Vec<Known>,
+    pub sources: Vec<u16>,
+    pub destinations: Vec<u16>,
+    /// The destination where the source is private, else the source.
+    pub external: Vec<u16>,
+    pub source_ports: Vec<u16>,
+    pub destination_ports: Vec<u16>,
+    pub lengths: Vec<u16>,
+    pub kinds: Kinds,
+    pub names: Vec<NameFacts<'a>>,
+    /// For each ARP row whether it is a reply that changes an owner; `None` for other messages.
+    pub arp_changed: Vec<Option<bool>>,
+}
+
+/// Which rows are what.
+pub struct Kinds {
+    pub all: Mask,
+    pub tcp: Mask,
+    pub udp: Mask,
+    pub icmp: Mask,
+    pub icmpv6: Mask,
+    pub arp: Mask,
+    /// With the header that says ports, flags, or type and code.
+    pub with_header: Mask,
+    /// With ports.
+    pub with_ports: Mask,
+    /// TCP with flags.
+    pub with_flags: Mask,
+    /// ICMP or ICMPv6 with type and code.
+    pub with_type: Mask,
+    /// With addresses.
+    pub with_source: Mask,
+    pub with_destination: Mask,
+}
+
+impl<'a> Columns<'a> {
+    pub fn of(view: PacketView<'a>, times: &'a [Time], site: &Site, arp_changed: Vec<Option<bool>>) -> Columns<'a> {
+        let batch = view.batch();
+        let known: Vec<Known> = (0..view.addresses() as u16)
+            .filter_map(|index| view.address(index))
+            .map(|address| Known {
+                address,
+                print: Print::of_address(address),
+                class: site.classify(address),
+            })
+            .collect();
+        let sources: Vec<u16> = view.sources().collect();
+        let destinations: Vec<u16> = view.destinations().collect();
+        let is_private = |index: u16| known.get(usize::from(index)).is_some_and(|known| known.class.private());
+        let external = sources
+            .iter()
+            .zip(&destinations)
+            .map(|(source, destination)| if is_private(*source) { *destination } else { *source })
+            .collect();
+        Columns {
+            kinds: Kinds::of(&view, &sources, &destinations),
+            view,
+            times,
+            known,
+            sources,
+            destinations,
+            external,
+            source_ports: view.source_ports().collect(),
+            destination_ports: view.destination_ports().collect(),
+            lengths: view.lengths().collect(),
+            names: batch.dns.iter().map(|dns| facts(&dns.name)).collect(),
+            arp_changed,
+        }
+    }
+
+    pub fn batch(&self) -> &'a PacketBatch {
+        self.view.batch()
+    }
+
+    pub fn len(&self) -> usize {
+        self.view.len()
+    }
+
+    pub fn known(&self, index: u16) -> Option<&Known> {
+        self.known.get(usize::from(index))
+    }
+
+    /// The DNS message of a row, and what its name is made of.
+    pub fn dns(&self, row: u16) -> Option<(&'a DnsRow, &NameFacts<'a>)> {
+        let rows = &self.batch().dns;
+        let number = found(rows, row, |dns| dns.row)?;
+        Some((&rows[number], &self.names[number]))
+    }
+
+    /// The ARP message of a row, and whether it changes an owner.
+    pub fn arp(&self, row: u16) -> Option<(&'a ArpRow, Option<bool>)> {
+        let rows = &self.batch().arp;
+        let number = found(rows, row, |arp| arp.row)?;
+        Some((&rows[number], self.arp_changed.get(number).copied().flatten()))
+    }
+
+    pub fn vlan(&self, row: u16) -> Option<u16> {
+        let rows = &self.batch().vlans;
+        found(rows, row, |(row, _)| *row).map(|number| rows[number].1)
+    }
+
+    pub fn tls_name(&self, row: u16) -> Option<&'a str> {
+        let rows = &self.batch().tls_names;
+        found(rows, row, |(row, _)| *row).map(|number| rows[number].1.as_str())
+    }
+
+    pub fn http_host(&self, row: u16) -> Option<&'a str> {
+        let rows = &self.batch().http_hosts;
+        found(rows, row, |(row, _)| *row).map(|number| rows[number].1.as_str())
+    }
+
+    pub fn head(&self, row: u16) -> Option<&'a [u8]> {
+        let rows = &self.batch().heads;
+        found(rows, row, |head| head.row).map(|number| rows[number].bytes.as_slice())
+    }
+}
+
+/// Where a side table has this row. Builders write them in the order of rows; one that is not is searched whole.
+fn found<T>(rows: &[T], row: u16, row_of: impl Fn(&T) -> u16) -> Option<usize> {
+    match rows.binary_search_by_key(&row, &row_of) {
+        Ok(number) => Some(number),
+        Err(_) if rows.is_sorted_by_key(&row_of) => None,
+        Err(_) => rows.iter().position(|entry| row_of(entry) == row),
+    }
+}
+
+impl Kinds {
+    fn of(view: &PacketView<'_>, sources: &[u16], destinations: &[u16]) -> Kinds {
+        let all = Mask::all(view.len());
+        let protocol = |wanted: u8| Mask::of(view.protocols(), |protocol| protocol == wanted);
+        let (tcp, udp) = (protocol(protocols::TCP), protocol(protocols::UDP));
+        let (icmp, icmpv6) = (protocol(protocols::ICMP), protocol(protocols::ICMPV6));
+        let mut arp = Mask::EMPTY;
+        for row in &view.batch().arp {
+            arp.set(row.row);
+        }
+        arp.and(&protocol(NOT_IP));
+        let mut with_header = all.clone();
+        with_header.without(&Mask::of(view.all_marks(), |bits| bits & marks::LATER_FRAGMENT != 0));
+        let headed = |one: &Mask, other: &Mask| {
+            let mut out = one.clone();
+            out.or(other);
+            out.and(&with_header);
+            out
+        };
+        Kinds {
+            with_ports: headed(&tcp, &udp),
+            with_flags: headed(&tcp, &tcp),
+            with_type: headed(&icmp, &icmpv6),
+            with_source: Mask::of(sources, |index| index != NO_ADDRESS),
+            with_destination: Mask::of(destinations, |index| index != NO_ADDRESS),
+            all,
+            tcp,
+            udp,
+            icmp,
+            icmpv6,
+            arp,
+            with_header,
+        }
+    }
+}
