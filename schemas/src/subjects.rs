@@ -174,7 +174,9 @@ const fn family(stream: Stream) -> &'static str {
 /// The stream that a subject belongs to.
 pub fn stream_of(subject: &str) -> Option<Stream> {
     let family_of = subject.strip_prefix("wf.")?.split('.').next()?;
-    Stream::ALL.into_iter().find(|stream| family(*stream) == family_of)
+    Stream::ALL
+        .into_iter()
+        .find(|stream| family(*stream) == family_of)
 }
 
 /// The site that a subject names, if it is one of ours.

@@ -6,7 +6,6 @@
 
 mod chain;
 mod clocks;
-#[expect(dead_code, reason = "the packet chain takes it up next")]
 mod engine;
 mod fold;
 mod history;

@@ -195,12 +195,7 @@ mod tests {
 
     #[test]
     fn of_a_foreign_error_only_a_known_code_is_told() {
-        let got = interpret(
-            SubjectKind::Name,
-            401,
-            None,
-            Some(error("s3cret-k3y").as_bytes()),
-        );
+        let got = interpret(SubjectKind::Name, 401, None, Some(error("s3cret-k3y").as_bytes()));
         assert_eq!(
             got,
             Answer::KeyRefused {

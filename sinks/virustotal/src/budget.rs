@@ -254,7 +254,10 @@ mod tests {
                 .filter(|call| call.to_string().starts_with(prefix))
                 .count()
         };
-        assert_eq!((of("2026-11-29"), of("2026-11-30"), of("2026-12-01")), (8, 500, 500));
+        assert_eq!(
+            (of("2026-11-29"), of("2026-11-30"), of("2026-12-01")),
+            (8, 500, 500)
+        );
         assert_eq!(of("2026-12"), 15_500, "31 days of 500");
         assert_eq!(of("2027-01-01"), 500);
     }
@@ -274,7 +277,10 @@ mod tests {
             budget.spent(now, small),
             Some((at("2028-03-01T00:00:00Z"), Spent::Month))
         );
-        assert_eq!(budget.spent(at("2028-02-29T23:59:59Z"), small).unwrap().1, Spent::Month);
+        assert_eq!(
+            budget.spent(at("2028-02-29T23:59:59Z"), small).unwrap().1,
+            Spent::Month
+        );
         assert_eq!(budget.spent(at("2028-03-01T00:00:00Z"), small), None);
     }
 
@@ -298,7 +304,10 @@ mod tests {
         );
         assert_eq!(Budget::from_stored("garbage"), None);
         let or_more = again.clone().or_more(Budget::default());
-        assert_eq!((or_more.used_day(), Budget::default().or_more(again).used_day()), (500, 500));
+        assert_eq!(
+            (or_more.used_day(), Budget::default().or_more(again).used_day()),
+            (500, 500)
+        );
     }
 
     #[test]
@@ -310,7 +319,12 @@ mod tests {
         assert_eq!(budget.spent(before, LIMITS).unwrap().1, Spent::Day);
         // A clock that was years ahead does not close the budget for years.
         let mut ahead = Budget::default();
-        let _ = greedy(&mut ahead, at("2031-01-01T00:00:00Z"), at("2031-01-02T00:00:00Z"), 500);
+        let _ = greedy(
+            &mut ahead,
+            at("2031-01-01T00:00:00Z"),
+            at("2031-01-02T00:00:00Z"),
+            500,
+        );
         ahead.refused(at("2031-01-01T12:00:00Z"), false, Some(DAY));
         let spent = ahead.spent(now, LIMITS).map(|(until, _)| until);
         assert!(spent.is_none_or(|until| until <= now + MINUTE), "{spent:?}");
@@ -326,7 +340,12 @@ mod tests {
             assert_eq!(budget.spent(want, LIMITS), None);
         };
         let tomorrow = at("2026-11-21T00:00:00Z");
-        check(&mut Budget::default(), false, Some(17), now + Span::from_seconds(17));
+        check(
+            &mut Budget::default(),
+            false,
+            Some(17),
+            now + Span::from_seconds(17),
+        );
         check(&mut Budget::default(), false, None, now + MINUTE);
         let mut budget = Budget::default();
         check(&mut budget, true, None, now + MINUTE);

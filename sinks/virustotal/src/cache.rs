@@ -41,7 +41,9 @@ pub struct Cached {
 pub enum Known {
     Verdict(Box<Verdict>),
     /// There is none, and asking again is of no use before this.
-    Failed { until: Time },
+    Failed {
+        until: Time,
+    },
 }
 
 /// What to do about a site that asks.

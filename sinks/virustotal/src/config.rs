@@ -101,7 +101,9 @@ pub enum ConfigError {
         value: u32,
         max: u32,
     },
-    #[error("sinks.virustotal.own_networks: {0:?} is not a network: write it as 203.0.113.0/24 or 2001:db8::/32")]
+    #[error(
+        "sinks.virustotal.own_networks: {0:?} is not a network: write it as 203.0.113.0/24 or 2001:db8::/32"
+    )]
     Network(String),
     #[error("sinks.virustotal.own_names: {0:?} is not a domain: write it as example.net")]
     Name(String),
@@ -146,7 +148,12 @@ impl<S> VirusTotalSection<S> {
         };
         let hours = |hours: u32| Span::from_seconds(i64::from(hours) * 3_600);
         let lifetimes = Lifetimes {
-            clean: hours(within("clean_for_h", self.clean_for_h, CLEAN_FOR_H_DEFAULT, HOURS_MAX)?),
+            clean: hours(within(
+                "clean_for_h",
+                self.clean_for_h,
+                CLEAN_FOR_H_DEFAULT,
+                HOURS_MAX,
+            )?),
             malicious: hours(within(
                 "malicious_for_h",
                 self.malicious_for_h,
@@ -237,9 +244,7 @@ fn check_address(address: Option<String>) -> Result<String, ConfigError> {
 
 /// What somebody put before an `@` is a credential.
 fn without_credentials(text: &str) -> String {
-    text.rsplit_once('@')
-        .map_or(text, |(_, host)| host)
-        .to_owned()
+    text.rsplit_once('@').map_or(text, |(_, host)| host).to_owned()
 }
 
 fn own(networks: Vec<String>, names: Vec<String>) -> Result<Own, ConfigError> {
@@ -302,11 +307,7 @@ mod tests {
             virustotal: VirusTotalSection<toml::Value>,
         }
         let file: File = toml::from_str(include_str!("../example.toml")).unwrap();
-        let example = file
-            .sinks
-            .virustotal
-            .with_key(Some(Secret::new(KEY)))
-            .unwrap();
+        let example = file.sinks.virustotal.with_key(Some(Secret::new(KEY))).unwrap();
         let default = VirusTotalConfig::with_defaults(Some(Secret::new(KEY))).unwrap();
         assert_eq!((example.own.networks.len(), example.own.names.len()), (1, 1));
         let own = Own::default();
@@ -328,7 +329,10 @@ mod tests {
             "http://127.0.0.1.example/api/v3",
         ] {
             let text = format!("key = \"{KEY}\"\naddress = \"{address}\"");
-            check(&text, ConfigError::Address(address.trim_end_matches('/').to_owned()));
+            check(
+                &text,
+                ConfigError::Address(address.trim_end_matches('/').to_owned()),
+            );
         }
         check(
             "address = \"https://me:s3cret@x.example\"",
@@ -350,7 +354,10 @@ mod tests {
                 max: 744,
             },
         );
-        check("own_networks = [\"10.0.0.0/40\"]", ConfigError::Network("10.0.0.0/40".into()));
+        check(
+            "own_networks = [\"10.0.0.0/40\"]",
+            ConfigError::Network("10.0.0.0/40".into()),
+        );
         check("own_names = [\"a b\"]", ConfigError::Name("a b".into()));
         let problems = resolve("key = { file = \"no/such/file\" }").unwrap_err();
         assert!(problems[0].contains("sinks.virustotal.key"), "{problems:?}");
@@ -358,7 +365,11 @@ mod tests {
 
     #[test]
     fn addresses_on_this_machine_need_no_tls() {
-        for address in ["http://127.0.0.1:8080/api/v3/", "http://[::1]:1", "http://localhost:1/x"] {
+        for address in [
+            "http://127.0.0.1:8080/api/v3/",
+            "http://[::1]:1",
+            "http://localhost:1/x",
+        ] {
             let text = format!("key = \"{KEY}\"\naddress = \"{address}\"");
             assert_eq!(resolve(&text).unwrap().address, address.trim_end_matches('/'));
         }
@@ -375,10 +386,7 @@ mod tests {
             assert_eq!(config.key, Some(Secret::new(KEY)));
             assert!(!format!("{config:?}").contains(KEY));
         }
-        assert_eq!(
-            resolve_beside("", Some(KEY)).unwrap().key,
-            Some(Secret::new(KEY))
-        );
+        assert_eq!(resolve_beside("", Some(KEY)).unwrap().key, Some(Secret::new(KEY)));
         for nothing in [None, Some(" ")] {
             assert_eq!(resolve_beside("", nothing).unwrap().key, None);
         }

@@ -169,10 +169,7 @@ async fn idle(
     wait(config, cancel).await;
 }
 
-async fn wait(
-    config: &mut watch::Receiver<Option<Arc<VirusTotalConfig>>>,
-    cancel: &CancellationToken,
-) {
+async fn wait(config: &mut watch::Receiver<Option<Arc<VirusTotalConfig>>>, cancel: &CancellationToken) {
     tokio::select! {
         () = cancel.cancelled() => {}
         // Nobody reloads any more, because everything is about to stop.

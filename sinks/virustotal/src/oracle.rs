@@ -355,7 +355,11 @@ impl Oracle {
     fn send(&mut self, site: String, word: Word) {
         let Some(slot) = self.slots.of(&site) else {
             self.count(LookupCount::LimitsHit, 1);
-            tracing::warn!(limit = SITES_MAX, site, "too many sites; this one gets no verdicts here");
+            tracing::warn!(
+                limit = SITES_MAX,
+                site,
+                "too many sites; this one gets no verdicts here"
+            );
             if let Word::Verdict(subject, _) = &word {
                 self.memory.queue.answered(subject, &site);
             }
@@ -364,7 +368,8 @@ impl Oracle {
         if !self.on_its_way.insert((site.clone(), word.subject())) {
             return;
         }
-        self.telling.push(Box::pin(say(self.context.clone(), slot, site, word)));
+        self.telling
+            .push(Box::pin(say(self.context.clone(), slot, site, word)));
     }
 
     fn take_told(&mut self, told: Told) {
@@ -433,7 +438,11 @@ impl Oracle {
             sequence: u64::from(budget.used_day()),
             id: budget.to_stored(),
         };
-        Ok(self.context.log.save_position(&self.budget_name, position).await?)
+        Ok(self
+            .context
+            .log
+            .save_position(&self.budget_name, position)
+            .await?)
     }
 
     /// That a minute is used up is how it always is; a day or a month is worth a line.
@@ -475,7 +484,11 @@ impl Oracle {
             }
             Answer::Refused { detail } => {
                 self.count(LookupCount::Refused, 1);
-                tracing::warn!(subject = subject.text, detail, "VirusTotal does not answer about this");
+                tracing::warn!(
+                    subject = subject.text,
+                    detail,
+                    "VirusTotal does not answer about this"
+                );
                 let until = now + REFUSED_FOR;
                 self.learn(subject, Known::Failed { until }, now);
             }

@@ -205,7 +205,10 @@ mod tests {
         assert_eq!(queue.add(subject(1), "cafe-2", 600, at(1)), Added::Joined);
         assert_eq!(queue.len(), 1);
         queue.answered(&subject(1), "cafe-1");
-        assert_eq!(queue.get(&subject(1)).unwrap().sites, BTreeSet::from(["cafe-2".to_owned()]));
+        assert_eq!(
+            queue.get(&subject(1)).unwrap().sites,
+            BTreeSet::from(["cafe-2".to_owned()])
+        );
         queue.answered(&subject(1), "cafe-2");
         assert!(queue.is_empty());
     }
@@ -214,12 +217,21 @@ mod tests {
     fn over_the_limit_the_least_urgent_goes() {
         let mut queue = Queue::default();
         for number in 0..WAITING_MAX {
-            assert_eq!(queue.add(subject(number), "cafe-1", 600, at(number as i64)), Added::New);
+            assert_eq!(
+                queue.add(subject(number), "cafe-1", 600, at(number as i64)),
+                Added::New
+            );
         }
         let over = subject(WAITING_MAX);
-        assert_eq!(queue.add(over.clone(), "cafe-1", 500, at(0)), Added::Dropped(over.clone()));
+        assert_eq!(
+            queue.add(over.clone(), "cafe-1", 500, at(0)),
+            Added::Dropped(over.clone())
+        );
         let youngest = subject(WAITING_MAX - 1);
-        assert_eq!(queue.add(over.clone(), "cafe-1", 900, at(5_000)), Added::Dropped(youngest));
+        assert_eq!(
+            queue.add(over.clone(), "cafe-1", 900, at(5_000)),
+            Added::Dropped(youngest)
+        );
         assert_eq!(queue.len(), WAITING_MAX);
         assert_eq!(queue.first(|_| true).unwrap().subject, over);
         for site in 0..SITES_MAX {

@@ -290,7 +290,10 @@ mod tests {
         let bare = report(SubjectKind::Address, br#"{"data":{"attributes":{}}}"#);
         assert_eq!(bare, Some(Report::default()));
         let long = json!({ "data": { "attributes": { "as_owner": "ü".repeat(1_000) } } }).to_string();
-        let owner = report(SubjectKind::Address, long.as_bytes()).unwrap().owner.unwrap();
+        let owner = report(SubjectKind::Address, long.as_bytes())
+            .unwrap()
+            .owner
+            .unwrap();
         assert_eq!(owner.chars().count(), TEXT_CHARS_MAX);
     }
 

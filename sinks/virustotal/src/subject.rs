@@ -222,7 +222,10 @@ mod tests {
 
     fn own() -> Own {
         Own {
-            networks: vec!["93.184.216.0/24".parse().unwrap(), "2606:4700::/32".parse().unwrap()],
+            networks: vec![
+                "93.184.216.0/24".parse().unwrap(),
+                "2606:4700::/32".parse().unwrap(),
+            ],
             names: vec!["cafe.example.net".to_owned()],
         }
     }
@@ -289,7 +292,11 @@ mod tests {
         check(SubjectKind::Name, "Example.COM.", Ok("example.com"));
         check(SubjectKind::Name, "_dmarc.example.com", Ok("_dmarc.example.com"));
         check(SubjectKind::Name, "xn--bcher-kva.de", Ok("xn--bcher-kva.de"));
-        check(SubjectKind::Name, "notcafe.example.net", Ok("notcafe.example.net"));
+        check(
+            SubjectKind::Name,
+            "notcafe.example.net",
+            Ok("notcafe.example.net"),
+        );
         for text in [
             "router",
             "router.",
@@ -308,7 +315,16 @@ mod tests {
         check(SubjectKind::Name, "cafe.example.net", Err(Refusal::Own));
         check(SubjectKind::Name, "till.cafe.example.net", Err(Refusal::Own));
         let long = format!("{}.com", "a".repeat(64));
-        for text in ["", ".", "a..b", "a b.com", "a/../b.com", "8.8.8.8", "ü.com", &long] {
+        for text in [
+            "",
+            ".",
+            "a..b",
+            "a b.com",
+            "a/../b.com",
+            "8.8.8.8",
+            "ü.com",
+            &long,
+        ] {
             check(SubjectKind::Name, text, Err(Refusal::Malformed));
         }
     }

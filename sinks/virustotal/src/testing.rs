@@ -187,8 +187,10 @@ async fn object(
         Some(Failure::Slow(time)) => tokio::time::sleep(time).await,
         Some(Failure::Close) => std::panic::resume_unwind(Box::new("closing")),
         Some(Failure::CloseMidBody) => {
-            let halves: [Result<&str, std::io::Error>; 2] =
-                [Ok("{\"data\":{\"attributes\":{"), Err(std::io::Error::other("cut"))];
+            let halves: [Result<&str, std::io::Error>; 2] = [
+                Ok("{\"data\":{\"attributes\":{"),
+                Err(std::io::Error::other("cut")),
+            ];
             return Response::new(Body::from_stream(futures::stream::iter(halves)));
         }
         _ => {}
@@ -207,7 +209,9 @@ impl Shared {
         let now = self.clock.wall();
         let within = |span: Span| self.counted.iter().filter(|at| now.since(**at) < span).count();
         let today = |at: &&Time| at.floor(DAY) == now.floor(DAY);
-        if within(Span::from_seconds(60)) >= PER_MINUTE || self.counted.iter().filter(today).count() >= PER_DAY {
+        if within(Span::from_seconds(60)) >= PER_MINUTE
+            || self.counted.iter().filter(today).count() >= PER_DAY
+        {
             return error(429, "QuotaExceededError", None);
         }
         self.counted.push(now);

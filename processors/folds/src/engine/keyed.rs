@@ -31,10 +31,6 @@ impl<V> Keyed<V> {
         self.entries.len()
     }
 
-    pub fn is_empty(&self) -> bool {
-        self.entries.is_empty()
-    }
-
     /// The number of the entry of `key`. It holds until the next sweep.
     pub fn find(&self, key: Print) -> Option<usize> {
         let mask = self.index.len().checked_sub(1)?;
@@ -65,10 +61,12 @@ impl<V> Keyed<V> {
         number
     }
 
+    #[cfg(test)]
     pub fn get(&self, key: Print) -> Option<&V> {
         self.find(key).map(|number| &self.entries[number].1)
     }
 
+    #[cfg(test)]
     pub fn get_mut(&mut self, key: Print) -> Option<&mut V> {
         self.find(key).map(|number| &mut self.entries[number].1)
     }

@@ -9,6 +9,7 @@ pub mod check;
 pub mod compile;
 pub mod expression;
 pub mod keyed;
+pub mod measure;
 pub mod message;
 pub mod print;
 mod ranges;

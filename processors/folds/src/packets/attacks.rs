@@ -97,6 +97,8 @@ struct Open {
     linger: Span,
     /// When its condition last held, in the time that is counted in.
     last: Time,
+    /// How much longer it lasts because nobody measured for so long since its condition last held.
+    unseen: Span,
     /// Where it stands among those that are due. Its end may have moved further since.
     due: Time,
     alert_at: Time,
@@ -130,10 +132,12 @@ impl Attacks {
     }
 
     /// How many are open.
+    #[cfg(test)]
     pub fn len(&self) -> usize {
         self.open.len()
     }
 
+    #[cfg(test)]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
@@ -239,6 +243,15 @@ impl Attacks {
         }
     }
 
+    /// Nobody measured for this long: what waits for its end waits as much longer.
+    pub fn postpone(&mut self, unseen: Span) {
+        for slot in self.due.values() {
+            if let Some(open) = self.open.get_mut(*slot) {
+                open.unseen = Span(open.unseen.0.saturating_add(unseen.0));
+            }
+        }
+    }
+
     /// Ends every attack, in the order in which they began: its collector began anew.
     pub fn end_all(&mut self, at: Time, said: &mut Vec<Said>) {
         self.keep_only(at, |_, _| false, said);
@@ -291,7 +304,7 @@ impl Open {
     }
 
     fn ends_at(&self) -> Time {
-        self.last + self.linger
+        self.last + self.linger + self.unseen
     }
 
     /// The first alert, and the attack that it begins.
@@ -314,6 +327,7 @@ impl Open {
             attack: attack_of(&alert, told_at),
             linger: hold.rule.quiet_after(),
             last: hold.at,
+            unseen: Span::ZERO,
             due: hold.at + hold.rule.quiet_after(),
             alert_at: hold.at,
             alert_severity: alert.severity,
@@ -346,6 +360,7 @@ impl Open {
         self.last = self.last.max(hold.at);
         self.attack.last_at = self.attack.last_at.max(told_at);
         self.attack.matches += 1;
+        self.unseen = Span::ZERO;
         self.linger = self.linger.max(hold.rule.quiet_after());
         if let Some(packet) = hold.packet {
             add_packet(&mut self.attack.seen_by.packets, packet);

@@ -1,26 +1,40 @@
-//! The packet chain: takes batches apart in time order and gives them to the rules, and rules' firings to the attacks.
+//! The packet chain: records in the order of the log, each in its collector's own time, under the rules in force.
+
+mod stored;
+
+use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 use watchfold_schemas::event::Event;
-use watchfold_schemas::observation::{Body, Observation};
-use watchfold_schemas::rules::RulesActivation;
+use watchfold_schemas::observation::{Body, Gap, Observation};
+use watchfold_schemas::origin::{Cause, MessageId};
+use watchfold_schemas::packets::PacketBatch;
+use watchfold_schemas::rules::{RuleState, RulesActivation};
 use watchfold_schemas::{Chain, Time};
 
-use super::clock::{CaptureClocks, PacketCounters};
-use crate::chain::{LoadError, StateEntries, version_of};
-use crate::table::{Change, Table};
-
-/// The version of the state of the packet chain.
-const PACKETS_VERSION: u32 = 1;
+use super::attacks::{Said, Seen};
+use super::clock::{CaptureClock, CaptureClocks, PacketCounters};
+use super::emit::Emitter;
+use super::point::Point;
+use super::reputation::Verdicts;
+use super::rulebook::Rulebook;
+use super::store::Blobs;
+use super::turn::Turn;
+use crate::table::Table;
 
 /// Everything of one site that judges packets.
 #[derive(Debug)]
 pub struct PacketChain {
     site: String,
-    stored: Table<Begun>,
-    rules: Option<RulesActivation>,
+    begun: Table<Begun>,
+    book: Option<Rulebook>,
     clocks: CaptureClocks,
+    points: BTreeMap<String, Point>,
+    verdicts: Verdicts,
     counters: PacketCounters,
+    blobs: Blobs,
+    /// What has to be stored again.
+    unstored: Unstored,
 }
 
 /// What the chain remembers of its beginning.
@@ -30,37 +44,67 @@ struct Begun {
     began_ms: u64,
 }
 
+/// Which parts of the state changed since they were stored.
+#[derive(Debug, Default)]
+struct Unstored {
+    rules: bool,
+    verdicts: bool,
+    /// Collectors.
+    points: std::collections::BTreeSet<String>,
+    /// Beginnings of names of what was dropped.
+    gone: Vec<String>,
+}
+
 impl PacketChain {
     pub fn new(site: &str) -> PacketChain {
         PacketChain {
             site: site.to_owned(),
-            stored: Table::new("packets/begun/"),
-            rules: None,
+            begun: Table::new("packets/begun/"),
+            book: None,
             clocks: CaptureClocks::new(),
+            points: BTreeMap::new(),
+            verdicts: Verdicts::default(),
             counters: PacketCounters::default(),
+            blobs: Blobs::default(),
+            unstored: Unstored::default(),
         }
     }
 
     /// Folds one observation and tells what follows from it. Without rules nothing does.
     pub fn apply(&mut self, sequence: u64, observation: &Observation) -> Vec<Event> {
-        let _ = (sequence, &self.site);
-        if self.stored.get("").is_none() {
+        if self.begun.get("").is_none() {
             let began_ms = u64::try_from(observation.observed_at.as_millis()).unwrap_or_default();
-            self.stored.insert("", Begun { began_ms });
+            self.begun.insert("", Begun { began_ms });
         }
+        let message = observation.origin.message_id();
+        let mut out = Emitter::new(&self.site, sequence, Some(message.clone()));
         match &observation.body {
-            Body::Rules(activation) if activation.chain == Chain::Packets => {
-                self.rules = Some((**activation).clone());
+            Body::Batch(batch) => self.record(observation, Some(batch), None, &mut out),
+            Body::Gap(gap) => self.record(observation, None, Some(gap), &mut out),
+            Body::Fault(_) | Body::Quiet => self.record(observation, None, None, &mut out),
+            Body::Verdict(verdict) => {
+                self.verdicts.learn(verdict);
+                self.unstored.verdicts = true;
             }
-            Body::Batch(_) | Body::Gap(_) | Body::Fault(_) | Body::Quiet => self.advance(observation),
-            _ => {}
+            Body::Rules(activation) if activation.chain == Chain::Packets => {
+                self.activate(activation, message, &mut out);
+            }
+            // These stand in another stream, or are rules of another chain.
+            Body::Rules(_)
+            | Body::PingRound(_)
+            | Body::Tick(_)
+            | Body::Operator(_)
+            | Body::Receipt(_)
+            | Body::Activation(_)
+            | Body::Parity(_)
+            | Body::Finding(_) => {}
         }
-        Vec::new()
+        out.events
     }
 
-    /// Records of the chain's own stream are gone. What they held is unknown and ends nothing.
-    pub fn apply_lost(&mut self, from: u64, to: u64) -> Vec<Event> {
-        let _ = (from, to);
+    /// Records of the chain's own stream are gone. What they held is unknown and ends nothing: each collector's next record
+    /// shows how long it was.
+    pub fn apply_lost(&mut self, _from: u64, _to: u64) -> Vec<Event> {
         for collector in self.clocks.captures.keys() {
             if let Some(clock) = self.clocks.captures.get_mut(&collector) {
                 clock.lost = true;
@@ -75,13 +119,13 @@ impl PacketChain {
 
     /// The rules in force.
     pub fn rules(&self) -> Option<&RulesActivation> {
-        self.rules.as_ref()
+        self.book.as_ref().map(|book| &book.activation)
     }
 
     /// `observed_at` of the first record that was ever folded, in milliseconds: the incarnation of this chain's findings.
     /// 0 before that.
     pub fn began_ms(&self) -> u64 {
-        self.stored.get("").map_or(0, |begun| begun.began_ms)
+        self.begun.get("").map_or(0, |begun| begun.began_ms)
     }
 
     /// The greatest time of any capture point.
@@ -89,66 +133,175 @@ impl PacketChain {
         self.clocks.now()
     }
 
-    pub fn versions(&self) -> Vec<(String, u32)> {
-        vec![("packets".to_owned(), PACKETS_VERSION)]
-    }
-
-    /// Entries changed since the last call. It encodes windows, so it is for checkpoints and not for every record.
-    pub fn drain_dirty(&mut self) -> Vec<Change> {
-        let mut out = Vec::new();
-        self.stored.drain_dirty(&mut out);
-        self.clocks.drain_dirty(&mut out);
-        out
-    }
-
-    /// Every entry, for a snapshot.
-    pub fn entries(&self) -> StateEntries {
-        let mut out = Vec::new();
-        self.stored.store_all(&mut out);
-        self.clocks.store_all(&mut out);
-        out
-    }
-
-    /// Takes over what `versions` stored. On an error the chain is as new.
-    pub fn load(&mut self, versions: &[(String, u32)], entries: StateEntries) -> Result<(), LoadError> {
-        let site = self.site.clone();
-        *self = PacketChain::new(&site);
-        for (fold, known) in self.versions() {
-            let found = version_of(versions, &fold);
-            if found > known {
-                return Err(LoadError::Newer { fold, found, known });
+    fn activate(&mut self, activation: &RulesActivation, message: MessageId, out: &mut Emitter) {
+        let book = Rulebook::of(activation.clone());
+        self.counters.rules_refused += book.refused;
+        for (collector, point) in &mut self.points {
+            let lost = point.follow(self.book.as_ref(), Some(&book));
+            let windows = lost.iter().map(|rule| stored::windows_of(collector, rule));
+            self.unstored.gone.extend(windows);
+            self.unstored.points.insert(collector.clone());
+            let at = self
+                .clocks
+                .captures
+                .get(collector)
+                .map_or(activation.at, |clock| clock.newest);
+            let mut said = Vec::new();
+            let is_in_force = |category: &str, state: RuleState| {
+                let mut rules = book.compiled.rules.iter().map(|rule| &rule.rule);
+                rules.any(|rule| rule.category == category && rule.state == state)
+            };
+            point.attacks.keep_only(at, is_in_force, &mut said);
+            for Said { at, attack, body, .. } in said {
+                out.emit(&attack, at, Cause::Message(message.clone()), body);
             }
         }
-        for (key, bytes) in entries {
-            let taken = self.take_entry(&key, &bytes);
-            if !matches!(taken, Ok(true)) {
-                *self = PacketChain::new(&site);
-                return Err(match taken {
-                    Err(damage) => LoadError::Damaged(damage),
-                    Ok(_) => LoadError::UnknownEntry {
-                        key: String::from_utf8_lossy(&key).into_owned(),
-                    },
-                });
-            }
-        }
-        Ok(())
+        self.book = Some(book);
+        self.unstored.rules = true;
     }
 
-    fn take_entry(&mut self, key: &[u8], bytes: &[u8]) -> Result<bool, String> {
-        Ok(self.stored.load(key, bytes)? || self.clocks.load(key, bytes)?)
-    }
-
-    fn advance(&mut self, observation: &Observation) {
+    /// A record of a capture point.
+    fn record(
+        &mut self,
+        observation: &Observation,
+        batch: Option<&PacketBatch>,
+        gap: Option<&Gap>,
+        out: &mut Emitter,
+    ) {
         let collector = &observation.origin.collector;
         if !self.clocks.admits(collector) {
             self.counters.collectors_refused += 1;
             return;
         }
+        let view = match batch.map(PacketBatch::view).transpose() {
+            Ok(view) => view,
+            Err(_) => {
+                self.counters.malformed_batches += 1;
+                None
+            }
+        };
+        self.renew(observation, out);
+        let first = view
+            .filter(|view| !view.is_empty())
+            .map_or(observation.through, |view| view.at(0));
+        self.jump_over_unseen(observation, first, gap);
         let clock = self.clocks.captures.entry_or_default(collector);
+        let mut times = Vec::new();
+        if let Some(view) = view {
+            clock.interface.clone_from(&view.batch().source.name);
+            times.reserve_exact(view.len());
+            self.counters.packets += view.len() as u64;
+            for row in 0..view.len() {
+                let (at, is_late) = clock.count(view.at(row));
+                self.counters.late_packets += u64::from(is_late);
+                times.push(at);
+            }
+        }
         clock.newest = clock.newest.max(observation.through);
-        clock.incarnation = observation.origin.incarnation;
-        if let Body::Batch(batch) = &observation.body {
-            clock.interface.clone_from(&batch.source.name);
+        let (through, interface) = (clock.newest, clock.interface.clone());
+        let Some(book) = &self.book else {
+            return;
+        };
+        let point = self
+            .points
+            .entry(collector.clone())
+            .or_insert_with(|| Point::new(Some(book), observation.origin.incarnation));
+        let mut turn = Turn {
+            book,
+            verdicts: &self.verdicts,
+            seen: Seen {
+                site: &self.site,
+                collector,
+                incarnation: observation.origin.incarnation,
+                interface: &interface,
+            },
+            point,
+            out,
+        };
+        match view {
+            Some(view) => {
+                turn.batch(view, &times, through);
+                self.counters.batches_without_heads += u64::from(book.reads_heads && lacks_heads(&view));
+            }
+            None => turn.quiet(through),
+        }
+        let (windows, facts) = point.take_evicted();
+        self.counters.windows_evicted += windows;
+        self.counters.facts_evicted += facts;
+        self.counters.lookups_withheld += std::mem::take(&mut point.questions.put_off);
+        self.unstored.points.insert(collector.clone());
+    }
+
+    /// A new incarnation: windows begin anew and attacks end. Who has which address is still known.
+    fn renew(&mut self, observation: &Observation, out: &mut Emitter) {
+        let (collector, incarnation) = (&observation.origin.collector, observation.origin.incarnation);
+        let before = self.clocks.captures.get(collector).cloned();
+        let Some(before) = before.filter(|clock| clock.incarnation != incarnation) else {
+            let clock = self.clocks.captures.entry_or_default(collector);
+            clock.incarnation = incarnation;
+            return;
+        };
+        if let (Some(book), Some(point)) = (&self.book, self.points.get_mut(collector)) {
+            let mut turn = Turn {
+                book,
+                verdicts: &self.verdicts,
+                seen: Seen {
+                    site: &self.site,
+                    collector,
+                    incarnation: before.incarnation,
+                    interface: &before.interface,
+                },
+                point,
+                out,
+            };
+            turn.end_all(before.newest);
+            let fresh = Point::new(Some(book), incarnation);
+            let old = std::mem::replace(point, fresh);
+            point.neighbours = old.neighbours;
+            point.questions = old.questions;
+            self.unstored.gone.push(stored::windows_of_all(collector));
+        }
+        self.clocks.captures.insert(
+            collector,
+            CaptureClock {
+                incarnation,
+                ..CaptureClock::default()
+            },
+        );
+    }
+
+    /// A span of which no packets are left, whether its collector or the log lost them: what waits for its end waits longer.
+    fn jump_over_unseen(&mut self, observation: &Observation, first: Time, gap: Option<&Gap>) {
+        let Some(clock) = self.clocks.captures.get_mut(&observation.origin.collector) else {
+            return;
+        };
+        let was_lost = std::mem::take(&mut clock.lost);
+        let until = match gap {
+            Some(gap) => gap.to,
+            None if was_lost => first,
+            None => return,
+        };
+        if clock.newest == Time::default() {
+            return;
+        }
+        let from = gap.map_or(clock.newest, |gap| gap.from.max(clock.newest));
+        let span = until.since(from);
+        if !span.is_positive() {
+            return;
+        }
+        clock.newest = clock.newest.max(until);
+        if let Some(point) = self.points.get_mut(&observation.origin.collector) {
+            point.attacks.postpone(span);
+            point.connections.forget_waiting();
         }
     }
 }
+
+/// There are payloads and the beginning of none: the capture keeps none, or not of these ports.
+fn lacks_heads(view: &watchfold_schemas::packets::PacketView<'_>) -> bool {
+    use watchfold_schemas::packets::marks::PAYLOAD;
+    view.batch().heads.is_empty() && view.all_marks().iter().any(|bits| bits & PAYLOAD != 0)
+}
+
+#[cfg(test)]
+mod tests;

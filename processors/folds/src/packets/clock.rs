@@ -6,7 +6,6 @@ use watchfold_schemas::{Span, Time};
 use crate::table::{Change, Table};
 
 /// A packet earlier than the newest of its collector by more than this is counted as late.
-#[expect(dead_code, reason = "rows are judged next")]
 pub const LATE_AFTER: Span = Span::from_seconds(1);
 
 /// The most capture points of one site; batches of further ones are counted and not judged.
@@ -46,6 +45,17 @@ pub struct CaptureClock {
     pub interface: String,
     /// Records of the stream are gone: what lies before its next one was not seen.
     pub lost: bool,
+}
+
+impl CaptureClock {
+    /// When a packet with this time counts, and whether it came late. The clock follows it.
+    pub fn count(&mut self, at: Time) -> (Time, bool) {
+        if at >= self.newest {
+            self.newest = at;
+            return (at, false);
+        }
+        (self.newest, self.newest.since(at) > LATE_AFTER)
+    }
 }
 
 /// All capture points.

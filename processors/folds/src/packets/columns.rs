@@ -4,7 +4,7 @@
 use core::net::IpAddr;
 
 use watchfold_schemas::Time;
-use watchfold_schemas::packets::{ArpRow, DnsRow, NO_ADDRESS, PacketBatch, PacketView, marks};
+use watchfold_schemas::packets::{ArpRow, DnsRow, PacketBatch, PacketView, marks};
 
 use super::extract::addresses::{Class, Site};
 use super::extract::dns::{NameFacts, facts};
@@ -58,13 +58,15 @@ pub struct Kinds {
     pub with_flags: Mask,
     /// ICMP or ICMPv6 with type and code.
     pub with_type: Mask,
-    /// With addresses.
-    pub with_source: Mask,
-    pub with_destination: Mask,
 }
 
 impl<'a> Columns<'a> {
-    pub fn of(view: PacketView<'a>, times: &'a [Time], site: &Site, arp_changed: Vec<Option<bool>>) -> Columns<'a> {
+    pub fn of(
+        view: PacketView<'a>,
+        times: &'a [Time],
+        site: &Site,
+        arp_changed: Vec<Option<bool>>,
+    ) -> Columns<'a> {
         let batch = view.batch();
         let known: Vec<Known> = (0..view.addresses() as u16)
             .filter_map(|index| view.address(index))
@@ -76,14 +78,24 @@ impl<'a> Columns<'a> {
             .collect();
         let sources: Vec<u16> = view.sources().collect();
         let destinations: Vec<u16> = view.destinations().collect();
-        let is_private = |index: u16| known.get(usize::from(index)).is_some_and(|known| known.class.private());
+        let is_private = |index: u16| {
+            known
+                .get(usize::from(index))
+                .is_some_and(|known| known.class.private())
+        };
         let external = sources
             .iter()
             .zip(&destinations)
-            .map(|(source, destination)| if is_private(*source) { *destination } else { *source })
+            .map(|(source, destination)| {
+                if is_private(*source) {
+                    *destination
+                } else {
+                    *source
+                }
+            })
             .collect();
         Columns {
-            kinds: Kinds::of(&view, &sources, &destinations),
+            kinds: Kinds::of(&view),
             view,
             times,
             known,
@@ -155,7 +167,7 @@ fn found<T>(rows: &[T], row: u16, row_of: impl Fn(&T) -> u16) -> Option<usize> {
 }
 
 impl Kinds {
-    fn of(view: &PacketView<'_>, sources: &[u16], destinations: &[u16]) -> Kinds {
+    fn of(view: &PacketView<'_>) -> Kinds {
         let all = Mask::all(view.len());
         let protocol = |wanted: u8| Mask::of(view.protocols(), |protocol| protocol == wanted);
         let (tcp, udp) = (protocol(protocols::TCP), protocol(protocols::UDP));
@@ -166,7 +178,9 @@ impl Kinds {
         }
         arp.and(&protocol(NOT_IP));
         let mut with_header = all.clone();
-        with_header.without(&Mask::of(view.all_marks(), |bits| bits & marks::LATER_FRAGMENT != 0));
+        with_header.without(&Mask::of(view.all_marks(), |bits| {
+            bits & marks::LATER_FRAGMENT != 0
+        }));
         let headed = |one: &Mask, other: &Mask| {
             let mut out = one.clone();
             out.or(other);
@@ -177,8 +191,6 @@ impl Kinds {
             with_ports: headed(&tcp, &udp),
             with_flags: headed(&tcp, &tcp),
             with_type: headed(&icmp, &icmpv6),
-            with_source: Mask::of(sources, |index| index != NO_ADDRESS),
-            with_destination: Mask::of(destinations, |index| index != NO_ADDRESS),
             all,
             tcp,
             udp,

@@ -7,10 +7,24 @@ mod arrivals;
 pub(crate) mod attacks;
 mod chain;
 mod clock;
+mod columns;
 mod community_id;
+mod conditions;
+mod emit;
 mod extract;
+mod hits;
+mod judge;
+mod judge_rows;
+mod mask;
+mod point;
 pub(crate) mod reputation;
+mod rows;
+mod rulebook;
+mod store;
 pub(crate) mod telling;
+#[cfg(test)]
+mod testing;
+mod turn;
 
 pub use chain::PacketChain;
 pub use clock::PacketCounters;

@@ -59,7 +59,10 @@ impl Row for PacketRow<'_> {
             Field::ArpReplyChanged => self.columns.arp(self.row)?.1.map(Cell::Truth),
             Field::TlsServerName => self.columns.tls_name(self.row).map(Cell::text),
             Field::HttpHost => self.columns.http_host(self.row).map(Cell::text),
-            Field::PayloadText => self.columns.head(self.row).map(|bytes| Cell::Text(Cow::Owned(payload_text(bytes)))),
+            Field::PayloadText => self
+                .columns
+                .head(self.row)
+                .map(|bytes| Cell::Text(Cow::Owned(payload_text(bytes)))),
             _ => self.dns(field),
         }
     }
@@ -158,7 +161,10 @@ impl PacketRow<'_> {
 
 /// Bytes that are not ASCII read as `?`.
 pub fn payload_text(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| if byte.is_ascii() { char::from(*byte) } else { '?' }).collect()
+    bytes
+        .iter()
+        .map(|byte| if byte.is_ascii() { char::from(*byte) } else { '?' })
+        .collect()
 }
 
 /// What came of an attempt to connect.
@@ -170,7 +176,8 @@ pub struct AttemptRow<'a> {
 impl Row for AttemptRow<'_> {
     fn cell(&self, field: Field) -> Option<Cell<'_>> {
         let ends = &self.row.ends;
-        let class = |address: IpAddr, is: fn(Class) -> bool| Some(Cell::Truth(is(self.site.classify(address))));
+        let class =
+            |address: IpAddr, is: fn(Class) -> bool| Some(Cell::Truth(is(self.site.classify(address))));
         match field {
             Field::SourceIp => Some(Cell::Address(ends.source)),
             Field::DestinationIp => Some(Cell::Address(ends.destination)),
@@ -181,11 +188,18 @@ impl Row for AttemptRow<'_> {
             Field::DestinationExternal => class(ends.destination, Class::external),
             Field::ExternalIp => {
                 let is_private = self.site.classify(ends.source).private();
-                Some(Cell::Address(if is_private { ends.destination } else { ends.source }))
+                Some(Cell::Address(if is_private {
+                    ends.destination
+                } else {
+                    ends.source
+                }))
             }
             Field::OwnService => {
                 let is_own = |address, port| self.site.is_own_service(self.site.classify(address), port);
-                let (from, to) = ((ends.source, ends.source_port), (ends.destination, ends.destination_port));
+                let (from, to) = (
+                    (ends.source, ends.source_port),
+                    (ends.destination, ends.destination_port),
+                );
                 Some(Cell::Truth(is_own(from.0, from.1) || is_own(to.0, to.1)))
             }
             Field::Transport => Some(Cell::text("tcp")),
@@ -232,11 +246,13 @@ pub struct Told<'a> {
     pub packets: (u64, u64, u64),
 }
 
-impl RowFacts for Told<'_> {
-    fn text(&self, field: Field) -> Option<String> {
-        self.row.cell(field).map(|cell| cell.readable())
+impl Row for Told<'_> {
+    fn cell(&self, field: Field) -> Option<Cell<'_>> {
+        self.row.cell(field)
     }
+}
 
+impl RowFacts for Told<'_> {
     fn transport(&self) -> String {
         self.transport.clone().into_owned()
     }

@@ -160,7 +160,7 @@ impl DistinctWindow {
 
     fn place(&self, value: u64) -> Option<usize> {
         let mask = self.index.len() - 1;
-        let mut place = value as usize & mask;
+        let mut place = home_of(value) & mask;
         loop {
             match self.index[place] {
                 NONE => return None,
@@ -262,7 +262,7 @@ impl DistinctWindow {
 
     fn put(&mut self, number: u32) {
         let mask = self.index.len() - 1;
-        let mut place = self.nodes[number as usize].value as usize & mask;
+        let mut place = home_of(self.nodes[number as usize].value) & mask;
         while self.index[place] != NONE {
             place = (place + 1) & mask;
         }
@@ -277,7 +277,7 @@ impl DistinctWindow {
         let mask = self.index.len() - 1;
         let mut next = (hole + 1) & mask;
         while self.index[next] != NONE {
-            let home = self.nodes[self.index[next] as usize].value as usize & mask;
+            let home = home_of(self.nodes[self.index[next] as usize].value) & mask;
             if next.wrapping_sub(home) & mask >= next.wrapping_sub(hole) & mask {
                 self.index[hole] = self.index[next];
                 hole = next;
@@ -286,4 +286,9 @@ impl DistinctWindow {
         }
         self.index[hole] = NONE;
     }
+}
+
+/// Numbers in a row or with a step between them, as ports often are, are spread over the index.
+const fn home_of(value: u64) -> usize {
+    (value.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32) as usize
 }

@@ -117,6 +117,12 @@ impl Windows {
         each!(self, table => std::mem::take(&mut table.evicted))
     }
 
+    /// Other bounds, from the next row on.
+    pub fn set_limits(&mut self, limits: Limits) {
+        each!(self, table => table.set_limits(limits));
+    }
+
+    #[cfg(test)]
     pub fn keys(&self) -> usize {
         each!(self, table => table.keys())
     }

@@ -60,8 +60,13 @@ impl<W: Window> Table<W> {
         }
     }
 
+    #[cfg(test)]
     pub fn keys(&self) -> usize {
         self.windows.len()
+    }
+
+    pub fn set_limits(&mut self, limits: Limits) {
+        self.limits = limits;
     }
 
     pub fn causes(&self, window: u32) -> (u64, u64) {

@@ -59,6 +59,7 @@ fn counted(measure: Measure, rows: &[(i64, u64)], at_ms: i64) -> u64 {
 }
 
 proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
     #[test]
     fn up_to_the_threshold_every_window_is_exact_and_beyond_it_a_lower_bound(
         rows in prop::collection::vec((0_i64..3_000, 0_u64..30), 1..400),

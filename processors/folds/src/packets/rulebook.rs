@@ -1,0 +1,135 @@
+//! The rules in force, compiled for batches: which checks run over which columns, and how much each rule may keep.
+
+use watchfold_schemas::Chain;
+use watchfold_schemas::fields::{Field, Source};
+use watchfold_schemas::rules::{RuleSet, RulesActivation};
+
+use super::columns::Columns;
+use super::conditions::{ColumnCheck, rows_of};
+use super::extract::addresses::Site;
+use super::mask::Mask;
+use crate::engine::compile::{Compiled, CompiledRule, When, compile};
+use crate::engine::window::Limits;
+
+/// The most keys of one rule at one capture point. An evicted one had no row for longest.
+pub const KEYS_MAX: usize = 65_536;
+
+/// The most rows and values that all rules of one capture point keep for all keys, each of 16 to 40 bytes.
+pub const CELLS_MAX: usize = 4 * 1024 * 1024;
+
+/// What each rule may keep at least, however many there are.
+const CELLS_MIN: usize = 16 * 1024;
+
+/// A rule whose threshold is high may keep this many times it, or a single key would fill its share.
+const CELLS_PER_THRESHOLD: usize = 4;
+
+/// Rules of packets, attempts and neighbours.
+#[derive(Debug)]
+pub struct Rulebook {
+    pub activation: RulesActivation,
+    pub compiled: Compiled,
+    pub site: Site,
+    /// Rules that this version cannot compile.
+    pub refused: u64,
+    /// Some rule looks at the beginnings of payloads.
+    pub reads_heads: bool,
+    /// By the number of the check, where a rule of packets has it.
+    checks: Vec<Option<ColumnCheck>>,
+    by_source: [Vec<usize>; 3],
+}
+
+impl Rulebook {
+    pub fn of(activation: RulesActivation) -> Rulebook {
+        let set = activation.set.of_chain(Chain::Packets);
+        let (compiled, refused) = compiled_as_far_as_possible(&set);
+        let of = |source: Source| -> Vec<usize> {
+            let rules = compiled.rules.iter().enumerate();
+            rules
+                .filter(|(_, rule)| rule.rule.source == source)
+                .map(|(number, _)| number)
+                .collect()
+        };
+        let by_source = [of(Source::Packet), of(Source::Connection), of(Source::Neighbour)];
+        let mut numbers = Vec::new();
+        for rule in &by_source[0] {
+            compiled.rules[*rule].condition.leaves(&mut numbers);
+        }
+        let mut checks: Vec<Option<ColumnCheck>> = compiled.leaves.iter().map(|_| None).collect();
+        for number in numbers {
+            checks[number].get_or_insert_with(|| ColumnCheck::of(&compiled.leaves[number]));
+        }
+        Rulebook {
+            site: Site::of(&activation.surroundings),
+            reads_heads: compiled.reads(Source::Packet, Field::PayloadText),
+            activation,
+            compiled,
+            refused,
+            checks,
+            by_source,
+        }
+    }
+
+    pub fn of_packets(&self) -> &[usize] {
+        &self.by_source[0]
+    }
+
+    pub fn of_connections(&self) -> &[usize] {
+        &self.by_source[1]
+    }
+
+    pub fn of_neighbours(&self) -> &[usize] {
+        &self.by_source[2]
+    }
+
+    pub fn rule(&self, number: usize) -> &CompiledRule {
+        &self.compiled.rules[number]
+    }
+
+    /// The rows that meet each rule of packets, by rule, without those that none meets.
+    pub fn rows(&self, columns: &Columns<'_>) -> Vec<(usize, Mask)> {
+        let leaves: Vec<Option<Mask>> = self
+            .checks
+            .iter()
+            .map(|check| check.as_ref().map(|check| check.rows(columns, &self.site)))
+            .collect();
+        let all = &columns.kinds.all;
+        self.of_packets()
+            .iter()
+            .map(|rule| (*rule, rows_of(&self.rule(*rule).condition, &leaves, all)))
+            .filter(|(_, rows)| !rows.is_empty())
+            .collect()
+    }
+
+    /// What a rule with a window may keep.
+    pub fn limits(&self, rule: &CompiledRule) -> Limits {
+        let windowed = self
+            .compiled
+            .rules
+            .iter()
+            .filter(|rule| matches!(rule.when, When::Window(_)));
+        let share = CELLS_MAX / windowed.count().max(1);
+        let threshold = match &rule.when {
+            When::Window(window) => usize::try_from(window.at_least).unwrap_or(usize::MAX),
+            When::Each | When::Value { .. } => 0,
+        };
+        let needed = threshold.saturating_mul(CELLS_PER_THRESHOLD).min(CELLS_MAX);
+        Limits {
+            keys: KEYS_MAX,
+            cells: share.max(CELLS_MIN).max(needed),
+        }
+    }
+}
+
+/// A set that was checked compiles whole. One that a newer version activated may hold what this one does not know: those
+/// rules judge nothing, and are counted.
+fn compiled_as_far_as_possible(set: &RuleSet) -> (Compiled, u64) {
+    let Err(problems) = compile(set) else {
+        return (compile(set).unwrap_or_default(), 0);
+    };
+    let mut known = set.clone();
+    known
+        .rules
+        .retain(|rule| !problems.iter().any(|problem| problem.rule == rule.name));
+    let refused = set.rules.len() - known.rules.len();
+    (compile(&known).unwrap_or_default(), refused as u64)
+}
