@@ -1,4 +1,6 @@
-//! `watchfold capture stat`: what capture files hold, by the code that makes batches of packets.
+//! `watchfold capture`: what capture files hold, by the code that makes batches of packets; interfaces, and a look at one.
+
+mod live;
 
 use std::collections::{BTreeMap, HashSet};
 use std::ops::ControlFlow;
@@ -25,6 +27,8 @@ const ADDRESSES_MAX: usize = 1_000_000;
 pub fn run(command: &CaptureCommand) -> anyhow::Result<ExitCode> {
     match command {
         CaptureCommand::Stat(args) => Ok(stat(args)),
+        CaptureCommand::Interfaces(args) => live::interfaces(args),
+        CaptureCommand::Live(args) => live::live(args),
     }
 }
 

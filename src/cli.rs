@@ -317,6 +317,38 @@ pub enum Format {
 pub enum CaptureCommand {
     /// What each file holds: packets, protocols, addresses, and why some packets give no row. Status 2 when one is torn.
     Stat(CaptureStatArgs),
+    /// The interfaces of this machine, and whether packets can be captured on them.
+    Interfaces(CaptureInterfacesArgs),
+    /// Look at what passes an interface, without a log: counts each second, and a file if wanted.
+    Live(CaptureLiveArgs),
+}
+
+#[derive(Debug, Args)]
+pub struct CaptureInterfacesArgs {
+    #[arg(long, value_enum, default_value_t)]
+    pub format: Format,
+}
+
+#[derive(Debug, Args)]
+pub struct CaptureLiveArgs {
+    /// As `watchfold capture interfaces` lists it.
+    #[arg(value_name = "INTERFACE")]
+    pub interface: String,
+    /// Only packets that it lets through, as tcpdump takes it.
+    #[arg(long, value_name = "FILTER")]
+    pub filter: Option<String>,
+    /// Ends after so many seconds; without it, with Ctrl-C.
+    #[arg(long, value_name = "SECONDS")]
+    pub seconds: Option<u32>,
+    /// Writes the packets to this file, as pcapng.
+    #[arg(long, value_name = "FILE")]
+    pub write: Option<PathBuf>,
+    /// Bytes kept of each packet.
+    #[arg(long, value_name = "BYTES", default_value_t = 65_535, value_parser = clap::value_parser!(u32).range(96..=262_144))]
+    pub snap_length: u32,
+    /// Leaves packets for others alone.
+    #[arg(long)]
+    pub not_promiscuous: bool,
 }
 
 #[derive(Debug, Args)]

@@ -44,6 +44,7 @@ pub fn doctor(args: &DoctorArgs) -> anyhow::Result<ExitCode> {
     time(config.as_ref(), &mut findings);
     disk(data.path(), &mut findings);
     if let Some(config) = &config {
+        captures(config, &mut findings);
         page(config, &data, &mut findings);
         sinks(config, &mut findings);
     }
@@ -157,6 +158,24 @@ fn permissions(findings: &mut Vec<Finding>) {
             area: "permissions",
             verdict: Verdict::Warning,
             message: advice,
+        });
+    }
+}
+
+/// Each interface of the configuration is opened and closed again.
+fn captures(config: &Config, findings: &mut Vec<Finding>) {
+    for capture in &config.captures {
+        let (verdict, message) = match watchfold_capture::check(capture) {
+            Ok(()) => (
+                Verdict::Ok,
+                format!("packets of {} can be captured", capture.interface),
+            ),
+            Err(error) => (Verdict::Error, error.to_string()),
+        };
+        findings.push(Finding {
+            area: "capture",
+            verdict,
+            message,
         });
     }
 }

@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use watchfold_config::Config;
 use watchfold_connect::Opened;
-use watchfold_kit::{KitError, Progress, Publisher, SpoolOptions};
+use watchfold_kit::{KitError, Progress, Publisher, PublisherOptions, SpoolOptions};
 use watchfold_log::{Leases, MessageLog};
 use watchfold_schemas::SiteConfig;
 
@@ -114,6 +114,19 @@ impl Frame {
         };
         let log = self.log.clone();
         let publisher = Publisher::open_with_spool(log, site, collector, &directory, spool).await?;
+        self.join(site, collector, &publisher);
+        Ok(publisher)
+    }
+
+    /// The same for a collector of packets, whose batches stand in a stream of their own.
+    pub async fn packet_publisher(&self, site: &str, collector: &str) -> Result<Arc<Publisher>, KitError> {
+        let directory = self.directory("collectors", site)?;
+        let spool = SpoolOptions {
+            directory: self.directory("spool", site)?,
+            bytes_max: SPOOL_BYTES_MAX,
+        };
+        let options = PublisherOptions::packets(Some(spool));
+        let publisher = Publisher::open_with(self.log.clone(), site, collector, &directory, options).await?;
         self.join(site, collector, &publisher);
         Ok(publisher)
     }

@@ -33,12 +33,12 @@ pub struct Config {
 
 /// Reads and checks a file.
 pub fn load(path: &Path) -> Result<Config, ConfigError> {
-    watchfold_config::load(path, Naming::Required, told).map(whole)
+    watchfold_config::load(path, Naming::Required, told).and_then(|config| checked(config, path))
 }
 
 /// Checks the text of a file; `path` is for messages, and what relative paths in it start from.
 pub fn parse(text: &str, path: &Path) -> Result<Config, ConfigError> {
-    watchfold_config::parse(text, path, Naming::Required, told).map(whole)
+    watchfold_config::parse(text, path, Naming::Required, told).and_then(|config| checked(config, path))
 }
 
 type Sections = Sinks<DiscordSection<SecretRef>, HealthchecksSection<SecretRef>>;
@@ -52,6 +52,18 @@ fn told(sinks: Sections, around: &Around<'_>, problems: &mut Vec<String>) -> Tol
         .healthchecks
         .and_then(|section| section.resolve(around, problems));
     (discord, healthchecks)
+}
+
+/// What only a collector can check is checked too.
+fn checked(config: watchfold_config::Config<Told>, path: &Path) -> Result<Config, ConfigError> {
+    let problems = watchfold_capture::config::check_filters(&config.captures);
+    match problems.is_empty() {
+        true => Ok(whole(config)),
+        false => Err(ConfigError::Invalid {
+            path: path.to_owned(),
+            problems,
+        }),
+    }
 }
 
 fn whole(config: watchfold_config::Config<Told>) -> Config {

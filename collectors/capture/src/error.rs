@@ -52,6 +52,8 @@ pub enum CaptureError {
     NotKept { path: PathBuf },
     #[error("the packets are no longer kept: newer ones took their place; a larger ring_mib keeps more")]
     Gone,
+    #[error("failed to write {}: {source}", path.display())]
+    Write { path: PathBuf, source: std::io::Error },
     #[error(transparent)]
     Kit(#[from] KitError),
 }

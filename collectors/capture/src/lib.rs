@@ -7,18 +7,22 @@ pub mod config;
 mod error;
 pub mod file;
 mod live;
+mod look;
 pub mod observe;
 pub mod parse;
 mod pcapng;
 mod probe;
 pub mod ring;
+mod several;
 mod tap;
 #[cfg(test)]
 mod testing;
 
 pub use error::CaptureError;
+pub use look::look;
 pub use observe::{FileObservations, FileOptions};
 pub use probe::run;
+pub use several::{Given, run_several};
 pub use tap::Interface;
 pub use watchfold_config::CaptureConfig;
 

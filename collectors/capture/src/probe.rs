@@ -114,6 +114,8 @@ impl Probe {
         progress: Arc<Progress>,
         cancel: CancellationToken,
     ) -> Probe {
+        // Packets are numbered from 1.
+        publisher.renew();
         let wall = SystemClock::new();
         let reading = read_clock(&publisher, &wall);
         let ring = config

@@ -47,7 +47,16 @@ pub struct PublisherOptions {
 
 impl PublisherOptions {
     /// The streams of a collector of packets: batches beside what everybody observes.
-    pub const PACKETS: &'static [Stream] = &[Stream::Packets, Stream::Observations];
+    pub(crate) const PACKETS: &'static [Stream] = &[Stream::Packets, Stream::Observations];
+
+    /// For a collector of packets.
+    pub fn packets(spool: Option<SpoolOptions>) -> PublisherOptions {
+        PublisherOptions {
+            spool,
+            streams: PublisherOptions::PACKETS,
+            ..PublisherOptions::default()
+        }
+    }
 }
 
 impl Default for PublisherOptions {
@@ -244,6 +253,11 @@ impl Publisher {
     /// Now, as an instant that survives a step of the wall clock.
     pub fn moment(&self) -> Moment {
         self.shared.read_clock().stamp.moment()
+    }
+
+    /// Begins a new incarnation, for a collector that counts something anew within one process.
+    pub fn renew(&self) {
+        self.shared.read_clock().incarnation += 1;
     }
 
     /// A reading of the clock. A record that is made later may have another epoch: [`Publisher::submit_with`] tells which.

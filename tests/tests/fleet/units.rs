@@ -121,12 +121,17 @@ fn they_are_hardened() {
         assert!(output.status.success(), "{}", said(&output));
     }
     for unit in Unit::all() {
-        let sends_echo = ["watchfold.service", "watchfold-ping.service"].contains(&unit.name.as_str());
-        let allowed = if sends_echo { "CAP_NET_RAW" } else { "" };
+        let raw = [
+            "watchfold.service",
+            "watchfold-ping.service",
+            "watchfold-capture.service",
+        ];
+        let has_sockets = raw.contains(&unit.name.as_str());
+        let allowed = if has_sockets { "CAP_NET_RAW" } else { "" };
         assert_eq!(unit.value("CapabilityBoundingSet"), allowed, "{}", unit.name);
         assert_eq!(
             unit.text.contains("AmbientCapabilities"),
-            sends_echo,
+            has_sockets,
             "{}",
             unit.name
         );
@@ -181,8 +186,7 @@ async fn their_command_lines_are_taken() {
     let config = place.write(
         "watchfold.toml",
         "site = \"cafe-1\"\n[sinks.discord]\nalerts = \"https://discord.invalid/api/webhooks/1/x\"\n\
-         [sinks.healthchecks]\nurl = \"https://hc.invalid/5a8c1e1e-7f4e-4f0c-9d2e-0c5a1f1b2c3d\"\n\
-         [sinks.virustotal]\nkey = \"5f2c0ffee\"\n",
+         [sinks.healthchecks]\nurl = \"https://hc.invalid/5a8c1e1e-7f4e-4f0c-9d2e-0c5a1f1b2c3d\"\n[[capture]]\ninterface = \"eth0\"\n",
     );
     let config = config.display().to_string();
     for unit in Unit::all() {

@@ -21,13 +21,13 @@ const DRAINED: Duration = Duration::from_secs(10);
 /// The packages whose programs these tests start.
 const PACKAGES: [&str; 8] = [
     "watchfold",
+    "watchfold-capture",
     "watchfold-clock",
     "watchfold-dashboard",
     "watchfold-discord",
     "watchfold-healthchecks",
     "watchfold-ping",
     "watchfold-processors",
-    "watchfold-virustotal",
 ];
 
 /// A program, built from the sources as they are now, in the profile of this test.

@@ -1,7 +1,6 @@
 //! The whole dashboard on a loopback port, asked by real HTTP and WebSocket clients.
 
 mod acts;
-mod alarms;
 mod auth;
 mod catching_up;
 mod described;

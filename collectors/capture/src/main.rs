@@ -1,0 +1,113 @@
+//! `watchfold-capture`: takes packets from the interfaces that a file names, and publishes them as batches.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use watchfold_capture::config::check_filters;
+use watchfold_capture::{CaptureConfig, CaptureError, Given};
+use watchfold_config::{Config, ConfigError, load_site};
+use watchfold_process::configured::{Without, while_configured};
+use watchfold_process::exit::Usage;
+use watchfold_process::reload::Followed;
+use watchfold_process::{Frame, ProcessArgs, Program};
+
+/// Captures packets of one site, and publishes them as batches of columns.
+#[derive(Debug, clap::Parser)]
+#[command(name = "watchfold-capture", version, max_term_width = 100)]
+struct Capture {
+    #[command(flatten)]
+    process: ProcessArgs,
+}
+
+fn main() -> ExitCode {
+    watchfold_process::run::<Capture>()
+}
+
+impl Capture {
+    fn configuration(&self) -> anyhow::Result<(Config<()>, PathBuf)> {
+        let Some(path) = &self.process.config else {
+            let missing = "give --config FILE: its [[capture]] tables name the interfaces".to_owned();
+            return Err(Usage(missing).into());
+        };
+        let config = load(path)?;
+        if config.captures.is_empty() {
+            let path = path.display();
+            let missing = format!("{path} has no [[capture]]: add one with interface = \"eth0\", say");
+            return Err(Usage(missing).into());
+        }
+        Ok((config, path.clone()))
+    }
+}
+
+impl Program for Capture {
+    fn process(&self) -> &ProcessArgs {
+        &self.process
+    }
+
+    fn check(&self) -> anyhow::Result<Vec<String>> {
+        let (config, _) = self.configuration()?;
+        Ok(config.warnings)
+    }
+
+    async fn start(self, frame: Arc<Frame>) -> anyhow::Result<()> {
+        let (current, path) = self.configuration()?;
+        for capture in &current.captures {
+            // Whatever else is wrong may pass; a permission does not come by waiting.
+            if let Err(error @ (CaptureError::NotAllowed { .. } | CaptureError::Unsupported)) =
+                watchfold_capture::check(capture)
+            {
+                return Err(error.into());
+            }
+        }
+        let site = current.site.site.clone();
+        let rings = frame.directory("ring", &site)?;
+        let config = frame.file_config(Followed { path, load, current }, captures);
+        let progress = frame.stages.add("captures");
+        let (shown, cancel, inside) = (progress.clone(), frame.cancel(), frame.clone());
+        frame.supervise(progress, move || {
+            let (frame, site, rings) = (inside.clone(), site.clone(), rings.clone());
+            while_configured(
+                config.clone(),
+                Without::Waiting,
+                shown.clone(),
+                cancel.clone(),
+                move |configs, cancel| {
+                    let (frame, site) = (frame.clone(), site.clone());
+                    let open = move |capture: CaptureConfig| given(frame.clone(), site.clone(), capture);
+                    watchfold_capture::run_several(configs, open, rings.clone(), cancel)
+                },
+            )
+        });
+        Ok(())
+    }
+}
+
+async fn given(
+    frame: Arc<Frame>,
+    site: String,
+    capture: CaptureConfig,
+) -> Result<Given, watchfold_kit::KitError> {
+    let collector = capture.collector();
+    Ok(Given {
+        publisher: frame.packet_publisher(&site, &collector).await?,
+        progress: frame.stages.add(&format!("collector:{collector}")),
+    })
+}
+
+fn captures(config: &Config<()>) -> Option<Vec<CaptureConfig>> {
+    Some(config.captures.clone())
+}
+
+/// The file, with filters that are filters.
+fn load(path: &Path) -> Result<Config<()>, ConfigError> {
+    let config = load_site(path)?;
+    let problems = check_filters(&config.captures);
+    match problems.is_empty() {
+        true => Ok(config),
+        false => Err(ConfigError::Invalid {
+            path: path.to_owned(),
+            problems,
+        }),
+    }
+}
