@@ -193,7 +193,7 @@ impl SiteChain {
         ChainCounters {
             attacks_refused: self.incidents.attacks_refused,
             rules_refused: self.rules.refused,
-            rules_forgotten: self.rules.forgotten(),
+            rules_forgotten: self.rules.forgotten,
             ..self.counters
         }
     }

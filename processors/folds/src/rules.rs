@@ -16,6 +16,7 @@ use watchfold_schemas::rules::{Rule, RuleState, RulesActivation};
 use watchfold_schemas::{Chain, Time};
 
 use crate::engine::compile::{Compiled, compile};
+use crate::engine::measure::subject_of;
 use crate::fold::{Ctx, Fact, Fold, FoldId, Step};
 use crate::packets::attacks::{Hold, Said, Seen};
 use crate::packets::reputation::Verdicts;
@@ -45,6 +46,8 @@ pub struct RulesState {
     verdicts: Verdicts,
     /// Rules that were activated and that this version cannot hold against rows.
     pub refused: u64,
+    /// Keys of windows and attacks forgotten before their time, and attacks that never began, because there were too many.
+    pub forgotten: u64,
 }
 
 impl Fold for Rules {
@@ -111,7 +114,7 @@ impl RulesState {
             };
             let hold = Hold {
                 rule,
-                key: watch::print_of(&rule.subject, &probe),
+                key: subject_of(rule, &probe),
                 at,
                 packet: None,
                 measured: reached.measured,
@@ -121,6 +124,7 @@ impl RulesState {
             let mut said = Vec::new();
             watch.attacks.set_shift(ctx.moment.at.since(at));
             watch.attacks.hold(seen, &hold, &probe, &self.verdicts, &mut said);
+            self.forgotten += watch.take_forgotten();
             told.extend(said.into_iter().map(|said| (said, reached.causes.clone())));
         }
         for (said, causes) in told {
@@ -228,11 +232,6 @@ impl RulesState {
             tell(said, causes, ctx);
         }
         self.follow_due(collector, ctx);
-    }
-
-    /// Keys of windows and attacks forgotten before their time, and attacks that never began, because there were too many.
-    pub fn forgotten(&self) -> u64 {
-        self.watches.values().map(Watch::forgotten).sum()
     }
 }
 

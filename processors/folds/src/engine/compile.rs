@@ -150,6 +150,15 @@ impl Compiled {
     }
 }
 
+/// Whether two versions of a rule count the same rows in the same way, whatever else of them changed.
+pub fn judges_alike(one: &Rule, other: &Rule) -> bool {
+    one.name == other.name
+        && one.source == other.source
+        && one.test == other.test
+        && one.exclusions == other.exclusions
+        && one.trigger == other.trigger
+}
+
 #[derive(Default)]
 struct Compiler {
     compiled: Compiled,

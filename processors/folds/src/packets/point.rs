@@ -7,7 +7,7 @@ use super::extract::connections::Connections;
 use super::extract::neighbours::Neighbours;
 use super::reputation::Questions;
 use super::rulebook::Rulebook;
-use crate::engine::compile::When;
+use crate::engine::compile::{When, judges_alike};
 use crate::engine::window::Windows;
 
 /// The state of one collector. Capture points have clocks of their own, so nothing is shared between them.
@@ -77,13 +77,4 @@ impl Point {
         ];
         (windows, facts.into_iter().map(std::mem::take).sum())
     }
-}
-
-/// Whether two versions of a rule count the same rows in the same way, whatever else of them changed.
-fn judges_alike(one: &Rule, other: &Rule) -> bool {
-    one.name == other.name
-        && one.source == other.source
-        && one.test == other.test
-        && one.exclusions == other.exclusions
-        && one.trigger == other.trigger
 }

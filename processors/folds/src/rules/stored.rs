@@ -32,7 +32,6 @@ struct StoredWatch {
     attacks: StoredAttacks,
     records: Vec<(u64, MessageId)>,
     next_record: u64,
-    windows_evicted: u64,
 }
 
 impl Default for RulesState {
@@ -45,6 +44,7 @@ impl Default for RulesState {
             loaded: Vec::new(),
             verdicts: Verdicts::default(),
             refused: 0,
+            forgotten: 0,
         }
     }
 }
@@ -149,7 +149,6 @@ impl Watch {
             attacks: self.attacks.store(),
             records: self.records.iter().cloned().collect(),
             next_record: self.next_record,
-            windows_evicted: self.windows_evicted,
         };
         // Strings, integers and lists always encode; an entry that did not would read as damaged.
         rmp_serde::to_vec_named(&stored).unwrap_or_default()
@@ -162,7 +161,6 @@ impl Watch {
             attacks,
             records: stored.records.into(),
             next_record: stored.next_record,
-            windows_evicted: stored.windows_evicted,
             ..Watch::default()
         }
     }

@@ -296,8 +296,17 @@ fn rules_that_stay_keep_their_windows_and_those_that_go_end_their_attacks() {
             site.probe(2.5, "router", Outcome::Ok);
             site.rules(2.6, vec![loss(|_| {})]);
             site.probe(3.0, "router", Outcome::TimedOut);
-            // A changed rule begins anew; its category stays, and so does the attack.
-            site.rules(3.5, vec![loss(|rule| rule.version = 2)]);
+            // A rule that counts another way begins anew; its category stays, and so does the attack.
+            site.rules(
+                3.5,
+                vec![loss(|rule| {
+                    rule.trigger = Trigger::Count {
+                        group_by: vec!["ping.target".into()],
+                        window_ms: 10_000,
+                        at_least: 2,
+                    }
+                })],
+            );
             site.probe(4.0, "router", Outcome::TimedOut);
             site.quiet(13.5);
         },

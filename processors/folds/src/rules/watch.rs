@@ -5,14 +5,13 @@ use std::collections::{BTreeMap, VecDeque};
 use watchfold_schemas::Time;
 use watchfold_schemas::alert::Measured;
 use watchfold_schemas::event::Causes;
-use watchfold_schemas::fields::Field;
 use watchfold_schemas::origin::MessageId;
 use watchfold_schemas::rules::Rule;
 
-use crate::engine::cell::{Cell, Row};
-use crate::engine::compile::{Compiled, CompiledRule, Measure, When, WindowRule};
-use crate::engine::print::Print;
-use crate::engine::window::{Entry, Limits, Windows};
+use crate::engine::cell::Row;
+use crate::engine::compile::{Compiled, CompiledRule, When, judges_alike};
+use crate::engine::measure::{Measured as Counted, measure};
+use crate::engine::window::{Limits, Windows};
 use crate::packets::attacks::Attacks;
 
 /// The bounds of one rule's windows at one collector: as many keys as a site has targets, and room for the rows of each.
@@ -36,7 +35,6 @@ pub struct Watch {
     /// When the timer of its attacks is due.
     pub timer: Option<Time>,
     pub dirty: bool,
-    pub windows_evicted: u64,
 }
 
 /// A condition that holds: how far it went, and the records behind it.
@@ -57,55 +55,36 @@ impl Watch {
     ) -> Option<Reached> {
         self.dirty = true;
         let number = self.number_of(message);
-        match &rule.when {
-            When::Each => Some(self.reached(1, 1, 0, (number, 1))),
-            When::Value { field, at_least } => {
-                let value = number_in(row, *field)?;
-                (value >= *at_least).then(|| self.reached(value, *at_least, 0, (number, 1)))
-            }
-            When::Window(window) => {
-                let key = print_of_all(&compiled.groups[window.group], row)?;
-                let entry = Entry {
-                    at,
-                    number,
-                    amount: amount(&window.measure, row)?,
-                };
-                let windows = self.windows_of(rule, window);
-                let pushed = windows.push(key, entry);
-                let (causes, evicted) = (windows.causes(pushed.window), windows.take_evicted());
-                self.windows_evicted += evicted;
-                let window_ms = window.span.as_millis() as u64;
-                let reached = pushed.observed >= window.at_least;
-                reached.then(|| self.reached(pushed.observed, window.at_least, window_ms, causes))
-            }
-        }
+        let windows = self.windows_of(rule);
+        let measured = measure(compiled, rule, windows, row, at, number)?;
+        (measured.observed >= measured.base_threshold).then(|| self.reached(rule, measured))
     }
 
-    fn windows_of(&mut self, rule: &CompiledRule, window: &WindowRule) -> &mut Windows {
+    /// `None` for a rule without a window.
+    fn windows_of(&mut self, rule: &CompiledRule) -> Option<&mut Windows> {
+        let When::Window(window) = &rule.when else {
+            return None;
+        };
         let name = &rule.rule.name;
         if !self.windows.contains_key(name) {
             self.windows.insert(name.clone(), Windows::new(window, LIMITS));
         }
-        match self.windows.get_mut(name) {
-            Some(windows) => windows,
-            None => unreachable!("it was inserted just now"),
-        }
+        self.windows.get_mut(name)
     }
 
-    /// `first` is the number of the first record that counts, and how many rows do.
-    fn reached(&self, observed: u64, threshold: u64, window_ms: u64, (first, rows): (u64, u64)) -> Reached {
+    fn reached(&self, rule: &CompiledRule, counted: Counted) -> Reached {
         let measured = Measured {
-            observed,
-            threshold,
-            base_threshold: threshold,
-            window_ms,
+            observed: counted.observed,
+            threshold: counted.base_threshold,
+            base_threshold: counted.base_threshold,
+            window_ms: u64::try_from(rule.window().as_millis()).unwrap_or_default(),
         };
-        let first = self.records.iter().find(|(number, _)| *number == first);
+        let first = self.records.iter().find(|(number, _)| *number == counted.first);
         let last = self.records.back().filter(|last| Some(*last) != first);
         let named = first.into_iter().chain(last).map(|(_, message)| message.clone());
         let causes = Causes {
             messages: named.collect(),
-            total: rows,
+            total: counted.total,
         };
         Reached { measured, causes }
     }
@@ -128,12 +107,15 @@ impl Watch {
         number
     }
 
-    /// Rules that are as they were keep their windows. Tells what is stored of the others.
+    /// Rules that count the same rows in the same way keep their windows. Tells what is stored of the others.
     pub fn keep_unchanged(&mut self, collector: &str, before: &[Rule], after: &[Rule]) -> Vec<Vec<u8>> {
         let mut gone = Vec::new();
         self.windows.retain(|name, _| {
-            let of = |rules: &[Rule]| rules.iter().find(|rule| rule.name == *name).cloned();
-            let kept = of(before) == of(after);
+            let of = |rules: &'_ [Rule]| rules.iter().position(|rule| rule.name == *name);
+            let kept = match (of(before), of(after)) {
+                (Some(old), Some(new)) => judges_alike(&before[old], &after[new]),
+                _ => false,
+            };
             if !kept {
                 gone.extend(super::stored::shard_keys(collector, name));
             }
@@ -142,38 +124,10 @@ impl Watch {
         gone
     }
 
-    pub fn forgotten(&self) -> u64 {
-        self.windows_evicted + self.attacks.evicted + self.attacks.refused
+    /// What was forgotten before its time, or never begun, since the last call.
+    pub fn take_forgotten(&mut self) -> u64 {
+        let of_windows: u64 = self.windows.values_mut().map(Windows::take_evicted).sum();
+        let of_attacks = [&mut self.attacks.evicted, &mut self.attacks.refused];
+        of_windows + of_attacks.into_iter().map(std::mem::take).sum::<u64>()
     }
-}
-
-/// What is added up or told apart; `None` where the row lacks it.
-fn amount(measure: &Measure, row: &dyn Row) -> Option<u64> {
-    match measure {
-        Measure::Rows => Some(1),
-        Measure::Distinct(field) => row.cell(*field).map(|cell| Print::of(&cell).short()),
-        Measure::Sum { field, .. } => number_in(row, *field),
-    }
-}
-
-fn number_in(row: &dyn Row, field: Field) -> Option<u64> {
-    match row.cell(field)? {
-        Cell::Number(number) => u64::try_from(number).ok(),
-        _ => None,
-    }
-}
-
-/// The key of a group; a row that lacks a field of it belongs to none.
-fn print_of_all(fields: &[Field], row: &dyn Row) -> Option<Print> {
-    fields.iter().try_fold(Print::default(), |print, field| {
-        row.cell(*field).map(|cell| print.with(Print::of(&cell)))
-    })
-}
-
-/// The key of a subject, in which a value may be missing.
-pub fn print_of(fields: &[Field], row: &dyn Row) -> Print {
-    fields.iter().fold(Print::default(), |print, field| {
-        let value = row.cell(*field).map_or(Print::default(), |cell| Print::of(&cell));
-        print.with(value)
-    })
 }
