@@ -35,6 +35,7 @@ try {
   await opens();
   await followsAnOutage();
   await plansMaintenance();
+  await looksAtAlerts();
   await followsPcs();
   await showsACascade();
   await comesBackAfterAKill();
@@ -106,6 +107,17 @@ async function plansMaintenance() {
   await window.getByRole("button", { name: "Cancel maintenance: internet" }).click();
   await window.getByRole("button", { name: "Yes, cancel it" }).click();
   await gone("the window is taken back", window);
+}
+
+/** Nothing captures packets here: the tab says how it stands, and how to narrow what there would be. */
+async function looksAtAlerts() {
+  await tab("Alerts");
+  await seen("the threat", page.getByRole("region", { name: "Threat" }));
+  await seen("the alerts", page.getByRole("heading", { name: "Alerts", exact: true }));
+  await page.getByLabel("Search alerts").fill("203.0.113.9");
+  await seen("that nothing is like that", page.getByText("Nothing like that here"));
+  await page.getByRole("button", { name: "Show all" }).click();
+  await lookAt("alerts");
 }
 
 async function followsPcs() {

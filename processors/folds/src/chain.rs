@@ -138,8 +138,12 @@ impl SiteChain {
             Body::Quiet => self.collector_record(&Turn::new(observation, &cause), &[], None, &mut out),
             Body::Fault(fault) => {
                 let turn = Turn::new(observation, &cause);
-                self.collector_record(&turn, &[], None, &mut out);
-                self.fault(&turn, fault, &mut out);
+                if self.clocks.measures(turn.collector) {
+                    self.collector_record(&turn, &[], None, &mut out);
+                    self.fault(&turn, fault, &mut out);
+                } else {
+                    self.fault_of_other(&turn, fault, &mut out);
+                }
             }
             Body::Gap(gap) => {
                 self.collector_record(&Turn::new(observation, &cause), &[], Some(gap), &mut out);
@@ -453,6 +457,15 @@ impl SiteChain {
     fn finding(&mut self, finding: &Finding, at: Time, cause: &Cause, out: &mut Output) {
         let steady = self.clocks.now().steady;
         self.run(Step::Finding(finding), Moment { at, steady }, None, cause, out);
+    }
+
+    /// A fault of somebody who measures nothing, a sink say: its silence is no news, and the site's clock judges it.
+    fn fault_of_other(&mut self, turn: &Turn<'_>, fault: &Fault, out: &mut Output) {
+        let moment = Moment {
+            at: fault.at,
+            steady: self.clocks.now().steady,
+        };
+        self.run(Step::Fault(fault), moment, Some(turn.collector), turn.cause, out);
     }
 
     /// A step that is nobody's measurement.

@@ -72,6 +72,11 @@ impl Clocks {
         }
     }
 
+    /// Whether a collector measures, as far as is known.
+    pub fn measures(&self, collector: &str) -> bool {
+        self.collectors.get(collector).is_some_and(|clock| clock.measures)
+    }
+
     /// Whether the collector is known, or there is room for it.
     pub fn admits(&self, collector: &str) -> bool {
         self.collectors.len() < COLLECTORS_MAX || self.collectors.get(collector).is_some()

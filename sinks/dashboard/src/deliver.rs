@@ -19,6 +19,7 @@ use watchfold_log::LogError;
 use watchfold_process::token::Token;
 
 use crate::api::explain::Explaining;
+use crate::api::packets::Cutting;
 use crate::api::{App, router};
 use crate::auth::Auth;
 use crate::feed::{Feed, FeedCounters};
@@ -69,6 +70,7 @@ impl Dashboard {
             software: options.software,
             read_only: options.operator.is_none(),
             explains: options.explain.is_some(),
+            packets: options.packets.is_some(),
         }));
         let counters = Arc::new(FeedCounters::default());
         let app = Arc::new(App {
@@ -81,6 +83,7 @@ impl Dashboard {
             auth,
             http: HttpCounters::default(),
             explaining: Explaining::new(options.explain),
+            cutting: Cutting::new(options.packets),
             viewer_places: Arc::new(Semaphore::new(VIEWERS_MAX)),
             cancel: CancellationToken::new(),
         });

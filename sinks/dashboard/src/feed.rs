@@ -24,6 +24,8 @@ const BATCH_MAX: usize = 1_024;
 const COALESCE: Duration = Duration::from_millis(8);
 /// … for this many viewers; each further as many wait as long again, so that a thousand do not take all cores.
 const COALESCE_VIEWERS: u32 = 250;
+/// Viewers are told of a burst of alerts this often: each telling holds as much as one delta may.
+const BURST_COALESCE: Duration = Duration::from_millis(500);
 /// How often viewers are told about stages. With it every viewer hears of us more often than every 5 s.
 const STAGES_EVERY: Duration = Duration::from_secs(2);
 /// How often those who wait are told how far catching up is.
@@ -131,7 +133,15 @@ impl Feed {
             }
             if due.is_none() && self.live.read(Projection::has_changes) {
                 let viewers = u32::try_from(self.live.viewers()).unwrap_or(u32::MAX);
-                due = Some(told + COALESCE * (1 + viewers / COALESCE_VIEWERS));
+                let pause = COALESCE * (1 + viewers / COALESCE_VIEWERS);
+                let is_burst = self.live.read(Projection::has_burst);
+                due = Some(
+                    told + if is_burst {
+                        pause.max(BURST_COALESCE)
+                    } else {
+                        pause
+                    },
+                );
             }
         }
     }

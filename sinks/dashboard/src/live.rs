@@ -30,6 +30,8 @@ pub struct Identity {
     pub read_only: bool,
     /// Whether incidents and sessions can be explained.
     pub explains: bool,
+    /// Whether the packets of alerts can be had.
+    pub packets: bool,
 }
 
 pub struct Live {
@@ -83,6 +85,7 @@ pub struct State<'a> {
     software: &'a str,
     read_only: bool,
     explains: bool,
+    packets: bool,
     #[serde(flatten)]
     folded: Folded,
     stages: &'a [Stage],
@@ -363,6 +366,7 @@ impl Live {
             software: &self.identity.software,
             read_only: self.identity.read_only,
             explains: self.identity.explains,
+            packets: self.identity.packets,
             folded: inner.projection.folded(),
             stages: &inner.stages,
         }
@@ -405,6 +409,7 @@ mod tests {
             software: "test".into(),
             read_only: false,
             explains: false,
+            packets: false,
         });
         live.begin();
         live

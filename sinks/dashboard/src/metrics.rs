@@ -7,10 +7,12 @@ use std::sync::{Mutex, PoisonError};
 
 use watchfold_log::StreamInfo;
 use watchfold_schemas::config::Signal;
-use watchfold_schemas::event::IncidentClass;
+use watchfold_schemas::event::{IncidentClass, Severity};
 use watchfold_schemas::observation::Outcome;
+use watchfold_schemas::rules::RuleState;
 
 use crate::api::App;
+use crate::api::eve::severity_name;
 use crate::projection::ParityChecks;
 use crate::projection::shapes::{AddressStatus, Stage, Target};
 
@@ -168,8 +170,47 @@ fn site_families(page: &mut Page, app: &App) {
         page.family(name, "gauge", help);
         page.sample(name, &[], value);
     }
+    alert_families(page, app);
     let parity = app.live.read(|projection| projection.parity().clone());
     parity_families(page, &parity);
+}
+
+/// The rules are those of the sets that were in force; the table of them is bounded.
+fn alert_families(page: &mut Page, app: &App) {
+    let (rules, open) = app.live.read(|projection| {
+        let open = projection.alert_totals().attacks_open;
+        (projection.alerts_by_rule().clone(), open)
+    });
+    let name = "watchfold_alerts_total";
+    page.family(
+        name,
+        "counter",
+        "Alerts by rule, severity and whether the rule is enforced.",
+    );
+    for (counted, count) in &rules {
+        let state = if counted.state == RuleState::Record {
+            "record"
+        } else {
+            "enforce"
+        };
+        let labels = [
+            ("rule", counted.rule.as_str()),
+            ("severity", severity_name(counted.severity)),
+            ("state", state),
+        ];
+        page.sample(name, &labels, count);
+    }
+    let name = "watchfold_attacks_open";
+    page.family(name, "gauge", "Open attacks of rules that are enforced.");
+    for severity in [
+        Severity::Info,
+        Severity::Low,
+        Severity::Medium,
+        Severity::High,
+        Severity::Critical,
+    ] {
+        page.sample(name, &[("severity", severity_name(severity))], open.of(severity));
+    }
 }
 
 fn stage_families(page: &mut Page, stages: &[Stage]) {

@@ -7,11 +7,12 @@
 //! set interval 2                     # seconds; also min_incident, min_session, remind_every …
 //! run 0..60                          # the span to tell
 //! down internet 0..60                # it does not answer; an address or `pc:PC-3` likewise
+//! rules rules.yml                    # a file beside the story: rules for the site's own rows
 //! attack port_scan 10.0.0.9 10..40 critical 20    # the packet chain finds an attack, which grows to that
 //! ```
 //!
 //! What a story expects stands in it too: `expect incident internet 0..60`, `expect jitter router 1..10.9`,
-//! `expect session PC-1 0..180`, `expect notice incident_opened`; together they must name all of their kind.
+//! `expect session PC-1 0..180`, `expect alert ping_loss internet at 44`, `expect notice incident_opened`; together they must name all of their kind.
 
 mod attacks;
 mod observe;
@@ -111,13 +112,16 @@ pub fn happened(events: &[Event], names: &dyn Fn(&str) -> String) -> Vec<String>
             EventBody::IncidentEscalated(incident) => {
                 out.push(format!("escalated {} at {}", incident.subject, offset(event.at)));
             }
+            EventBody::AlertRaised(alert) => {
+                let (category, subject) = (&alert.category, &alert.subject);
+                out.push(format!("alert {category} {subject} at {}", offset(event.at)));
+            }
             EventBody::SubjectChanged(_)
             | EventBody::IncidentReminded(_)
             | EventBody::IncidentAcknowledged(_)
             | EventBody::TargetRollup(_)
             | EventBody::SilenceChanged(_)
             | EventBody::Digest(_)
-            | EventBody::AlertRaised(_)
             | EventBody::AttackBegan(_)
             | EventBody::AttackGrew(_)
             | EventBody::AttackEnded(_)

@@ -9,7 +9,8 @@ use watchfold_schemas::observation::{
     Act as OperatorActKind, Activation, Body, OBSERVATION_VERSION, OperatorAct, Outcome, PingRound, PingRow,
     Tick,
 };
-use watchfold_schemas::{Observation, Origin, Time};
+use watchfold_schemas::rules::{RulesActivation, Surroundings};
+use watchfold_schemas::{Chain, Observation, Origin, Time};
 
 use super::parse::{Act, Story, set};
 use super::{attacks, instant};
@@ -61,6 +62,7 @@ pub fn observations(story: &Story) -> Vec<Observation> {
         steps: story.steps.clone(),
     };
     let mut drafts = activations(story);
+    drafts.extend(rules(story));
     drafts.extend(ticks(story));
     drafts.extend(rounds(story));
     drafts.extend(findings(story));
@@ -149,6 +151,28 @@ fn activations(story: &Story) -> Vec<Draft> {
             })),
         })
         .collect()
+}
+
+/// The rules come into force with the configuration.
+fn rules(story: &Story) -> Option<Draft> {
+    let (set, at) = (story.rules.clone()?, story.run.0);
+    let surroundings = Surroundings::default();
+    Some(Draft {
+        arrives: at,
+        made: at,
+        through: at,
+        collector: "config",
+        body: DraftBody::Other(Box::new(move |walls| {
+            Body::Rules(Box::new(RulesActivation {
+                at: walls.at(at),
+                chain: Chain::Site,
+                hash: RulesActivation::hash_of(Chain::Site, &set, &surroundings),
+                set: set.clone(),
+                surroundings: surroundings.clone(),
+                software: "story".to_owned(),
+            }))
+        })),
+    })
 }
 
 fn ticks(story: &Story) -> Vec<Draft> {

@@ -2,6 +2,7 @@
 
 use watchfold_schemas::SiteConfig;
 use watchfold_schemas::config::{PcHost, ProbeSpec, SignalSpec, Target};
+use watchfold_schemas::rules::RuleSet;
 
 /// A story, taken apart.
 #[derive(Clone, Debug, Default)]
@@ -26,6 +27,10 @@ pub struct Story {
     pub acts: Vec<(f64, Act)>,
     /// Another value of a setting, from then on.
     pub settings: Vec<(f64, String, String)>,
+    /// A file beside the story with rules for the site's own rows.
+    pub rules_file: Option<String>,
+    /// What it says, in force from the beginning; whoever reads files puts it here.
+    pub rules: Option<RuleSet>,
     pub expect: Vec<Expectation>,
 }
 
@@ -117,6 +122,7 @@ impl Story {
                     grows,
                 });
             }
+            ["rules", file] => self.rules_file = Some((*file).to_owned()),
             ["absent", span] => self.absent.push(read_span(span)?),
             ["spooled", span] => self.spooled.push(read_span(span)?),
             ["lost", span] => self.lost.push(read_span(span)?),

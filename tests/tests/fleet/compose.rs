@@ -226,6 +226,7 @@ fn the_image_holds_every_program_and_runs_as_nobody() {
     .into_iter()
     .chain(["collectors/clock/Cargo.toml", "sinks/dashboard/Cargo.toml"])
     .chain(["sinks/discord/Cargo.toml", "sinks/healthchecks/Cargo.toml"])
+    .chain(["sinks/virustotal/Cargo.toml"])
     .map(|path| std::fs::read_to_string(root().join(path)).unwrap());
     let programs: BTreeSet<String> = manifests
         .filter_map(|text| {

@@ -177,7 +177,7 @@ fn a_manager_hears_of_them_and_keeps_them_running() {
             );
         }
     }
-    assert_eq!(ports.len(), 7);
+    assert_eq!(ports.len(), 8);
 }
 
 #[tokio::test]
@@ -186,7 +186,8 @@ async fn their_command_lines_are_taken() {
     let config = place.write(
         "watchfold.toml",
         "site = \"cafe-1\"\n[sinks.discord]\nalerts = \"https://discord.invalid/api/webhooks/1/x\"\n\
-         [sinks.healthchecks]\nurl = \"https://hc.invalid/5a8c1e1e-7f4e-4f0c-9d2e-0c5a1f1b2c3d\"\n[[capture]]\ninterface = \"eth0\"\n",
+         [sinks.healthchecks]\nurl = \"https://hc.invalid/5a8c1e1e-7f4e-4f0c-9d2e-0c5a1f1b2c3d\"\n\
+         [sinks.virustotal]\nkey = \"5f2c0ffee\"\n[[capture]]\ninterface = \"eth0\"\n",
     );
     let config = config.display().to_string();
     for unit in Unit::all() {

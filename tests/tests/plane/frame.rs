@@ -21,7 +21,10 @@ async fn check(place: &Place, program: &str, arguments: &[&str], status: i32, wo
             "{program} {arguments:?} does not say {word:?}: {said}"
         );
     }
-    assert!(!said.contains("t0ken"), "a webhook is a secret: {said}");
+    assert!(
+        !said.contains("t0ken") && !said.contains("5f2c0ffee"),
+        "a webhook is a secret, and a key: {said}"
+    );
 }
 
 const GOOD: &str = r#"
@@ -33,6 +36,8 @@ address = "127.0.0.1"
 alerts = "https://discord.invalid/api/webhooks/1/t0ken"
 [sinks.healthchecks]
 url = "https://hc.invalid/5a8c1e1e-7f4e-4f0c-9d2e-0c5a1f1b2c3d"
+[sinks.virustotal]
+key = "5f2c0ffee5f2c0ffee"
 [[capture]]
 interface = "lo"
 filter = "tcp port 22"
@@ -52,6 +57,7 @@ async fn a_configuration_is_checked_by_every_program() {
         "watchfold-discord",
         "watchfold-healthchecks",
         "watchfold-dashboard",
+        "watchfold-virustotal",
     ] {
         let check_file = async |file, status, words: &[&str]| {
             check(
@@ -86,6 +92,14 @@ async fn a_configuration_is_checked_by_every_program() {
         &without,
         78,
         &["no [sinks.healthchecks]"],
+    )
+    .await;
+    check(
+        &place,
+        "watchfold-virustotal",
+        &without,
+        78,
+        &["no [sinks.virustotal]"],
     )
     .await;
     check(

@@ -19,7 +19,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(50);
 const DRAINED: Duration = Duration::from_secs(10);
 
 /// The packages whose programs these tests start.
-const PACKAGES: [&str; 8] = [
+const PACKAGES: [&str; 9] = [
     "watchfold",
     "watchfold-capture",
     "watchfold-clock",
@@ -28,6 +28,7 @@ const PACKAGES: [&str; 8] = [
     "watchfold-healthchecks",
     "watchfold-ping",
     "watchfold-processors",
+    "watchfold-virustotal",
 ];
 
 /// A program, built from the sources as they are now, in the profile of this test.

@@ -91,7 +91,7 @@ const PURE: [&str; 32] = [
 ];
 
 /// Parts that compute and touch nothing: in collectors and sinks they stand beside the part that does.
-const PURE_PARTS: [&str; 15] = [
+const PURE_PARTS: [&str; 21] = [
     "collectors/capture/src/batch.rs",
     "collectors/ping/src/parse.rs",
     "processors/folds/src/",
@@ -107,6 +107,12 @@ const PURE_PARTS: [&str; 15] = [
     "sinks/healthchecks/src/render.rs",
     "sinks/kit/src/backoff.rs",
     "sinks/kit/src/plan.rs",
+    "sinks/virustotal/src/answer.rs",
+    "sinks/virustotal/src/budget.rs",
+    "sinks/virustotal/src/cache.rs",
+    "sinks/virustotal/src/queue.rs",
+    "sinks/virustotal/src/render.rs",
+    "sinks/virustotal/src/subject.rs",
 ];
 
 /// What a pure part does not spell.

@@ -13,6 +13,8 @@ use watchfold_replay::recording::{
     Writer,
 };
 use watchfold_replay::scenario::{self, Compared, Difference};
+use watchfold_rules::{RuleSource, load};
+use watchfold_schemas::rules::RuleSet;
 use watchfold_schemas::{Stream, Time, encode_observation, subjects};
 use watchfold_tests::story::{Story, fold, happened, observations, parse};
 
@@ -42,7 +44,16 @@ fn every_scenario_gives_what_it_expects() {
 
 fn check(directory: &Path) -> Result<(), String> {
     let text = fs::read_to_string(directory.join("story")).map_err(|error| error.to_string())?;
-    let story = parse(&text)?;
+    let mut story = parse(&text)?;
+    if let Some(file) = &story.rules_file {
+        let source = RuleSource::Directory(directory.join(file));
+        let set = load(&source).map_err(|error| error.to_string())?;
+        // A directory has the checkout's place in its name; what is recorded must not.
+        story.rules = Some(RuleSet {
+            name: "story".to_owned(),
+            ..set
+        });
+    }
     let events = fold(&story.config.site, &observations(&story));
     let happened = happened(&events, &|key| story.pc_name(key));
     let kinds: std::collections::BTreeSet<&str> = story.expect.iter().map(|line| first_word(line)).collect();

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use watchfold_schemas::Span;
 
 use super::LivenessState;
+use crate::clocks::COLLECTORS_MAX;
 use crate::fold::{Ctx, Fact, FoldId, Moment};
 use crate::timers::TimerClock;
 
@@ -70,6 +71,9 @@ impl LivenessState {
         if active == known {
             return;
         }
+        if active && self.faults.get(collector).is_none() && self.faults.len() >= COLLECTORS_MAX {
+            return;
+        }
         let moment = ctx.moment;
         let faults = self.faults.entry_or_default(collector);
         if active {
@@ -79,7 +83,11 @@ impl LivenessState {
             if faults.reasons.is_empty() {
                 faults.since = moment;
                 let limit = Span::from_millis(ctx.config.network.fault_incident_ms as i64);
-                let clock = TimerClock::Collector(collector.to_owned());
+                let clock = if ctx.clocks.measures(collector) {
+                    TimerClock::Collector(collector.to_owned())
+                } else {
+                    TimerClock::Site
+                };
                 ctx.set_timer(FoldId::Liveness, DUE, collector, clock, moment.steady + limit);
             }
             let faults = self.faults.entry_or_default(collector);
@@ -143,5 +151,65 @@ impl LivenessState {
             since,
             detail,
         });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use watchfold_schemas::observation::{Fault, Observation, Tick};
+    use watchfold_schemas::{Body, Origin, Time};
+
+    use crate::SiteChain;
+
+    /// Folds a tick each second, and (second, whether active) faults of a sink; tells incidents.
+    fn check(faults: &[(i64, bool)], until_s: i64, want: &[&str]) {
+        let mut chain = SiteChain::new("cafe-1");
+        let mut records = Vec::new();
+        for second in 0..=until_s {
+            let at = Time::from_seconds(1_000_000 + second);
+            let tick = Tick {
+                now: at,
+                interval_ms: 1_000,
+            };
+            records.push((second, at, "clock", Body::Tick(tick)));
+            for (_, active) in faults.iter().filter(|(of, _)| *of == second) {
+                let fault = Fault {
+                    subject: String::new(),
+                    at,
+                    reason: "the key is refused".to_owned(),
+                    active: *active,
+                };
+                records.push((second, at, "virustotal", Body::Fault(fault)));
+            }
+        }
+        let mut got = Vec::new();
+        for (sequence, (second, at, collector, body)) in (1..).zip(records) {
+            let observation = Observation {
+                v: 1,
+                origin: Origin {
+                    site: "cafe-1".to_owned(),
+                    collector: collector.to_owned(),
+                    incarnation: 1,
+                    number: sequence,
+                },
+                observed_at: at,
+                through: at,
+                body,
+            };
+            for event in chain.apply(sequence, &observation) {
+                if event.body.kind().starts_with("incident") {
+                    got.push(format!("{second} {}", event.body.kind()));
+                }
+            }
+        }
+        assert_eq!(got, want, "{faults:?}");
+    }
+
+    #[test]
+    fn a_fault_of_a_sink_is_an_incident_once_it_lasts_and_its_silence_is_none() {
+        check(&[(10, true)], 69, &[]);
+        let told = ["70 incident_opened", "700 incident_closed"];
+        check(&[(10, true), (700, false)], 1_500, &told);
+        check(&[(10, true), (40, false)], 600, &[]);
     }
 }

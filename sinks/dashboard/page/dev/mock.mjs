@@ -1,5 +1,5 @@
 // A stand-in for the server while the page is worked on: the same API, invented data, the same security headers.
-// `node dev/mock.mjs [--scene calm|cascade|degraded|empty|readonly|many|strange] [--port 8099] [--refuse] [--catching-up]`. Serves `dist/` too.
+// `node dev/mock.mjs [--scene calm|cascade|degraded|empty|readonly|many|strange|attacked|flood] [--port 8099] [--refuse] [--catching-up]`. Serves `dist/` too.
 // Loopback only, no login, nothing stored; no part of the product.
 import { readFile } from "node:fs/promises";
 import { createServer } from "node:http";
@@ -83,6 +83,10 @@ async function answer(request, response) {
   if (kind === "incidents") {
     const wanted = url.searchParams.get("state");
     return page(response, state.incidents.filter((one) => !wanted || (wanted === "open") === (one.ended_at === null)), url);
+  }
+  if (kind === "alerts" && name === undefined) {
+    const text = url.searchParams.get("text")?.toLowerCase();
+    return page(response, state.alerts.filter((one) => !text || JSON.stringify(one).toLowerCase().includes(text)), url);
   }
   if (kind === "incidents.csv") return json(response, 200, state.incidents);
   if (kind === "sessions") {

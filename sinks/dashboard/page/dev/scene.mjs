@@ -1,11 +1,13 @@
 // The data of the mock server: a small café, believable and the same on every run. `scene(name, now)` makes the state;
 // `advance` moves it on by one round. Development only; no part of the product.
 
+import { alarm, alarmsOf, incidentOf } from "./alarms.mjs";
+
 const SECOND = 1_000;
 const MINUTE = 60 * SECOND;
 const HOUR = 60 * MINUTE;
 const DAY = 24 * HOUR;
-export const SCENES = ["calm", "cascade", "degraded", "empty", "readonly", "many", "strange"];
+export const SCENES = ["calm", "cascade", "degraded", "empty", "readonly", "many", "strange", "attacked", "flood"];
 
 const iso = (ms) => new Date(ms).toISOString();
 let seed = 42;
@@ -49,7 +51,10 @@ export function scene(name, now) {
     heatmap: { time_zone: "Europe/Berlin", cells: empty ? [] : heatOf() },
     samples: places.flatMap((place) => pastSamples(place, story, now)),
     stages: stagesOf(empty, name === "strange"),
+    packets: true,
+    ...alarmsOf(name, now),
   };
+  for (const attack of state.attacks.filter((one) => one.incident !== null)) state.incidents.unshift(incidentOf(attack));
   return { story, state };
 }
 
@@ -60,7 +65,7 @@ export function advance({ story, state }, now) {
   state.targets = state.targets.map((target, i) => ({ ...targetOf(story.places[i], story, now), muted_until: target.muted_until }));
   state.samples = [...state.samples, ...samples].filter((sample) => Date.parse(sample.at) > now - 30 * MINUTE);
   for (const stage of state.stages) if (stage.position !== null) stage.position = stage.head = stage.head + 5;
-  return [{ samples }, ...state.targets.map((target) => ({ target })), { stages: state.stages }];
+  return [{ samples }, ...state.targets.map((target) => ({ target })), { stages: state.stages }, ...alarm(story, state, now)];
 }
 
 export function historyOf(target, resolution, from, to, story, now) {
@@ -105,6 +110,7 @@ export function explanationOf(kind, id, state) {
     if (session.ended_at) steps.push({ at: iso(Date.parse(session.ended_at) + 180_000), kind: "session_ended", cause: { message: "cafe-1/ping/7/88213" }, condition: held(181_400), event: {} });
     return { id, site: state.site, subject: `pc:${session.pc}`, steps, records: [record(0, began, "ping_round", { rows: [row(began, "192.168.1.117", "ok", 640)] })], records_left_out: 0 };
   }
+  if (kind === "alerts" || kind === "attacks") return foundOf(kind, id, state, record);
   const incident = state.incidents.find((one) => one.id === id);
   const began = Date.parse(incident.started_at);
   const condition = incident.class === "flapping" ? { setting: "network.flapping_count", limit: 3, found: 4, within_ms: 600_000 } : { setting: "network.min_incident", limit_ms: 10_000, found_ms: 10_000 };
@@ -115,6 +121,16 @@ export function explanationOf(kind, id, state) {
   records.splice(2, 0, record(90, began + 3 * SECOND, "operator", { body: { operator: { at: iso(began), who: "owner", act: { acknowledge: { incident: id } }, note: "The cleaner pulled the plug" } } }));
   records.splice(4, 0, record(91, began + 5 * SECOND, "fault", { body: { fault: { at: iso(began), reason: "permission denied" } } }));
   return { id, site: state.site, subject: incident.subject, steps, records, records_left_out: 14 };
+}
+
+function foundOf(kind, id, state, record) {
+  const found = state[kind].find((one) => one.id === id);
+  const at = Date.parse(found.at ?? found.began_at);
+  const measured = found.measured ?? found.peak;
+  const condition = { rule: found.rule.name, ...measured };
+  const packets = Array.from({ length: 40 }, (_, n) => ({ number: 100 + n, at: iso(at - 9_000 + n * 200), source: found.source.ip, source_port: found.source.port, destination: found.destination.ip, destination_port: 20 + n * 7, protocol: found.transport, tcp_flags: "SYN", length: 60 }));
+  const steps = [{ at: iso(at), kind: kind === "alerts" ? "alert_raised" : "attack_began", cause: { packet: { collector: "capture-lan", incarnation: 7, packet: 114 } }, condition, event: {} }];
+  return { id, site: state.site, subject: found.subject, steps, records: [record(0, at, "batch", { body: { batch: { first: 100, packets: 212 } } })], records_left_out: 0, rule: { rule: found.rule, category: found.category, state: found.state, definition: { trigger: { distinct: { field: "destination.port", window_ms: measured.window_ms, at_least: measured.base_threshold } } } }, packets: { ...found.seen_by, packets, total: 61, is_found: true } };
 }
 
 function maintenanceOf(now) {

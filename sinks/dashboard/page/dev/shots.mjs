@@ -43,6 +43,21 @@ const SHOTS = {
   "explain-session-light": ["calm", "occupancy", WIDE, "light", explainSession],
   "explain-failure-dark": ["calm", "network", PHONE, "dark", explainFailure],
   "explain-loading-light": ["calm", "network", WIDE, "light", explainLoading],
+  "alerts-wide-light": ["attacked", "alerts", WIDE, "light"],
+  "alerts-wide-dark": ["attacked", "alerts", WIDE, "dark"],
+  "alerts-phone-light": ["attacked", "alerts", PHONE, "light"],
+  "alerts-phone-dark": ["attacked", "alerts", PHONE, "dark"],
+  "alerts-tablet-dark": ["attacked", "alerts", { width: 820, height: 1180 }, "dark"],
+  "alerts-huge-light": ["attacked", "alerts", { width: 2560, height: 1440 }, "light"],
+  "alerts-expanded-wide-light": ["attacked", "alerts", WIDE, "light", expandAlert],
+  "alerts-expanded-phone-dark": ["attacked", "alerts", PHONE, "dark", expandAlert],
+  "alerts-explain-wide-dark": ["attacked", "alerts", WIDE, "dark", explainAlert],
+  "alerts-searched-phone-light": ["attacked", "alerts", PHONE, "light", searchAlerts],
+  "alerts-empty-wide-light": ["calm", "alerts", WIDE, "light"],
+  "alerts-empty-phone-dark": ["calm", "alerts", PHONE, "dark"],
+  "attacked-network-wide-light": ["attacked", "network", WIDE, "light"],
+  "attacked-network-phone-dark": ["attacked", "network", PHONE, "dark"],
+  "attacked-unseen-wide-dark": ["flood", "occupancy", WIDE, "dark"],
   "maintenance-wide-light": ["calm", "network", WIDE, "light", maintenance],
   "maintenance-phone-dark": ["calm", "network", PHONE, "dark", maintenance],
   "catching-up-wide-light": ["catching", "network", WIDE, "light"],
@@ -90,7 +105,7 @@ async function take(name, scene, tab, size, theme, act) {
   const wide = await page.evaluate(() => document.documentElement.scrollWidth - window.innerWidth);
   if (wide > 0) faults.push(`${name}: ${wide} px wider than its window`);
   await page.evaluate(() => window.scrollTo(0, 0));
-  await page.screenshot({ path: join(directory, `${name}.png`), fullPage: !act || act === cut || act === cutLong || act === week || act === single || act === details || act === maintenance });
+  await page.screenshot({ path: join(directory, `${name}.png`), fullPage: !act || act === cut || act === cutLong || act === week || act === single || act === details || act === maintenance || act === expandAlert || act === searchAlerts });
   console.log(name, "|", await page.title());
   await page.close();
   mock.stop();
@@ -130,6 +145,19 @@ async function explain(page) {
   await page.getByRole("button", { name: "Explain router is down" }).first().click();
   await page.getByText("Records that caused it").waitFor();
   await page.waitForTimeout(300);
+}
+async function expandAlert(page) {
+  await page.getByRole("button", { name: /DNS tunnel/ }).first().click();
+  await page.getByRole("list", { name: "Alerts" }).getByRole("button", { name: /Port scan/ }).first().click();
+}
+async function explainAlert(page) {
+  await page.getByRole("button", { name: /^Explain Port scan/ }).first().click();
+  await page.getByText("Records that caused it").waitFor();
+  await page.waitForTimeout(300);
+}
+async function searchAlerts(page) {
+  await page.getByLabel("Search alerts").fill("nothing is called so");
+  await page.getByText("Nothing like that here").scrollIntoViewIfNeeded();
 }
 async function explainSession(page) {
   await page.getByRole("button", { name: /Explain session of/ }).nth(3).click();

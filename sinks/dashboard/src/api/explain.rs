@@ -1,4 +1,4 @@
-//! Why an incident or a session came about. How that is found out is not known here: the dashboard is given a function for
+//! Why an incident, a session, an alert or an attack came about. How that is found out is not known here: the dashboard is given a function for
 //! it, asks it one thing at a time, and passes on what it says.
 
 use std::pin::Pin;
@@ -10,7 +10,7 @@ use axum::extract::{Path, State};
 use serde_json::Value;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
-use watchfold_schemas::{Chain, Time};
+use watchfold_schemas::{Chain, Span, Time};
 
 use super::App;
 use super::error::ApiError;
@@ -164,4 +164,53 @@ pub async fn session(
         started_at,
     };
     app.explaining.answer(request).await
+}
+
+pub async fn alert(
+    State(app): State<Arc<App>>,
+    Path(id): Path<String>,
+    params: Params,
+) -> Result<Json<Value>, ApiError> {
+    params.allow(&[])?;
+    let found = app.live.read(|projection| {
+        let entry = projection.alert(&id)?;
+        Some((
+            entry.chain,
+            window_before(entry.at, entry.alert.measured.window_ms),
+        ))
+    });
+    let (chain, started_at) = found.ok_or_else(|| ApiError::not_found("no alert has this id"))?;
+    let request = ExplainRequest {
+        kind: ExplainKind::Alert,
+        chain,
+        id,
+        started_at,
+    };
+    app.explaining.answer(request).await
+}
+
+pub async fn attack(
+    State(app): State<Arc<App>>,
+    Path(id): Path<String>,
+    params: Params,
+) -> Result<Json<Value>, ApiError> {
+    params.allow(&[])?;
+    let found = app.live.read(|projection| {
+        let shown = projection.attack(&id)?;
+        let window_ms = shown.attack.peak.window_ms;
+        Some((shown.chain, window_before(shown.attack.began_at, window_ms)))
+    });
+    let (chain, started_at) = found.ok_or_else(|| ApiError::not_found("no attack has this id"))?;
+    let request = ExplainRequest {
+        kind: ExplainKind::Attack,
+        chain,
+        id,
+        started_at,
+    };
+    app.explaining.answer(request).await
+}
+
+/// What counted towards a rule that fired was observed within its window.
+pub fn window_before(at: Time, window_ms: u64) -> Time {
+    at - Span::from_millis(i64::try_from(window_ms).unwrap_or(i64::MAX))
 }

@@ -1,9 +1,12 @@
 //! The routes of the API, what handlers share, and what every request passes through.
 
 mod acts;
+mod alerts;
 mod csv;
 pub mod error;
+pub mod eve;
 pub mod explain;
+mod filter;
 mod guard;
 pub mod health;
 pub mod packets;
@@ -33,6 +36,7 @@ use crate::projection::shapes::Stage;
 use crate::stream::{VIEWERS_MAX, stream};
 use error::ApiError;
 use explain::Explaining;
+use packets::Cutting;
 
 /// The largest request body: a maintenance window that names a thousand targets.
 const BODY_BYTES_MAX: usize = 64 * 1024;
@@ -50,6 +54,7 @@ pub struct App {
     pub auth: Auth,
     pub http: HttpCounters,
     pub explaining: Explaining,
+    pub cutting: Cutting,
     /// One permit for each viewer that may still come.
     pub viewer_places: Arc<Semaphore>,
     pub started_at: Option<Time>,
@@ -123,6 +128,21 @@ fn routes() -> Vec<Route> {
         ("/api/v1/occupancy", &["get"], get(read::occupancy)),
         ("/api/v1/sessions", &["get"], get(read::sessions)),
         ("/api/v1/sessions/{id}/explain", &["get"], get(explain::session)),
+        ("/api/v1/alerts", &["get"], get(alerts::list)),
+        ("/api/v1/alerts.csv", &["get"], get(alerts::as_csv)),
+        ("/api/v1/alerts.json", &["get"], get(alerts::as_json)),
+        ("/api/v1/alerts.jsonl", &["get"], get(alerts::as_json_lines)),
+        ("/api/v1/alerts.eve", &["get"], get(alerts::as_eve)),
+        ("/api/v1/alerts/{id}", &["get"], get(alerts::one)),
+        ("/api/v1/alerts/{id}/explain", &["get"], get(explain::alert)),
+        (
+            "/api/v1/alerts/{id}/packets.pcapng",
+            &["get"],
+            get(packets::of_alert),
+        ),
+        ("/api/v1/attacks", &["get"], get(alerts::attacks)),
+        ("/api/v1/attacks/{id}", &["get"], get(alerts::attack)),
+        ("/api/v1/attacks/{id}/explain", &["get"], get(explain::attack)),
         ("/api/v1/events", &["get"], get(read::events)),
         ("/api/v1/openapi.json", &["get"], get(openapi)),
     ]

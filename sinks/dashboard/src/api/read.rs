@@ -237,7 +237,7 @@ pub async fn events(
 }
 
 /// The kinds of event, as [`watchfold_schemas::EventBody::kind`] spells them.
-const EVENT_KINDS: [&str; 14] = [
+const EVENT_KINDS: [&str; 19] = [
     "subject_changed",
     "subject_degraded",
     "jitter_recorded",
@@ -252,6 +252,11 @@ const EVENT_KINDS: [&str; 14] = [
     "target_rollup",
     "notification_requested",
     "silence_changed",
+    "alert_raised",
+    "attack_began",
+    "attack_grew",
+    "attack_ended",
+    "lookup_wanted",
 ];
 
 pub fn unknown_target(name: &str) -> ApiError {

@@ -1,5 +1,5 @@
 //! The half of the projection that folds observations: the configuration in force, the time, what every address
-//! answered last, live samples and minutes, and why somebody planned maintenance.
+//! answered last, live samples and minutes, the rules in force, and why somebody planned maintenance.
 //!
 //! It never looks at an event, so the two streams may arrive in any interleaving.
 
@@ -10,12 +10,13 @@ use watchfold_schemas::config::{self, Signal, SiteConfig};
 use watchfold_schemas::observation::{
     Act, OperatorAct, Outcome, PC_SUBJECT_PREFIX, Parity, ParityVerdict, PingRound, PingRowRef,
 };
-use watchfold_schemas::{Body, Observation, Span, Time};
+use watchfold_schemas::rules::{RuleState, RulesActivation};
+use watchfold_schemas::{Body, Chain, Observation, Span, Time};
 
 use super::dirty::Dirty;
 use super::history::{MINUTES_MAX, MINUTES_TOTAL_MAX, Minutes, hour_of, start_of_hour};
 use super::sessions::HEATMAP_HOURS;
-use super::shapes::Sample;
+use super::shapes::{ActiveRules, Sample};
 
 /// Targets shown; a configuration with more has its first ones shown.
 pub const TARGETS_MAX: usize = 2_000;
@@ -51,6 +52,8 @@ pub struct Measured {
     pub malformed: u64,
     #[serde(default)]
     pub parity: ParityChecks,
+    /// The rules of each chain, with the name of their set, as far as they stand in this stream.
+    pub rules: BTreeMap<Chain, (String, ActiveRules)>,
 }
 
 /// What became of the hours that were folded again.
@@ -123,8 +126,9 @@ impl Measured {
             Body::Parity(parity) => self.parity.note(observation.observed_at, parity),
             // Their consequences arrive as events.
             Body::Quiet | Body::Fault(_) | Body::Gap(_) | Body::Receipt(_) | Body::Finding(_) => {}
-            // Packets and verdicts are not read here; rules are shown by what they derive.
-            Body::Batch(_) | Body::Verdict(_) | Body::Rules(_) => {}
+            Body::Rules(activation) => self.rules_came_into_force(activation, dirty),
+            // They stand in a stream that is not read here.
+            Body::Batch(_) | Body::Verdict(_) => {}
         }
     }
 
@@ -151,6 +155,23 @@ impl Measured {
 
     pub fn maintenance_note(&self, id: &str) -> Option<&str> {
         self.maintenance_notes.get(id).map(|(_, note)| note.as_str())
+    }
+
+    fn rules_came_into_force(&mut self, activation: &RulesActivation, dirty: &mut Dirty) {
+        let of = |state| {
+            let rules = activation.set.rules.iter();
+            rules.filter(|rule| rule.state == state).count() as u64
+        };
+        let active = ActiveRules {
+            since: activation.at,
+            hash: activation.hash.clone(),
+            enforced: of(RuleState::Enforce),
+            recorded: of(RuleState::Record),
+            off: of(RuleState::Off),
+        };
+        let named = (activation.set.name.clone(), active);
+        self.rules.insert(activation.chain, named);
+        dirty.rules = true;
     }
 
     /// Keeps what a window was planned for; what an act leads to arrives as events.

@@ -3,12 +3,16 @@
 //! It has no clock and does no I/O; its `now` is the greatest tick. Each stream is folded by its own half and the
 //! view joins the two, so how the streams interleave cannot matter.
 
+mod alarms;
+mod alerts;
+mod attacks;
 mod dirty;
 mod heatmap;
 mod history;
 mod measured;
 mod sessions;
 pub mod shapes;
+pub mod shared;
 mod told;
 mod uptime;
 mod view;
@@ -20,6 +24,7 @@ use watchfold_schemas::event::Session;
 use watchfold_schemas::observation::Outcome;
 use watchfold_schemas::{Event, Observation, Time};
 
+use alerts::{AlertEntry, RuleCounted};
 use dirty::Dirty;
 use measured::Measured;
 use shapes::{Change, HistoryPoint, Position};
@@ -58,12 +63,21 @@ pub enum Resolution {
 impl Projection {
     pub fn apply_event(&mut self, sequence: u64, event: &Event) {
         self.position.events = sequence;
+        let before = alerts::minute_of(self.now());
         self.told.apply(event, &mut self.dirty);
+        self.note_minute(before);
     }
 
     pub fn apply_observation(&mut self, sequence: u64, observation: &Observation) {
         self.position.observations = sequence;
+        let before = alerts::minute_of(self.now());
         self.measured.apply(observation, &mut self.dirty);
+        self.note_minute(before);
+    }
+
+    /// The timeline of alerts moves with the minutes, also when nothing is raised.
+    fn note_minute(&mut self, before: Time) {
+        self.dirty.alert_totals |= before != alerts::minute_of(self.now());
     }
 
     /// Notes records that were read and say nothing, so that the position does not fall behind.
@@ -130,6 +144,25 @@ impl Projection {
     /// Newest first, after `cursor` (when opened, id).
     pub fn incidents(&self, cursor: Option<(Time, String)>) -> impl Iterator<Item = &IncidentEntry> {
         self.told.incidents.newest(cursor)
+    }
+
+    pub fn alert(&self, id: &str) -> Option<&AlertEntry> {
+        self.told.alerts.get(id)
+    }
+
+    /// Newest first, after `cursor` (when raised, id).
+    pub fn alerts(&self, cursor: Option<(Time, String)>) -> impl Iterator<Item = &AlertEntry> {
+        self.told.alerts.newest(cursor)
+    }
+
+    /// How many alerts there were of each rule, by severity and state.
+    pub fn alerts_by_rule(&self) -> &BTreeMap<RuleCounted, u64> {
+        self.told.alerts.rules()
+    }
+
+    /// More alerts or attacks than are told at once are waiting to be told.
+    pub fn has_burst(&self) -> bool {
+        self.dirty.alerts_cut || self.dirty.restart
     }
 
     pub fn session(&self, id: &str) -> Option<&Session> {

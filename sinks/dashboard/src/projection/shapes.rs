@@ -4,10 +4,13 @@
 //! hold them.
 
 use serde::Serialize;
-use watchfold_schemas::Time;
+use watchfold_schemas::alert::{Alert, Attack};
 use watchfold_schemas::config::Signal;
-use watchfold_schemas::event::{self, SubjectState};
+use watchfold_schemas::event::{self, Severity, SubjectState};
 use watchfold_schemas::observation::Outcome;
+use watchfold_schemas::{Chain, Time};
+
+use super::shared::Shared;
 
 /// Where a projection stands: the last sequence of each stream that went into it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, serde::Deserialize)]
@@ -153,6 +156,110 @@ pub struct Heatmap {
     pub cells: Vec<Vec<Option<u64>>>,
 }
 
+/// An alert, with what its event adds.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct AlertShown {
+    /// Of its event.
+    pub id: String,
+    pub at: Time,
+    pub chain: Chain,
+    #[serde(flatten)]
+    pub alert: Shared<Alert>,
+}
+
+/// An attack as it stands.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct AttackShown {
+    #[serde(flatten)]
+    pub attack: Attack,
+    pub chain: Chain,
+    /// The event that told of its latest change, and when that was.
+    pub event: String,
+    pub told_at: Time,
+    /// The incident that it is, where people are told of it.
+    pub incident: Option<String>,
+}
+
+/// A count for each severity: info, low, medium, high, critical.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, serde::Deserialize)]
+pub struct SeverityCounts(pub [u64; 5]);
+
+impl SeverityCounts {
+    pub fn add(&mut self, severity: Severity) {
+        self.0[severity as usize] += 1;
+    }
+
+    pub fn of(&self, severity: Severity) -> u64 {
+        self.0[severity as usize]
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct CategoryCount {
+    pub category: String,
+    pub count: u64,
+}
+
+/// Alerts of the last hour by minute, the oldest first.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Timeline {
+    /// The first moment of the first minute.
+    pub from: Time,
+    pub minutes: Vec<SeverityCounts>,
+}
+
+/// What the open attacks amount to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Threat {
+    Normal,
+    Moderate,
+    Elevated,
+    High,
+    Critical,
+}
+
+/// The counts of alerts and open attacks of rules that are enforced. What only records is counted apart.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct AlertTotals {
+    pub threat: Threat,
+    /// All that the log held since the projection began.
+    pub severities: SeverityCounts,
+    pub recorded: u64,
+    /// Those with the most alerts, most first.
+    pub categories: Vec<CategoryCount>,
+    pub attacks_open: SeverityCounts,
+    pub timeline: Timeline,
+}
+
+/// The newest alerts, in the order of their time.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct NewAlerts {
+    pub items: Vec<AlertShown>,
+    /// There were more than are told at once: whoever follows lacks some between what it holds and these.
+    pub cut: bool,
+}
+
+/// The rules of a chain, as far as is known here.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct RulesInForce {
+    pub chain: Chain,
+    /// The name of their set.
+    pub set: String,
+    /// Where their activation was seen; else only the set is known, from the newest alert.
+    pub active: Option<ActiveRules>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, serde::Deserialize)]
+pub struct ActiveRules {
+    pub since: Time,
+    /// A name for exactly these rules.
+    pub hash: String,
+    pub enforced: u64,
+    pub recorded: u64,
+    pub off: u64,
+}
+
 /// What the folded streams say. The server adds what it alone knows to make the whole `State`.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Folded {
@@ -165,6 +272,11 @@ pub struct Folded {
     pub maintenance: Vec<Maintenance>,
     pub heatmap: Heatmap,
     pub samples: Vec<Sample>,
+    /// The newest, newest first.
+    pub alerts: Vec<AlertShown>,
+    pub attacks: Vec<AttackShown>,
+    pub alert_totals: AlertTotals,
+    pub rules: Vec<RulesInForce>,
 }
 
 /// One thing that a viewer has to replace, add or remove.
@@ -182,5 +294,9 @@ pub enum Change {
     Maintenance(Vec<Maintenance>),
     Heatmap(Heatmap),
     Samples(Vec<Sample>),
+    Alerts(NewAlerts),
+    Attack(Box<AttackShown>),
+    AlertTotals(AlertTotals),
+    Rules(Vec<RulesInForce>),
     Stages(Vec<Stage>),
 }

@@ -1,4 +1,4 @@
-//! The half of the projection that folds events: states, incidents, silences, rollups, and sessions.
+//! The half of the projection that folds events: states, incidents, silences, rollups, sessions, alerts and attacks.
 //!
 //! It never looks at an observation, so the two streams may arrive in any interleaving.
 
@@ -9,6 +9,8 @@ use watchfold_schemas::event::{self, Place, Silence, SubjectChanged, SubjectStat
 use watchfold_schemas::observation::PC_SUBJECT_PREFIX;
 use watchfold_schemas::{Event, EventBody, Time};
 
+use super::alerts::Alerts;
+use super::attacks::Attacks;
 use super::dirty::Dirty;
 use super::history::Rollups;
 use super::sessions::Sessions;
@@ -32,6 +34,8 @@ pub struct Told {
     pub subjects: BTreeMap<String, Subject>,
     pub incidents: Incidents,
     pub sessions: Sessions,
+    pub alerts: Alerts,
+    pub attacks: Attacks,
     pub silences: BTreeMap<String, Silenced>,
     pub rollups: BTreeMap<String, Rollups>,
     /// Live things that a limit pushed out.
@@ -51,6 +55,12 @@ impl Mark {
             at: event.at,
             place: event.place,
         }
+    }
+
+    /// Moves on to an event that it does not outdate.
+    pub fn advance(&mut self, event: &Event) {
+        self.at = self.at.max(event.at);
+        self.place = event.place;
     }
 
     /// A rebuilt chain numbers its places anew, so an earlier place alone does not make an event old.
@@ -99,6 +109,9 @@ impl Told {
                 self.evicted += self.incidents.apply(event, incident);
                 dirty.incidents.insert(incident.id.clone());
                 dirty.subject(&incident.subject);
+                if let Some(attack) = &incident.attack {
+                    dirty.attack(&attack.id);
+                }
             }
             EventBody::SessionStarted(session) | EventBody::SessionEnded(session) => {
                 self.evicted += self.sessions.apply(event, session);
@@ -120,15 +133,26 @@ impl Told {
                 dirty.all_targets = true;
                 dirty.maintenance |= silence.id.starts_with(MAINTENANCE_PREFIX);
             }
+            EventBody::AlertRaised(alert) => {
+                let is_known_set = self.alerts.set_of(event.chain) == Some(&alert.rule.set);
+                if let Some(key) = self.alerts.apply(event, alert) {
+                    dirty.alert(key);
+                    dirty.alert_totals = true;
+                    dirty.rules |= !is_known_set;
+                }
+            }
+            EventBody::AttackBegan(attack)
+            | EventBody::AttackGrew(attack)
+            | EventBody::AttackEnded(attack) => {
+                self.evicted += self.attacks.apply(event, attack);
+                dirty.attack(&attack.id);
+                dirty.alert_totals = true;
+            }
             // Read from the log itself, by `/api/v1/events`.
             EventBody::JitterRecorded(_)
             | EventBody::OccupancySnapshot(_)
             | EventBody::NotificationRequested(_)
             | EventBody::Digest(_)
-            | EventBody::AlertRaised(_)
-            | EventBody::AttackBegan(_)
-            | EventBody::AttackGrew(_)
-            | EventBody::AttackEnded(_)
             | EventBody::LookupWanted(_) => {}
         }
     }
@@ -239,6 +263,8 @@ impl Told {
 pub struct Incidents {
     by_opening: BTreeMap<(Time, String), IncidentEntry>,
     opened_at: BTreeMap<String, Time>,
+    /// The incident of an attack, by their ids.
+    of_attack: BTreeMap<String, String>,
     closed: usize,
 }
 
@@ -253,6 +279,11 @@ impl Incidents {
     pub fn get(&self, id: &str) -> Option<&IncidentEntry> {
         let opened_at = self.opened_at.get(id)?;
         self.by_opening.get(&(*opened_at, id.to_owned()))
+    }
+
+    /// The id of the incident that an attack is.
+    pub fn of_attack(&self, attack: &str) -> Option<&str> {
+        self.of_attack.get(attack).map(String::as_str)
     }
 
     /// Newest first, beginning after `cursor`.
@@ -280,6 +311,9 @@ impl Incidents {
             self.remove(&key);
         }
         self.closed += usize::from(incident.ended_at.is_some());
+        if let Some(attack) = &incident.attack {
+            self.of_attack.insert(attack.id.clone(), incident.id.clone());
+        }
         self.opened_at.insert(incident.id.clone(), incident.opened_at);
         self.by_opening.insert(
             (incident.opened_at, incident.id.clone()),
@@ -321,6 +355,9 @@ impl Incidents {
         if let Some(entry) = self.by_opening.remove(key) {
             self.closed -= usize::from(entry.incident.ended_at.is_some());
             self.opened_at.remove(&key.1);
+            if let Some(attack) = &entry.incident.attack {
+                self.of_attack.remove(&attack.id);
+            }
         }
     }
 }

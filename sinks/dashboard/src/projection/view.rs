@@ -39,6 +39,10 @@ impl Projection {
             maintenance: self.maintenance(),
             heatmap: self.heatmap(),
             samples: self.state_samples(),
+            alerts: self.state_alerts(),
+            attacks: self.state_attacks(),
+            alert_totals: self.alert_totals(),
+            rules: self.rules_in_force(),
         }
     }
 
@@ -84,6 +88,7 @@ impl Projection {
 
     pub(super) fn changes_of(&self, dirty: Dirty) -> Vec<Change> {
         let mut changes = Vec::new();
+        self.alarm_changes(&dirty, &mut changes);
         changes.extend(dirty.targets_removed.into_iter().map(Change::TargetRemoved));
         for target in self.measured.target_configs() {
             if dirty.all_targets || dirty.targets.contains(&target.name) {

@@ -2,8 +2,8 @@
 
 use std::net::SocketAddr;
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use futures::StreamExt;
@@ -16,16 +16,23 @@ use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async};
 use tokio_util::sync::CancellationToken;
-use watchfold_dashboard::{Dashboard, DashboardError, DashboardOptions, Explain, ExplainFailure};
+use watchfold_dashboard::{
+    Dashboard, DashboardError, DashboardOptions, Explain, ExplainFailure, Packets, PacketsFailure,
+    PacketsRequest,
+};
 use watchfold_kit::{Progress, Publisher};
 use watchfold_log::memory::MemoryLog;
 use watchfold_log::{Append, MessageLog};
+use watchfold_schemas::alert::{
+    Alert, Attack, Endpoint, Measured, PacketRanges, Reputation, RuleRef, SeenBy, Tier,
+};
 use watchfold_schemas::config::{PcHost, ProbeSpec, Signal, SignalSpec, SiteConfig, Target};
 use watchfold_schemas::event::{
     EVENT_VERSION, Incident, IncidentClass, Place, Session, Severity, SubjectChanged, SubjectState,
 };
 use watchfold_schemas::observation::{Activation, OBSERVATION_VERSION, Outcome, PingRound, PingRow, Tick};
 use watchfold_schemas::origin::{Cause, EventId, MessageId};
+use watchfold_schemas::rules::RuleState;
 use watchfold_schemas::{
     Body, Chain, Event, EventBody, Observation, Origin, Stream, Time, encode_event, encode_observation,
     subjects,
@@ -43,6 +50,8 @@ pub fn at(second: i64) -> Time {
 pub struct Ground {
     pub log: Arc<MemoryLog>,
     pub folder: TempDir,
+    /// Cuts packets for the dashboards that are started from now on.
+    pub packets: Mutex<Option<Packets>>,
     number: AtomicU64,
 }
 
@@ -53,6 +62,9 @@ impl Ground {
         Arc::new(Ground {
             log: MemoryLog::new(),
             folder: tempfile::tempdir().unwrap(),
+            packets: Mutex::new(Some(Arc::new(|request| {
+                Box::pin(async move { packets_of(&request) })
+            }))),
             number: AtomicU64::new(1),
         })
     }
@@ -84,14 +96,19 @@ impl Ground {
     }
 
     pub async fn emit(&self, second: i64, key: &str, body: EventBody) -> u64 {
+        let id = format!("{:032x}", self.number.load(Ordering::Relaxed));
+        self.emit_as(&id, Chain::Site, second, key, body).await
+    }
+
+    pub async fn emit_as(&self, id: &str, chain: Chain, second: i64, key: &str, body: EventBody) -> u64 {
         let number = self.number.fetch_add(1, Ordering::Relaxed);
-        let id = EventId(format!("{number:032x}"));
-        let subject = subjects::event(SITE, Chain::Site, body.kind(), key);
+        let id = EventId(id.into());
+        let subject = subjects::event(SITE, chain, body.kind(), key);
         let event = Event {
             v: EVENT_VERSION,
             id: id.clone(),
             site: SITE.into(),
-            chain: Chain::Site,
+            chain,
             at: at(second),
             key: key.into(),
             cause: Cause::Message(MessageId("cafe/ping/1/1".into())),
@@ -166,6 +183,34 @@ impl Ground {
             EventBody::SessionStarted(session("s2", "192.0.2.102", 3, None)),
         )
         .await;
+    }
+
+    /// A port scan that goes on, with its alert and its incident, and one that ended.
+    pub async fn furnish_alarms(&self) {
+        let open = attack("scan-open", 25, None);
+        self.raise("a1e7", 30, alert("203.0.113.9")).await;
+        self.attack(30, EventBody::AttackBegan(Box::new(open.clone())))
+            .await;
+        let of_attack = Incident {
+            class: IncidentClass::Attack,
+            attack: Some(Box::new(open)),
+            ..incident("scan-incident", 25, None)
+        };
+        self.emit(30, "scan", EventBody::IncidentOpened(of_attack)).await;
+        let ended = attack("scan-ended", 3, Some(20));
+        self.attack(31, EventBody::AttackEnded(Box::new(ended))).await;
+    }
+
+    /// An alert of the packet chain whose id ends with `id`.
+    pub async fn raise(&self, id: &str, second: i64, alert: Alert) -> u64 {
+        let (id, key) = (format!("{id:0>32}"), alert.attack.clone());
+        let body = EventBody::AlertRaised(Box::new(alert));
+        self.emit_as(&id, Chain::Packets, second, &key, body).await
+    }
+
+    async fn attack(&self, second: i64, body: EventBody) -> u64 {
+        let id = format!("{:032x}", self.number.load(Ordering::Relaxed));
+        self.emit_as(&id, Chain::Packets, second, "attack", body).await
     }
 
     pub async fn state(&self, second: i64, subject: &str, to: SubjectState) -> u64 {
@@ -254,6 +299,97 @@ pub fn incident(id: &str, started: i64, ended: Option<i64>) -> Incident {
     }
 }
 
+pub fn alert(source: &str) -> Alert {
+    let of = attack("scan-open", 25, None);
+    Alert {
+        rule: of.rule,
+        category: of.category,
+        severity: of.severity,
+        state: of.state,
+        attack: of.id,
+        subject: source.into(),
+        source: Endpoint {
+            ip: Some(source.into()),
+            port: Some(40_111),
+            mac: None,
+        },
+        destination: of.destination,
+        transport: of.transport,
+        community_id: of.community_id,
+        measured: of.peak,
+        reputation: of.reputation,
+        seen_by: of.seen_by,
+        message: of.message,
+        facts: vec![("dns.question.name".into(), "<img src=x onerror=alert(1)>".into())],
+    }
+}
+
+pub fn attack(id: &str, began: i64, ended: Option<i64>) -> Attack {
+    let end = |ip: &str, port| Endpoint {
+        ip: Some(ip.into()),
+        port: Some(port),
+        mac: None,
+    };
+    Attack {
+        id: id.into(),
+        rule: RuleRef {
+            id: "5f0c7d1e-0000-4000-8000-000000000001".into(),
+            name: "port_scan".into(),
+            title: "Port scan".into(),
+            version: 1,
+            set: "default".into(),
+        },
+        category: "port_scan".into(),
+        severity: Severity::High,
+        state: RuleState::Enforce,
+        subject: "203.0.113.9".into(),
+        source: end("203.0.113.9", 40_111),
+        destination: end("192.0.2.10", 22),
+        transport: "tcp".into(),
+        community_id: Some("1:LQU9qZlK+B5F3KDmev6m5PMibrg=".into()),
+        began_at: at(began),
+        last_at: at(ended.unwrap_or(began)),
+        ended_at: ended.map(at),
+        peak: Measured {
+            observed: 15,
+            threshold: 15,
+            base_threshold: 15,
+            window_ms: 10_000,
+        },
+        peak_at: at(began),
+        alerts: 1,
+        matches: 15,
+        victims: vec!["192.0.2.10".into()],
+        victims_total: 1,
+        reputation: Some(Reputation {
+            subject: "203.0.113.9".into(),
+            tier: Tier::High,
+            malicious: 4,
+            score: -30,
+        }),
+        seen_by: SeenBy {
+            collector: "capture-lan".into(),
+            incarnation: 7,
+            interface: "eth0".into(),
+            packets: PacketRanges {
+                ranges: vec![(100, 114)],
+                total: 15,
+            },
+        },
+        message: "=203.0.113.9 tried 15 ports".into(),
+    }
+}
+
+/// What a collector's ring would say.
+fn packets_of(request: &PacketsRequest) -> Result<Vec<u8>, PacketsFailure> {
+    match &*request.seen_by.collector {
+        "capture-lan" => Ok(format!("{} {}", request.from, request.until).into_bytes()),
+        "capture-old" => Err(PacketsFailure::Gone("newer packets took their place".into())),
+        "capture-broken" => Err(PacketsFailure::Unreadable("the disk is broken".into())),
+        _ => Err(PacketsFailure::NotKept("this collector keeps no packets".into())),
+    }
+}
+
 pub fn session(id: &str, pc: &str, started: i64, ended: Option<i64>) -> Session {
     Session {
         id: id.into(),
@@ -284,6 +420,14 @@ impl Served {
         Served::start(ground, true).await
     }
 
+    /// With alerts and attacks besides.
+    pub async fn alarmed() -> Served {
+        let ground = Ground::new();
+        ground.furnish().await;
+        ground.furnish_alarms().await;
+        Served::start(ground, true).await
+    }
+
     pub async fn start(ground: Arc<Ground>, writable: bool) -> Served {
         let log = ground.log.clone();
         let served = Served::begin(ground, log, writable, explaining(Ok(explanation()))).await;
@@ -311,6 +455,7 @@ impl Served {
             ),
             false => None,
         };
+        let packets = ground.packets.lock().unwrap().clone();
         let progress = Progress::new("dashboard");
         let shown = Arc::clone(&progress);
         let dashboard = Dashboard::bind(DashboardOptions {
@@ -320,7 +465,7 @@ impl Served {
             data_dir: folder.to_owned(),
             operator,
             explain,
-            packets: None,
+            packets,
             stages: Arc::new(move || vec![shown.snapshot()]),
             progress: Arc::clone(&progress),
             software: "watchfold test".into(),

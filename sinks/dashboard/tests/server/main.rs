@@ -1,6 +1,7 @@
 //! The whole dashboard on a loopback port, asked by real HTTP and WebSocket clients.
 
 mod acts;
+mod alarms;
 mod auth;
 mod catching_up;
 mod described;

@@ -1,7 +1,7 @@
 // What the operator wants explained; one thing at a time, wherever on the page it was asked for.
 
 export interface Asked {
-  kind: "incidents" | "sessions";
+  kind: "incidents" | "sessions" | "alerts" | "attacks";
   id: string;
   /** In words: `server is down`. */
   what: string;

@@ -5,7 +5,14 @@ export type SubjectState = "unknown" | "up" | "suspect" | "down" | "suppressed" 
 export type Signal = "echo" | "neighbour" | "dns" | "tcp" | "https";
 export type Outcome = "ok" | "timed_out" | "unreachable" | "refused" | "unexpected" | "fault";
 export type Severity = "info" | "low" | "medium" | "high" | "critical";
-export type IncidentClass = "outage" | "flapping" | "collector_silent" | "measurement_fault" | "parity";
+export type IncidentClass = "outage" | "flapping" | "collector_silent" | "measurement_fault" | "parity" | "attack";
+export type RuleState = "enforce" | "record";
+export type Chain = "site" | "packets";
+export type Tier = "clean" | "low" | "medium" | "high" | "critical";
+/** What the open attacks amount to; it falls as they end. */
+export type Threat = "normal" | "moderate" | "elevated" | "high" | "critical";
+/** A count for each severity: info, low, medium, high, critical. */
+export type SeverityCounts = [number, number, number, number, number];
 
 /** Where a projection stands: the last sequence of each stream that went into it. */
 export interface Position {
@@ -63,8 +70,10 @@ export interface Incident {
   acknowledged_at: string | null;
   reminders: number;
   suppressed: string[];
-  close_reason: "recovered" | "removed" | null;
+  close_reason: "recovered" | "removed" | "ended" | null;
   detail: string | null;
+  /** Of class `attack`: the attack as it stood then. */
+  attack?: Attack | null;
   /** The event that told of its latest change. */
   event: string;
 }
@@ -184,6 +193,128 @@ export interface Heatmap {
   cells: (number | null)[][];
 }
 
+export interface RuleRef {
+  id: string;
+  name: string;
+  title: string;
+  version: number;
+  /** The name of the set of rules. */
+  set: string;
+}
+
+export interface Endpoint {
+  ip: string | null;
+  port: number | null;
+  mac: string | null;
+}
+
+/** What made a rule fire, in numbers. */
+export interface Measured {
+  observed: number;
+  /** After the reputation's factor, and before it. */
+  threshold: number;
+  base_threshold: number;
+  /** 0 where the rule has no window. */
+  window_ms: number;
+}
+
+/** What an oracle had said of an address or name. */
+export interface Reputation {
+  subject: string;
+  tier: Tier;
+  malicious: number;
+  score: number;
+}
+
+export interface SeenBy {
+  collector: string;
+  incarnation: number;
+  interface: string;
+  packets: { ranges: [number, number][]; total: number };
+}
+
+/** One firing of a rule. */
+export interface Alert {
+  /** Of its event. */
+  id: string;
+  at: string;
+  chain: Chain;
+  rule: RuleRef;
+  category: string;
+  severity: Severity;
+  state: RuleState;
+  /** The attack that it belongs to. */
+  attack: string;
+  subject: string;
+  source: Endpoint;
+  destination: Endpoint;
+  transport: string;
+  community_id: string | null;
+  measured: Measured;
+  reputation: Reputation | null;
+  seen_by: SeenBy;
+  message: string;
+  /** Further facts: field and value. */
+  facts: [string, string][];
+}
+
+/** A row of alerts about one subject. */
+export interface Attack {
+  id: string;
+  rule: RuleRef;
+  category: string;
+  severity: Severity;
+  state: RuleState;
+  subject: string;
+  source: Endpoint;
+  destination: Endpoint;
+  transport: string;
+  community_id: string | null;
+  began_at: string;
+  last_at: string;
+  ended_at: string | null;
+  peak: Measured;
+  peak_at: string;
+  alerts: number;
+  matches: number;
+  /** The first 16 destinations, and how many there were. */
+  victims: string[];
+  victims_total: number;
+  reputation: Reputation | null;
+  seen_by: SeenBy;
+  message: string;
+}
+
+export interface ShownAttack extends Attack {
+  chain: Chain;
+  /** The event that told of its latest change. */
+  event: string;
+  told_at: string;
+  /** The incident that it is, where people are told of it. */
+  incident: string | null;
+}
+
+/** Of enforced rules; what only records is counted apart. */
+export interface AlertTotals {
+  threat: Threat;
+  severities: SeverityCounts;
+  recorded: number;
+  /** Most first, at most 50. */
+  categories: { category: string; count: number }[];
+  attacks_open: SeverityCounts;
+  /** The last 60 minutes, the present one included. */
+  timeline: { from: string; minutes: SeverityCounts[] };
+}
+
+/** The rules of a chain; their activation where it was seen. */
+export interface RulesInForce {
+  chain: Chain;
+  set: string;
+  active: { since: string; hash: string; enforced: number; recorded: number; off: number } | null;
+}
+
+/** Alerts in a state; where there are fewer, the server has no others. */
+export const STATE_ALERTS_MAX = 100;
 /** Closed incidents and ended sessions in a state; where there are fewer, the server has no others. */
 export const STATE_CLOSED_MAX = 100;
 export const STATE_ENDED_MAX = 200;
@@ -195,8 +326,10 @@ export interface State {
   software: string;
   /** True when a recording is shown: nothing can be acknowledged or muted. */
   read_only: boolean;
-  /** Whether incidents and sessions can be explained. */
+  /** Whether incidents, sessions, alerts and attacks can be explained. */
   explains: boolean;
+  /** Whether the packets of alerts can be had. */
+  packets: boolean;
   targets: Target[];
   /** The open ones and the newest closed ones, newest first. */
   incidents: Incident[];
@@ -209,6 +342,12 @@ export interface State {
   /** The last minutes of each target. */
   samples: Sample[];
   stages: Stage[];
+  /** The newest, newest first. */
+  alerts: Alert[];
+  /** Open ones and the newest that ended, newest first. */
+  attacks: ShownAttack[];
+  alert_totals: AlertTotals;
+  rules: RulesInForce[];
 }
 
 export type Change =
@@ -222,6 +361,11 @@ export type Change =
   | { maintenance: Maintenance[] }
   | { heatmap: Heatmap }
   | { samples: Sample[] }
+  /** In the order of their time; `cut` when there were more in between than are told. */
+  | { alerts: { items: Alert[]; cut: boolean } }
+  | { attack: ShownAttack }
+  | { alert_totals: AlertTotals }
+  | { rules: RulesInForce[] }
   | { stages: Stage[] };
 
 /**
@@ -250,10 +394,11 @@ export interface RecordedEvent {
   event: { id: string; site: string; at: string; key: string; body: Record<string, unknown> };
 }
 
-/** A setting that decided, and what was compared with it: a length that was reached, or a count that was exceeded. */
+/** What decided, and what was compared with it: a length that was reached, a count that was exceeded, or what a rule measured. */
 export type Condition =
   | { setting: string; limit_ms: number; found_ms: number }
-  | { setting: string; limit: number; found: number; within_ms: number };
+  | { setting: string; limit: number; found: number; within_ms: number }
+  | (Measured & { rule: string });
 
 export interface ExplainedEvent {
   at: string;
@@ -288,7 +433,7 @@ export interface ExplainedRecord {
   body?: unknown;
 }
 
-/** Why an incident or a session came about, derived once more from the log. */
+/** Why an incident, a session, an alert or an attack came about, derived once more from the log. */
 export interface Explanation {
   id: string;
   site: string;
@@ -296,6 +441,25 @@ export interface Explanation {
   steps: ExplainedEvent[];
   records: ExplainedRecord[];
   records_left_out: number;
+  /** Of an alert, an attack, or the incident that one is. */
+  rule?: { rule: RuleRef; category: string; state: RuleState; definition?: unknown };
+  /** The packets that counted, the first 100 of them. */
+  packets?: { collector: string; incarnation: number; interface: string; packets: ExplainedPacket[]; total: number; is_found: boolean };
+  verdicts?: unknown[];
+}
+
+export interface ExplainedPacket {
+  number: number;
+  at: string;
+  source: string | null;
+  source_port: number | null;
+  destination: string | null;
+  destination_port: number | null;
+  protocol: string;
+  tcp_flags?: string;
+  /** Bytes on the wire. */
+  length: number;
+  detail?: string;
 }
 
 /** The body of every 202 answer: the act is in the log under this message id. */
@@ -326,6 +490,14 @@ export interface ApiError {
 // GET    /api/v1/occupancy                     Occupancy
 // GET    /api/v1/sessions?pc=&from=&to=&limit=&after=                                Page<Session>
 // GET    /api/v1/sessions/{id}/explain         Explanation
+// GET    /api/v1/alerts?severity=&category=&rule=&source=&destination=&state=&from=&to=&text=&attack=&limit=&after=   Page<Alert>
+// GET    /api/v1/alerts.csv, .json, .jsonl, .eve                                     the same filters
+// GET    /api/v1/alerts/{id}                   Alert
+// GET    /api/v1/alerts/{id}/explain           Explanation
+// GET    /api/v1/alerts/{id}/packets.pcapng
+// GET    /api/v1/attacks?state=open|ended&category=&limit=&after=                    Page<ShownAttack>
+// GET    /api/v1/attacks/{id}                  ShownAttack
+// GET    /api/v1/attacks/{id}/explain          Explanation
 // GET    /api/v1/events?after=&limit=&kind=    Page<RecordedEvent>
 // GET    /api/v1/openapi.json
 // GET    /metrics                              Prometheus text

@@ -2,8 +2,13 @@
 import type { Component } from "svelte";
 import type { Board } from "../lib/state/reduce";
 import type { IconName } from "../ui/icons";
+import AlertsTab from "../alerts/AlertsTab.svelte";
+import { seen } from "../alerts/seen.svelte";
 import NetworkTab from "../network/NetworkTab.svelte";
 import OccupancyTab from "../occupancy/OccupancyTab.svelte";
+
+/** More unseen alerts than this are many. */
+const UNSEEN_SHOWN_MAX = 99;
 
 export interface Tab {
   id: string;
@@ -31,5 +36,15 @@ export const TABS: readonly [Tab, ...Tab[]] = [
     icon: "monitor",
     component: OccupancyTab,
     badge: ({ occupancy }) => (occupancy.total === 0 ? null : { text: `${occupancy.current}/${occupancy.total}`, bad: false }),
+  },
+  {
+    id: "alerts",
+    word: "Alerts",
+    icon: "shield",
+    component: AlertsTab,
+    badge: (board) => {
+      const unseen = seen.unseen(board.alert_totals);
+      return unseen === 0 ? null : { text: unseen > UNSEEN_SHOWN_MAX ? `${UNSEEN_SHOWN_MAX}+` : String(unseen), bad: true };
+    },
   },
 ];

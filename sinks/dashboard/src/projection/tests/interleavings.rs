@@ -29,13 +29,38 @@ fn arbitrary_event() -> impl Strategy<Value = Event> {
                 incident_event(second, subject, started * 100, ended.then_some(second + 1_000))
             }
         ),
-        (second, 0_u8..3, prop::bool::ANY).prop_map(|(second, window, active)| silence(
+        (second.clone(), 0_u8..3, prop::bool::ANY).prop_map(|(second, window, active)| silence(
             second,
             &format!("maintenance:{window}"),
             active
         )),
+        (second.clone(), 0_u32..3, severity()).prop_map(|(second, index, severity)| alarms::raised(
+            second,
+            index,
+            "port_scan",
+            severity
+        )),
+        (second, 0_i64..4, severity(), prop::bool::ANY).prop_map(|(second, began, severity, ended)| {
+            alarms::attacked(
+                second,
+                &format!("a{began}"),
+                severity,
+                began,
+                ended.then_some(second),
+            )
+        }),
         (0_i64..5, subject, 0_u64..100).prop_map(|(hour, subject, up_ms)| rollup(hour, subject, up_ms, 7)),
     ]
+}
+
+fn severity() -> impl Strategy<Value = Severity> {
+    prop::sample::select(vec![
+        Severity::Info,
+        Severity::Low,
+        Severity::Medium,
+        Severity::High,
+        Severity::Critical,
+    ])
 }
 
 fn arbitrary_observation() -> impl Strategy<Value = Observation> {
@@ -95,6 +120,13 @@ impl Viewer {
                 Change::Maintenance(windows) => state.maintenance = windows,
                 Change::Heatmap(heatmap) => state.heatmap = heatmap,
                 Change::Samples(samples) => state.samples.extend(samples),
+                Change::Alerts(news) => state.alerts.extend(news.items),
+                Change::Attack(attack) => {
+                    state.attacks.retain(|known| known.attack.id != attack.attack.id);
+                    state.attacks.push(*attack);
+                }
+                Change::AlertTotals(totals) => state.alert_totals = totals,
+                Change::Rules(rules) => state.rules = rules,
                 Change::Stages(_) => {}
             }
         }
@@ -126,6 +158,14 @@ impl Viewer {
             let shown = (pc.present, pc.frozen, pc.since, &pc.seen_by, &pc.session);
             all.insert(format!("pc {}", pc.key), format!("{shown:?}"));
         }
+        for alert in &state.alerts {
+            all.insert(format!("alert {}", alert.id), format!("{alert:?}"));
+        }
+        for attack in &state.attacks {
+            all.insert(format!("attack {}", attack.attack.id), format!("{attack:?}"));
+        }
+        all.insert("alert totals".into(), format!("{:?}", state.alert_totals));
+        all.insert("rules".into(), format!("{:?}", state.rules));
         all.insert("maintenance".into(), format!("{:?}", state.maintenance));
         all.insert("count".into(), format!("{:?}", state.occupancy.count));
         all

@@ -1,6 +1,7 @@
 //! What the tests of the projection share: events and observations in a few words. `stories` tells them by hand,
 //! `interleavings` lets chance order them.
 
+mod alarms;
 mod interleavings;
 mod stories;
 

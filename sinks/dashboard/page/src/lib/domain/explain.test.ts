@@ -10,6 +10,7 @@ describe("an explanation in words", () => {
     ["incident_escalated", { setting: "network.escalate_after", limit_ms: 900_000, found_ms: 900_000 }, "Open for 15 min without an acknowledgement. It escalates after 15 min."],
     ["session_started", { setting: "occupancy.min_session", limit_ms: 180_000, found_ms: 180_000 }, "Present for 3 min. It counts as a session from 3 min on."],
     ["session_ended", { setting: "occupancy.min_session", limit_ms: 180_000, found_ms: 181_000 }, "Absent for 3 min 1 s. A session ends after 3 min of absence, and counts to its first moment."],
+    ["attack_began", { rule: "port_scan", observed: 61, threshold: 15, base_threshold: 15, window_ms: 10_000 }, "61 within 10 s; the limit is 15."],
     ["something_new", { setting: "network.other", limit_ms: 1_000, found_ms: 2_000 }, "2 s found; the limit is 1 s."],
   ])("%s held against %o", (kind, condition, words) => {
     expect(conditionWords(kind, condition)).toBe(words);
@@ -21,6 +22,7 @@ describe("an explanation in words", () => {
     expect(causeWords(step({ message: "s/ping/1/7" }), records)).toBe("When record 7 arrived");
     expect(causeWords(step({ message: "s/ping/1/8" }), records)).toBe("When the record s/ping/1/8 arrived");
     expect(causeWords(step({ timer: { timer: "incidents/open", deadline: "" } }), records)).toBe("When the time to wait was over");
+    expect(causeWords(step({ packet: { collector: "capture-lan", incarnation: 7, packet: 114 } }), records)).toBe("When packet 114 arrived");
   });
 
   it("says what an operator did", () => {

@@ -1,6 +1,7 @@
 // An explanation in the words of whoever is woken by it. Pure.
 import type { Condition, ExplainedEvent, ExplainedRecord } from "../api";
 import { duration } from "../format/time";
+import { measuredWords } from "./alerts";
 import { humanised } from "./words";
 
 const STEP_WORD: Record<string, string> = {
@@ -11,12 +12,17 @@ const STEP_WORD: Record<string, string> = {
   incident_closed: "Incident closed",
   session_started: "Session began",
   session_ended: "Session ended",
+  alert_raised: "Rule fired",
+  attack_began: "Attack began",
+  attack_grew: "Attack grew",
+  attack_ended: "Attack ended",
 };
 
 export const stepWord = (kind: string): string => STEP_WORD[kind] ?? humanised(kind);
 
 /** What was found, and what it was held against. */
 export function conditionWords(kind: string, condition: Condition): string {
+  if ("rule" in condition) return `${measuredWords(condition)}.`;
   if ("within_ms" in condition) {
     return `${condition.found} times within ${duration(condition.within_ms)}; more than ${condition.limit} count.`;
   }
@@ -39,6 +45,9 @@ export function conditionWords(kind: string, condition: Condition): string {
   }
 }
 
+/** What it is called where it can be changed: a setting of the configuration, or a rule. */
+export const conditionName = (condition: Condition): string => ("rule" in condition ? `rule ${condition.rule}` : condition.setting);
+
 /** What made a step: the record that arrived, or a deadline that passed. */
 export function causeWords(step: ExplainedEvent, records: readonly ExplainedRecord[]): string {
   const message = step.cause.message;
@@ -46,6 +55,8 @@ export function causeWords(step: ExplainedEvent, records: readonly ExplainedReco
     const record = records.find((one) => one.id === message);
     return record ? `When record ${record.sequence} arrived` : `When the record ${message} arrived`;
   }
+  const packet = field(step.cause.packet, "packet");
+  if (typeof packet === "number") return `When packet ${packet} arrived`;
   return "timer" in step.cause ? "When the time to wait was over" : "";
 }
 
@@ -58,6 +69,10 @@ const RECORD_WORD: Record<string, string> = {
   operator: "Operator",
   activation: "Configuration came into force",
   receipt: "Message delivered",
+  batch: "Packets",
+  verdict: "Reputation",
+  rules: "Rules came into force",
+  finding: "Finding",
 };
 
 export const recordWord = (kind: string): string => RECORD_WORD[kind] ?? humanised(kind);

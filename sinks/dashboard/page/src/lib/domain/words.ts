@@ -1,6 +1,6 @@
 // What the states, classes and signals are called and how they look: a word, an icon and a tone each, so that nothing is
 // told by colour alone.
-import type { Incident, IncidentClass, Outcome, Pc, Severity, Signal, Stage, SubjectState, Target } from "../api";
+import type { Attack, Incident, IncidentClass, Outcome, Pc, Severity, Signal, Stage, SubjectState, Target, Threat } from "../api";
 import type { IconName } from "../../ui/icons";
 
 export type Tone = "good" | "bad" | "warn" | "held" | "idle" | "info";
@@ -35,6 +35,7 @@ const CLASS_WORD: Record<IncidentClass, string> = {
   collector_silent: "Collector silent",
   measurement_fault: "Cannot measure",
   parity: "Replay differs",
+  attack: "Attack",
 };
 
 /** A newer server may know classes that this page does not: they read as they are spelt. */
@@ -45,6 +46,15 @@ export function humanised(name: string): string {
   const words = name.replaceAll("_", " ").trim();
   return words === "" ? "Unknown" : words.charAt(0).toUpperCase() + words.slice(1);
 }
+
+/** What an incident is about, in words: a target's name, or the attack and its subject. */
+export const incidentSubject = (incident: Incident): string => (incident.attack ? attackTitle(incident.attack) : incident.subject);
+
+/** `Port scan: 203.0.113.9` */
+export const attackTitle = (attack: Attack): string => `${ruleTitle(attack)}: ${attack.subject}`;
+
+/** What its author calls a rule; the category where there is no title. */
+export const ruleTitle = (of: Pick<Attack, "rule" | "category">): string => of.rule.title || humanised(of.category);
 
 /** What happens, as a sentence about the subject. */
 export function incidentSentence(incident: Incident): string {
@@ -60,6 +70,8 @@ export function incidentSentence(incident: Incident): string {
       return `${incident.subject} ${open ? "cannot" : "could not"} be measured`;
     case "parity":
       return `${incident.subject} ${open ? "disagrees" : "disagreed"} with its replay`;
+    case "attack":
+      return incidentSubject(incident);
     default:
       return `${classWord(incident.class)}: ${incident.subject}`;
   }
@@ -74,6 +86,28 @@ const SEVERITY_TONE: Record<Severity, Tone> = {
 };
 
 export const severityTone = (severity: Severity): Tone => SEVERITY_TONE[severity] ?? "warn";
+
+/** From the least to the worst, as the server counts them. */
+export const SEVERITIES = ["info", "low", "medium", "high", "critical"] as const satisfies readonly Severity[];
+
+const SEVERITY_ICON: Record<Severity, IconName> = { info: "info", low: "info", medium: "alert", high: "alert", critical: "cross" };
+
+/** A newer server may know severities that this page does not: they read as they are spelt. */
+export const severityLook = (severity: Severity): Look => ({
+  word: humanised(severity),
+  icon: SEVERITY_ICON[severity] ?? "alert",
+  tone: severityTone(severity),
+});
+
+const THREATS: Record<Threat, Look> = {
+  normal: { word: "Normal", icon: "check", tone: "good" },
+  moderate: { word: "Moderate", icon: "alert", tone: "warn" },
+  elevated: { word: "Elevated", icon: "alert", tone: "warn" },
+  high: { word: "High", icon: "alert", tone: "bad" },
+  critical: { word: "Critical", icon: "cross", tone: "bad" },
+};
+
+export const threatLook = (threat: Threat): Look => THREATS[threat] ?? { word: humanised(threat), icon: "alert", tone: "warn" };
 
 /** A stage that has not moved for longer is stuck; one that moves and still is not well says why. As the server judges. */
 const STAGE_AGE_MAX_MS = 60_000;

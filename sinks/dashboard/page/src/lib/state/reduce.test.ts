@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
-import type { Change, Incident, Pc, Sample, Session, State, StreamMessage, Target } from "../api";
-import { EMPTY_VIEW, INCIDENTS_MAX, SAMPLE_WINDOW_MS, SAMPLES_PER_TARGET_MAX, reduce, type View } from "./reduce";
+import type { Alert, AlertTotals, Change, Incident, Pc, Sample, Session, ShownAttack, State, StreamMessage, Target } from "../api";
+import { ALERTS_MAX, ATTACKS_MAX, EMPTY_VIEW, INCIDENTS_MAX, SAMPLE_WINDOW_MS, SAMPLES_PER_TARGET_MAX, reduce, type View } from "./reduce";
 
 const NOW = "2026-11-20T12:00:00Z";
 const at = (offset_ms: number): string => new Date(Date.parse(NOW) + offset_ms).toISOString();
@@ -78,6 +78,51 @@ const sample = (name: string, at: string, outcome: Sample["outcome"] = "ok"): Sa
   rtt_us: outcome === "ok" ? 1_000 : null,
 });
 
+const NOBODY = { ip: null, port: null, mac: null };
+const FOUND = {
+  rule: { id: "r", name: "port_scan", title: "Port scan", version: 1, set: "default" },
+  category: "port_scan",
+  severity: "high",
+  state: "enforce",
+  subject: "203.0.113.9",
+  source: NOBODY,
+  destination: NOBODY,
+  transport: "tcp",
+  community_id: null,
+  reputation: null,
+  seen_by: { collector: "capture-lan", incarnation: 1, interface: "eth0", packets: { ranges: [], total: 0 } },
+  message: "",
+  chain: "packets",
+} as const;
+const MEASURED = { observed: 15, threshold: 15, base_threshold: 15, window_ms: 10_000 };
+const packets = () => ({ ...FOUND.seen_by, packets: { ranges: [], total: 0 } });
+const alert = (id: string, offset_ms: number): Alert => ({ ...FOUND, seen_by: packets(), id, at: at(offset_ms), attack: "x", measured: MEASURED, facts: [] });
+const attack = (id: string, offset_ms: number, ended_at: string | null = null): ShownAttack => ({
+  ...FOUND,
+  seen_by: packets(),
+  id,
+  began_at: at(offset_ms),
+  last_at: NOW,
+  ended_at,
+  peak: MEASURED,
+  peak_at: NOW,
+  alerts: 1,
+  matches: 15,
+  victims: [],
+  victims_total: 0,
+  event: "e",
+  told_at: NOW,
+  incident: null,
+});
+const totals: AlertTotals = {
+  threat: "normal",
+  severities: [0, 0, 0, 0, 0],
+  recorded: 0,
+  categories: [],
+  attacks_open: [0, 0, 0, 0, 0],
+  timeline: { from: NOW, minutes: [] },
+};
+
 const state = (changes: Partial<State> = {}): State => ({
   site: "cafe-1",
   time_zone: "Europe/Berlin",
@@ -93,6 +138,11 @@ const state = (changes: Partial<State> = {}): State => ({
   heatmap: { time_zone: "Europe/Berlin", cells: [] },
   samples: [sample("router", at(-4_000)), sample("router", at(-2_000))],
   stages: [],
+  packets: false,
+  alerts: [alert("a1", -2_000), alert("a2", -1_000)],
+  attacks: [attack("k", -5_000)],
+  alert_totals: totals,
+  rules: [],
   ...changes,
 });
 
@@ -237,10 +287,39 @@ describe("reduce", () => {
     expect(view.left_out).toBe(5 + 1);
   });
 
+  it("puts new alerts on top, each once, and begins anew after a cut", () => {
+    const news = (...items: Alert[]): Change => ({ alerts: { items, cut: false } });
+    const ids = (view: View): string => (view.board?.alerts ?? []).map((one) => one.id).join(" ");
+    const view = folded(snapshot(), delta(11, 101, news(alert("a3", 0), alert("a4", 500))), delta(12, 102, news(alert("a4", 500), alert("a0", -1_500))));
+    expect(ids(view)).toBe("a4 a3 a2 a0 a1");
+    expect(ids(reduce(view, delta(13, 103, { alerts: { items: [alert("b1", 1_000), alert("b2", 2_000)], cut: true } })))).toBe("b2 b1");
+  });
+
+  it("bounds alerts and attacks, and keeps the attacks that go on", () => {
+    const many = Array.from({ length: ALERTS_MAX + 5 }, (_, i) => alert(`m${i}`, 1_000 + i));
+    const ended = Array.from({ length: ATTACKS_MAX }, (_, i) => attack(`e${i}`, i, at(i + 1)));
+    const view = folded(snapshot(), delta(11, 101, { alerts: { items: many, cut: false } }, ...ended.map((one) => ({ attack: one }))));
+    expect(view.board?.alerts).toHaveLength(ALERTS_MAX);
+    expect(view.board?.alerts[0]?.id).toBe(`m${ALERTS_MAX + 4}`);
+    expect(view.board?.attacks).toHaveLength(ATTACKS_MAX);
+    expect(view.board?.attacks.some((one) => one.id === "k")).toBe(true);
+    expect(view.left_out).toBe(7 + 1);
+  });
+
+  it("takes the threat and the rules as they are told, and attacks as they change", () => {
+    const view = folded(
+      snapshot(),
+      delta(11, 101, { alert_totals: { ...totals, threat: "critical" } }, { rules: [{ chain: "packets", set: "default", active: null }] }, { attack: attack("k", -5_000, NOW) }),
+    );
+    expect(view.board?.alert_totals.threat).toBe("critical");
+    expect(view.board?.rules[0]?.set).toBe("default");
+    expect(view.board?.attacks.map((one) => one.ended_at)).toEqual([NOW]);
+  });
+
   it("never changes what it was given", () => {
     const view = folded(snapshot());
     const before = structuredClone(view);
-    reduce(view, delta(11, 101, { pc_removed: "pc-1" }, { incident: incident("z", NOW) }, { samples: [sample("router", NOW)] }));
+    reduce(view, delta(11, 101, { pc_removed: "pc-1" }, { incident: incident("z", NOW) }, { samples: [sample("router", NOW)] }, { alerts: { items: [alert("z", 0)], cut: false } }, { attack: attack("z", 0) }));
     expect(view).toEqual(before);
   });
 

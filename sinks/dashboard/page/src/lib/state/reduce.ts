@@ -1,6 +1,6 @@
 // The page's whole state as a pure fold over the stream's messages: `reduce(view, message)` gives the next view and never
 // changes the one it was given. It reads no clock; `now_ms` is the server's, out of the messages.
-import type { Change, Incident, Pc, Position, Sample, Session, State, StreamMessage, Target } from "../api";
+import type { Alert, Change, Incident, Pc, Position, Sample, Session, ShownAttack, State, StreamMessage, Target } from "../api";
 
 /** How much of the live samples is kept: what the live chart shows. */
 export const SAMPLE_WINDOW_MS = 30 * 60_000;
@@ -10,6 +10,11 @@ export const SAMPLES_PER_TARGET_MAX = 9_000;
 export const INCIDENTS_MAX = 500;
 /** Sessions held in the page at most; older ended ones come by REST. */
 export const SESSIONS_MAX = 500;
+
+/** Alerts held in the page at most; older ones come by REST. */
+export const ALERTS_MAX = 2_000;
+/** Attacks held in the page at most; older ended ones come by REST. */
+export const ATTACKS_MAX = 500;
 
 export interface LiveSample {
   at_ms: number;
@@ -73,8 +78,10 @@ function applyChange(view: View, change: Change): View {
   const board = view.board;
   if (board === null) return view;
   if ("samples" in change) return withSamples(view, change.samples);
-  if ("incident" in change) return limited(view, "incidents", upsert(board.incidents, change.incident, byIncident));
-  if ("session" in change) return limited(view, "sessions", upsert(board.sessions, change.session, bySession));
+  if ("incident" in change) return limited(view, "incidents", upsert(board.incidents, change.incident, byIncident), INCIDENTS_MAX, byIncident);
+  if ("session" in change) return limited(view, "sessions", upsert(board.sessions, change.session, bySession), SESSIONS_MAX, bySession);
+  if ("attack" in change) return limited(view, "attacks", upsert(board.attacks, change.attack, byAttack), ATTACKS_MAX, byAttack);
+  if ("alerts" in change) return withAlerts(view, board, change.alerts.items, change.alerts.cut);
   if ("target_removed" in change) return withoutTarget(view, board, change.target_removed);
   return { ...view, board: changedBoard(board, change) };
 }
@@ -87,6 +94,8 @@ function changedBoard(board: Board, change: Change): Board {
   if ("heatmap" in change) return { ...board, heatmap: change.heatmap };
   if ("maintenance" in change) return { ...board, maintenance: change.maintenance };
   if ("stages" in change) return { ...board, stages: change.stages };
+  if ("alert_totals" in change) return { ...board, alert_totals: change.alert_totals };
+  if ("rules" in change) return { ...board, rules: change.rules };
   return board; // A newer server may send kinds that this page does not know.
 }
 
@@ -121,6 +130,13 @@ const bySession: Order<Session> = {
   runs: (session) => session.ended_at === null,
 };
 
+const byAttack: Order<ShownAttack> = {
+  key: (attack) => attack.id,
+  compare: (a, b) => newestFirst(a.began_at, b.began_at) || newestFirst(a.id, b.id),
+  runs: (attack) => attack.ended_at === null,
+};
+const byAlert = (a: Alert, b: Alert): number => newestFirst(a.at, b.at) || newestFirst(a.id, b.id);
+
 function newestFirst(a: string, b: string): number {
   const difference = Date.parse(b) - Date.parse(a);
   return Number.isNaN(difference) ? (a < b ? 1 : a > b ? -1 : 0) : difference;
@@ -138,21 +154,33 @@ function ordered(board: Board): Board {
     ...board,
     incidents: [...board.incidents].sort(byIncident.compare),
     sessions: [...board.sessions].sort(bySession.compare),
+    alerts: [...board.alerts].sort(byAlert),
+    attacks: [...board.attacks].sort(byAttack.compare),
   };
 }
 
-function limited(view: View, list: "incidents" | "sessions", items: (Incident | Session)[]): View {
-  const [max, runs] =
-    list === "incidents"
-      ? [INCIDENTS_MAX, byIncident.runs as (item: Incident | Session) => boolean]
-      : [SESSIONS_MAX, bySession.runs as (item: Incident | Session) => boolean];
+function limited<T>(view: View, list: "incidents" | "sessions" | "attacks", items: T[], max: number, order: Order<T>): View {
   const board = view.board as Board;
   const over = items.length - max;
   if (over <= 0) return { ...view, board: { ...board, [list]: items } };
   // What still runs is never left out: the oldest of the finished ones go.
-  const gone = new Set(items.filter((item) => !runs(item)).slice(-over));
+  const gone = new Set(items.filter((item) => !order.runs?.(item)).slice(-over));
   const kept = items.filter((item) => !gone.has(item));
   return { ...view, left_out: view.left_out + gone.size, board: { ...board, [list]: kept } };
+}
+
+/** News go in at the top, where nearly all belong. After a cut what is held would have a hole: it is fetched again when asked for. */
+function withAlerts(view: View, board: Board, news: readonly Alert[], cut: boolean): View {
+  const alerts = cut ? [] : [...board.alerts];
+  const known = new Set(alerts.map((alert) => alert.id));
+  for (const alert of news) {
+    if (known.has(alert.id)) continue;
+    let place = 0;
+    while (place < alerts.length && byAlert(alerts[place] as Alert, alert) < 0) place += 1;
+    alerts.splice(place, 0, alert);
+  }
+  const over = Math.max(0, alerts.length - ALERTS_MAX);
+  return { ...view, left_out: view.left_out + over, board: { ...board, alerts: alerts.slice(0, ALERTS_MAX) } };
 }
 
 // ---- samples ----

@@ -1,6 +1,7 @@
 // The HTTP half of the API: pages of lists, and the operator's acts. Every failure becomes a `RestError` with words that
 // can be shown.
-import type { ApiError, Explanation, Health, HistoryPoint, Incident, Page, Session } from "../api";
+import type { Alert, ApiError, Explanation, Health, HistoryPoint, Incident, Page, RuleState, Session, Severity } from "../api";
+import type { Asked } from "../../explain/asked.svelte";
 
 /** A request that takes longer than this is given up. */
 const TIMEOUT_MS = 10_000;
@@ -9,6 +10,14 @@ const EXPLAIN_TIMEOUT_MS = 30_000;
 /** Points of one chart at most; more are left out, and the chart says so. */
 export const HISTORY_POINTS_MAX = 6_000;
 const HISTORY_PAGE = 1_000;
+
+/** What alerts are asked for by; what is absent asks for all. */
+export interface AlertQuery {
+  severity?: Severity;
+  category?: string;
+  state?: RuleState;
+  text?: string;
+}
 
 export type Resolution = "minute" | "hour" | "day";
 
@@ -33,6 +42,18 @@ export function sessions(query: { pc?: string; after?: string; limit: number }) 
   return call<Page<Session>>("GET", `sessions?${parameters(query)}`);
 }
 
+export function alerts(query: AlertQuery & { after?: string; limit: number }) {
+  return call<Page<Alert>>("GET", `alerts?${parameters({ ...query })}`);
+}
+
+/** Where a file of the alerts that are asked for is. */
+export function alertsFile(extension: "csv" | "json" | "eve", query: AlertQuery): string {
+  const asked = parameters({ ...query });
+  return apiUrl(`alerts.${extension}${asked === "" ? "" : `?${asked}`}`);
+}
+
+export const packetsFile = (alert: string): string => apiUrl(`alerts/${encodeURIComponent(alert)}/packets.pcapng`);
+
 export function acknowledge(id: string, note: string): Promise<void> {
   return call("POST", `incidents/${encodeURIComponent(id)}/ack`, note === "" ? {} : { note });
 }
@@ -46,7 +67,7 @@ export function unmute(target: string): Promise<void> {
 }
 
 /** Ends with the signal: nobody waits any more, and the server stops, too. */
-export function explain(kind: "incidents" | "sessions", id: string, signal: AbortSignal): Promise<Explanation> {
+export function explain(kind: Asked["kind"], id: string, signal: AbortSignal): Promise<Explanation> {
   return call("GET", `${kind}/${encodeURIComponent(id)}/explain`, undefined, signal, EXPLAIN_TIMEOUT_MS);
 }
 
