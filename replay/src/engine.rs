@@ -7,13 +7,13 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use watchfold_folds::{PacketChain, SiteChain};
 use watchfold_schemas::rules::RulesActivation;
-use watchfold_schemas::{Body, Chain, Event, Observation, SiteConfig, Stream, Time};
+use watchfold_schemas::{Body, Chain, Event, MessageId, Observation, SiteConfig, Stream, Time};
 
 use crate::course::{Course, Judging, WarmUp};
 use crate::input::{Sites, Step};
 use crate::intake::Taken;
 use crate::recording::{ActivationInForce, Beginning, BeginningState, Header, SiteSnapshot, StoredRecord};
-use crate::site::Site;
+use crate::site::{Site, number};
 use crate::under::{Under, configuring};
 
 /// The most sites of one replay; records of further ones are counted as quarantined.
@@ -53,6 +53,16 @@ pub struct Made {
     pub sequence: u64,
     pub stored_at: Time,
     pub observation: Observation,
+}
+
+impl Made {
+    /// What it is known by in a log: a finding by its event.
+    pub fn message_id(&self) -> MessageId {
+        match &self.observation.body {
+            Body::Finding(finding) => finding.event.message_id(),
+            _ => self.observation.origin.message_id(),
+        }
+    }
 }
 
 /// Folds the steps of an input, site by site.
@@ -380,10 +390,7 @@ impl Engine {
         let stored = Some((record.sequence, record.stored_at));
         let mut events = site.hand_on(name, stored, under, made);
         events.extend(site.fold_under(under, record, observation, counters, made));
-        // What several records made is told as made by the one that stands in the log.
-        for (index, event) in (0_u32..).zip(&mut events) {
-            event.place.index = index;
-        }
+        number(&mut events);
         if is_warming_up {
             counters.warm_up_events += events.len() as u64;
             return Vec::new();

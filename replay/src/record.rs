@@ -273,7 +273,7 @@ impl<'a> Recorder<'a> {
                     stream,
                     sequence: one.sequence,
                     stored_at: one.stored_at,
-                    id: origin.message_id().0,
+                    id: one.message_id().0,
                     subject,
                     payload: encode_observation(&one.observation)?,
                 });

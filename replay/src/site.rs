@@ -237,9 +237,7 @@ impl Site {
         if !is_recorded_activation {
             events.extend(course.chain.apply(place.0, observation));
         }
-        for (index, event) in (0_u32..).zip(&mut events) {
-            event.place.index = index;
-        }
+        number(&mut events);
         events
     }
 
@@ -259,18 +257,20 @@ impl Site {
         let waiting = self.findings.take_waiting();
         let mut events = Vec::new();
         for finding in waiting {
-            let place = place.unwrap_or_else(|| (self.next_sequence(name), finding.observed_at));
-            if self.observations.as_ref().is_some_and(|course| !course.is_given) {
+            let course = self
+                .observations
+                .get_or_insert_with(|| Course::new(name, BeginningState::Snapshot, None));
+            let is_first = !std::mem::replace(&mut course.is_given, true);
+            let place = place.unwrap_or((course.sequence + 1, finding.observed_at));
+            if is_first {
                 // They come before the first record of the span, and are judged by what is given all the same.
                 let mut first = finding.clone();
                 events.extend(self.activate(under, &mut first, place, made));
-                if let Some(course) = &mut self.observations {
-                    course.is_given = true;
-                }
             }
             note(made, Stream::Observations, place, &finding);
             events.extend(self.fold(place.0, &finding));
         }
+        number(&mut events);
         events
     }
 
@@ -329,6 +329,13 @@ impl Site {
             note(made, Stream::Observations, place, &configuring);
             drop(self.fold(place.0, &configuring));
         }
+    }
+}
+
+/// What several records made is told as made by the one that stands in the log.
+pub(crate) fn number(events: &mut [Event]) {
+    for (index, event) in (0_u32..).zip(events) {
+        event.place.index = index;
     }
 }
 

@@ -10,7 +10,6 @@ use watchfold_dashboard::DashboardConfig;
 use watchfold_discord::{DiscordConfig, DiscordSection};
 use watchfold_healthchecks::{HealthchecksConfig, HealthchecksSection};
 use watchfold_schemas::SiteConfig;
-use watchfold_virustotal::{VirusTotalConfig, VirusTotalSection};
 
 pub use watchfold_config::{ConfigError, FileText};
 
@@ -26,7 +25,6 @@ pub struct Config {
     pub rules: RulesConfig,
     pub discord: Option<DiscordConfig>,
     pub healthchecks: Option<HealthchecksConfig>,
-    pub virustotal: Option<VirusTotalConfig>,
     /// The file as it was read, to tell a change by.
     pub text: FileText,
     /// What is odd but not wrong, one sentence each.
@@ -43,14 +41,8 @@ pub fn parse(text: &str, path: &Path) -> Result<Config, ConfigError> {
     watchfold_config::parse(text, path, Naming::Required, told).and_then(|config| checked(config, path))
 }
 
-type Sections =
-    Sinks<DiscordSection<SecretRef>, HealthchecksSection<SecretRef>, VirusTotalSection<SecretRef>>;
-
-struct Told {
-    discord: Option<DiscordConfig>,
-    healthchecks: Option<HealthchecksConfig>,
-    virustotal: Option<VirusTotalConfig>,
-}
+type Sections = Sinks<DiscordSection<SecretRef>, HealthchecksSection<SecretRef>>;
+type Told = (Option<DiscordConfig>, Option<HealthchecksConfig>);
 
 fn told(sinks: Sections, around: &Around<'_>, problems: &mut Vec<String>) -> Told {
     let discord = sinks
@@ -59,14 +51,7 @@ fn told(sinks: Sections, around: &Around<'_>, problems: &mut Vec<String>) -> Tol
     let healthchecks = sinks
         .healthchecks
         .and_then(|section| section.resolve(around, problems));
-    let virustotal = sinks
-        .virustotal
-        .and_then(|section| section.resolve(around, problems));
-    Told {
-        discord,
-        healthchecks,
-        virustotal,
-    }
+    (discord, healthchecks)
 }
 
 /// What only a collector can check is checked too.
@@ -82,15 +67,14 @@ fn checked(config: watchfold_config::Config<Told>, path: &Path) -> Result<Config
 }
 
 fn whole(config: watchfold_config::Config<Told>) -> Config {
-    let told = config.sinks;
+    let (discord, healthchecks) = config.sinks;
     Config {
         site: config.site,
         listen: config.listen.unwrap_or_else(|| DashboardConfig::default().listen),
         captures: config.captures,
         rules: config.rules,
-        discord: told.discord,
-        healthchecks: told.healthchecks,
-        virustotal: told.virustotal,
+        discord,
+        healthchecks,
         text: config.text,
         warnings: config.warnings,
     }

@@ -72,8 +72,8 @@ impl fmt::Display for Line<'_> {
         };
         write!(
             f,
-            "{}  {severity:<8}  {:<6}  {:<14}  {} → {}  {}/{}",
-            self.at,
+            "{:<28}  {severity:<8}  {:<6}  {:<14}  {} → {}  {}/{}",
+            self.at.to_string(),
             self.what,
             self.rule,
             end(self.source),

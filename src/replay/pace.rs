@@ -1,4 +1,4 @@
-//! How fast a replay goes: by the times at which its records were stored. The folds know nothing of it.
+//! How fast a replay goes: by the times at which its records were stored, or its packets captured. The folds know nothing of it.
 
 use std::time::{Duration, Instant};
 
@@ -38,17 +38,22 @@ impl Pace {
 
     /// How long to wait before this step is looked at again; `None` when it is due. The lead-in is always due.
     pub fn wait(&mut self, step: &Step) -> Option<Duration> {
-        let Step::Record {
-            record,
-            lead_in: false,
-            ..
-        } = step
-        else {
-            return None;
+        let at = match step {
+            Step::Record {
+                record,
+                lead_in: false,
+                ..
+            } => record.stored_at,
+            Step::Captured {
+                observation,
+                lead_in: false,
+                ..
+            } => observation.through,
+            _ => return None,
         };
         self.times?;
         let elapsed = self.began.get_or_insert_with(Instant::now).elapsed();
-        self.wait_until(record.stored_at, elapsed)
+        self.wait_until(at, elapsed)
     }
 
     fn wait_until(&mut self, at: Time, elapsed: Duration) -> Option<Duration> {

@@ -126,7 +126,6 @@ async fn serve(
         operator: None,
         explain: Some(explainer(data, &site)),
         packets: None,
-        figures: Default::default(),
         stages: {
             let stages = [copy.clone(), page.clone()];
             Arc::new(move || stages.iter().map(|progress| progress.snapshot()).collect())
@@ -316,7 +315,7 @@ impl Stage {
             self.batch.push(Append {
                 stream: one.stream,
                 subject: subjects::of_observation(one.stream, &origin.site, kind, &origin.collector),
-                id: origin.message_id(),
+                id: one.message_id(),
                 payload: encode_observation(&one.observation)?.into(),
             });
         }

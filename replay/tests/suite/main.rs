@@ -1,5 +1,7 @@
 //! Recordings and replays from outside: files, damage, digests and differences, on logs that the tests write.
 
+mod attacks;
+mod captures;
 mod command;
 mod diffs;
 mod explains;
@@ -10,6 +12,7 @@ mod processes;
 mod properties;
 mod replays;
 mod sample;
+mod scans;
 mod scenarios;
 mod several;
 mod snapshots;

@@ -43,7 +43,6 @@ async fn main() -> Result<(), Box<dyn Error>> {
         operator: None,
         explain: None,
         packets: None,
-        figures: Default::default(),
         stages: Arc::new(Vec::new),
         progress: Progress::new("dashboard"),
         software: "bench".into(),
