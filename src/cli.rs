@@ -44,6 +44,9 @@ pub enum Command {
     /// Make tests of what happened, and run them.
     #[command(subcommand)]
     Scenario(ScenarioCommand),
+    /// Work with the rules by which packets and other rows are judged: Sigma, checked whole.
+    #[command(subcommand)]
+    Rules(RulesCommand),
     /// Show a café that does not exist, alive on the page: no root, no network, no configuration, nothing kept.
     Demo(DemoArgs),
     /// Look into capture files: pcap and pcapng, plain, gzip or zstd.
@@ -296,6 +299,39 @@ pub struct TestArgs {
     /// Expect from now on what follows today.
     #[arg(long)]
     pub bless: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum RulesCommand {
+    /// Check files of rules and tell every problem with its line; end with 0 when there is none, 1 when there are, 2 when
+    /// something cannot be read.
+    Check(RulesCheckArgs),
+    /// Show rules: their state, severity, rows, and what makes them fire. Without --rules those that a configuration puts
+    /// in force.
+    List(RulesListArgs),
+    /// Compare what follows from test directories with what they expect, as `scenario test` does.
+    Test(TestArgs),
+}
+
+#[derive(Debug, Args)]
+pub struct RulesCheckArgs {
+    /// Files, directories, or packs; together they are one set, so that rules of one file may name those of another.
+    #[arg(required = true, value_name = "PATH")]
+    pub paths: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+pub struct RulesListArgs {
+    /// `default`, `classic`, a directory of Sigma rules, or one file.
+    #[arg(long, value_name = "RULES", conflicts_with = "config")]
+    pub rules: Option<String>,
+    /// The configuration whose rules are shown, with its states, thresholds and exclusions.
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    #[command(flatten)]
+    pub data: DataArgs,
+    #[arg(long, value_enum, default_value_t)]
+    pub format: Format,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]

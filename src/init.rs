@@ -2,10 +2,12 @@
 
 use std::io::{BufRead, IsTerminal, Write};
 use std::net::{IpAddr, Ipv4Addr};
+use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::{Context, bail};
 use watchfold_ping::{default_gateway, local_subnets};
+use watchfold_rules::rule_set;
 use watchfold_schemas::subjects::{is_token, tokenize};
 
 use crate::cli::{CheckArgs, Format, InitArgs};
@@ -87,6 +89,8 @@ impl Draft {
                 );
             }
         }
+        text += "\n# By which rules captured packets are judged: \"default\", \"classic\", or a directory of Sigma files.\n";
+        text += "# [rules]\n# set = \"default\"\n";
         text += "\n# Secrets may also be { file = \"path\" } or { env = \"NAME\" }.\n";
         text += &match &self.discord {
             Some(url) => format!("[sinks.discord]\nalerts = {url:?}\noccupancy = {url:?}\n"),
@@ -231,6 +235,7 @@ pub fn check(args: &CheckArgs) -> anyhow::Result<ExitCode> {
     let data = Data::locate(args.data.data.as_deref())?;
     let path = args.config.clone().unwrap_or_else(|| data.config());
     let config = config::load(&path)?;
+    let rules = rule_set(&config.rules, path.parent().unwrap_or(Path::new(".")))?;
     for warning in &config.warnings {
         eprintln!("warning: {warning}");
     }
@@ -254,6 +259,7 @@ pub fn check(args: &CheckArgs) -> anyhow::Result<ExitCode> {
             );
             println!("  PCs      {}", config.site.occupancy.hosts.len());
             println!("  page     {}", config.listen);
+            println!("  rules    {}: {}", rules.name, rules.rules.len());
             println!("  sinks    {}", sinks(&config));
         }
         Format::Json => println!("{}", serde_json::to_string_pretty(&config.site)?),
@@ -286,7 +292,6 @@ fn sinks(config: &config::Config) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::path::Path;
 
     fn draft() -> Draft {
         Draft {

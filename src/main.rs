@@ -20,6 +20,7 @@ mod ready;
 mod record;
 mod reload;
 mod replay;
+mod rules;
 mod scenario;
 mod up;
 
@@ -71,6 +72,7 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Replay(args) => replay::replay(&args),
         Command::Explain(args) => explain::explain(&args),
         Command::Scenario(command) => scenario::run(&command),
+        Command::Rules(command) => rules::run(command),
         Command::Demo(args) => {
             demo::demo(&args)?;
             Ok(ExitCode::SUCCESS)

@@ -85,3 +85,83 @@ fn a_program_without_sinks_reads_the_same_file() {
     let error = load_site(&path).unwrap_err().to_string();
     assert!(error.contains("watchfold init"), "{error}");
 }
+
+#[test]
+fn rules_are_checked_as_far_as_the_file_alone_allows() {
+    let site = "site = \"a\"\n";
+    let config = lamp(
+        &format!(
+            "{site}[rules]\nset = \"classic\"\nport_scan_threshold = 20\nport_scan_window = 12\nexfil_window = \"2m\"\nalert_cooldown = \
+             \"30s\"\nsuspicious_ports = [4444]\nown_networks = [\"203.0.113.0/24\", \"2001:db8::1\"]\n[rules.states]\nport_scan = \
+             \"record\"\n[[rules.exclude]]\nrule = \"port_scan\"\nsource = \"10.0.0.0/8\"\n"
+        ),
+        Naming::Required,
+    )
+    .unwrap();
+    let rules = config.rules;
+    assert_eq!(
+        (rules.set.as_str(), rules.alert_cooldown_ms),
+        ("classic", Some(30_000))
+    );
+    assert_eq!(rules.thresholds.port_scan_threshold, Some(20));
+    assert_eq!(rules.thresholds.port_scan_window, Some(Window(12_000)));
+    assert_eq!(rules.thresholds.exfil_window, Some(Window(120_000)));
+    assert_eq!(rules.thresholds.suspicious_ports, Some(vec![4444]));
+    assert_eq!((rules.own_networks.len(), rules.exclude.len()), (2, 1));
+    let state = rules.states.get("port_scan");
+    assert_eq!(state, Some(&watchfold_schemas::rules::RuleState::Record));
+    assert_eq!(
+        lamp(site, Naming::Required).unwrap().rules,
+        RulesConfig::default()
+    );
+    for (text, words) in [
+        (
+            "[rules]\nport_scan_treshold = 1\n",
+            &["line 3", "did you mean `port_scan_threshold`?"][..],
+        ),
+        (
+            "[rules.states]\nport_scan = \"recrod\"\n",
+            &["line 3", "did you mean `record`?"],
+        ),
+        ("[rules.states]\n\"a b\" = \"off\"\n", &["rules.states", "a b"]),
+        (
+            "[rules]\nport_scan_threshold = 0\n",
+            &["rules.port_scan_threshold", "from 1"],
+        ),
+        (
+            "[rules]\nsyn_flood_threshold = 1000000\n",
+            &["rules.syn_flood_threshold", "100000"],
+        ),
+        ("[rules]\nexfil_threshold = 0\n", &["rules.exfil_threshold"]),
+        (
+            "[rules]\nbrute_force_window = \"25h\"\n",
+            &["rules.brute_force_window", "24h"],
+        ),
+        ("[rules]\nicmp_flood_window = 0\n", &["rules.icmp_flood_window"]),
+        ("[rules]\nicmp_flood_window = -5\n", &["line 3", "10s"]),
+        ("[rules]\nalert_cooldown = \"10ms\"\n", &["rules.alert_cooldown"]),
+        (
+            "[rules]\nsuspicious_ports = []\n",
+            &["rules.suspicious_ports", "[rules.states]"],
+        ),
+        (
+            "[rules]\nown_networks = [\"10.0.0.0/33\"]\n",
+            &["rules.own_networks", "10.0.0.0/33"],
+        ),
+        (
+            "[rules]\ngateways = [\"10.0.0.0/8\"]\n",
+            &["rules.gateways", "an address"],
+        ),
+        ("[[rules.exclude]]\nrule = \"a\"\n", &["excludes everything"]),
+        (
+            "[[rules.exclude]]\nrule = \"a\"\nsource = \"x\"\n",
+            &["source", "neither an address"],
+        ),
+        (
+            "[[rules.exclude]]\nrule = \"a\"\ndst = \"x\"\n",
+            &["line 4", "dst"],
+        ),
+    ] {
+        refused(&format!("{site}{text}"), Naming::Required, words);
+    }
+}

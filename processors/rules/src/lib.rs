@@ -16,6 +16,6 @@ pub use error::{Problem, RulesError};
 pub use pack::PackName;
 pub use sigma::File;
 pub use site::{fold_in, rule_set};
-pub use source::{RuleSource, load};
+pub use source::{RuleSource, load, load_together};
 pub use watchfold_config::{Found, RulesConfig};
-pub use words::{field_reference, test_in_words, trigger_in_words};
+pub use words::{field_reference, span_in_words, test_in_words, trigger_in_words};

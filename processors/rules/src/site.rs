@@ -45,6 +45,9 @@ pub fn fold_in(config: &RulesConfig, mut set: RuleSet) -> Result<RuleSet, RulesE
     for exclusion in &config.exclude {
         exclude(exclusion, &mut set, &mut problems);
     }
+    // What stood in files was held against the folds when it was loaded; this is what the section made of it.
+    let unfit = watchfold_folds::rules_problems(&set);
+    problems.extend(unfit.iter().map(|problem| format!("rules: {problem}")));
     match problems.is_empty() {
         true => Ok(set),
         false => Err(RulesError::Section(problems)),

@@ -50,12 +50,30 @@ impl fmt::Display for RuleSource {
 
 /// Reads, checks and normalises a set of rules; all problems of all files at once.
 pub fn load(source: &RuleSource) -> Result<RuleSet, RulesError> {
-    let (name, files) = match source {
-        RuleSource::Pack(pack) => (pack.name().to_owned(), pack.files()),
-        RuleSource::Directory(path) => (name_of(path), files_at(path)?),
+    let name = match source {
+        RuleSource::Pack(pack) => pack.name().to_owned(),
+        RuleSource::Directory(path) => name_of(path),
     };
-    let set = rules_of(&name, &files).map_err(RulesError::Invalid)?;
-    Ok(set)
+    rules_of(&name, &files_of(source)?).map_err(RulesError::Invalid)
+}
+
+/// Several places as one set: rules of one may name those of another.
+pub fn load_together(sources: &[RuleSource]) -> Result<RuleSet, RulesError> {
+    if let [one] = sources {
+        return load(one);
+    }
+    let mut files = Vec::new();
+    for source in sources {
+        files.extend(files_of(source)?);
+    }
+    rules_of("rules", &files).map_err(RulesError::Invalid)
+}
+
+fn files_of(source: &RuleSource) -> Result<Vec<File>, RulesError> {
+    match source {
+        RuleSource::Pack(pack) => Ok(pack.files()),
+        RuleSource::Directory(path) => files_at(path),
+    }
 }
 
 /// The last part of a path, which is what alerts call the set.

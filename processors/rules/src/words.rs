@@ -14,7 +14,11 @@ pub fn trigger_in_words(trigger: &Trigger) -> String {
             group_by,
             window_ms,
             at_least,
-        } => format!("{at_least} rows in {}{}", span(*window_ms), of_one(group_by)),
+        } => format!(
+            "{at_least} rows in {}{}",
+            span_in_words(*window_ms),
+            of_one(group_by)
+        ),
         Trigger::Distinct {
             field,
             group_by,
@@ -22,7 +26,7 @@ pub fn trigger_in_words(trigger: &Trigger) -> String {
             at_least,
         } => format!(
             "{at_least} different {field} in {}{}",
-            span(*window_ms),
+            span_in_words(*window_ms),
             of_one(group_by)
         ),
         Trigger::Sum {
@@ -33,7 +37,7 @@ pub fn trigger_in_words(trigger: &Trigger) -> String {
             ..
         } => format!(
             "{field} adding up to {at_least} in {}{}",
-            span(*window_ms),
+            span_in_words(*window_ms),
             of_one(group_by)
         ),
     }
@@ -47,7 +51,7 @@ fn of_one(group_by: &[String]) -> String {
 }
 
 /// A span as rules write it.
-fn span(ms: u64) -> String {
+pub fn span_in_words(ms: u64) -> String {
     match ms {
         ms if ms % 86_400_000 == 0 => format!("{}d", ms / 86_400_000),
         ms if ms % 3_600_000 == 0 => format!("{}h", ms / 3_600_000),

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use rsigma_parser::{CorrelationRule, Level, SigmaRule};
+use watchfold_folds::rules_problems;
 use watchfold_schemas::event::Severity;
 use watchfold_schemas::fields::{Field, Source};
 use watchfold_schemas::rules::{RULES_MAX, Rule, RuleSet, Test, Trigger};
@@ -14,6 +15,9 @@ use super::document::{Document, File, Sigma, documents};
 use super::trigger::trigger_of;
 use crate::error::Problem;
 use crate::suggest::nearest;
+
+/// The most comparisons of all rules together; the folds look for equal ones among them.
+const TESTS_MAX: usize = 20_000;
 
 /// The rules of a set, or everything that is wrong with it, by file and line.
 pub fn rules_of(name: &str, files: &[File]) -> Result<RuleSet, Vec<Problem>> {
@@ -54,13 +58,21 @@ pub fn rules_of(name: &str, files: &[File]) -> Result<RuleSet, Vec<Problem>> {
             instead: None,
         });
     }
-    if rules.len() > RULES_MAX {
+    let mut whole_set = |reason| {
         problems.push(Problem {
             file: name.to_owned(),
             line: 0,
-            reason: format!("{} rules, and the limit is {RULES_MAX}", rules.len()),
+            reason,
             instead: None,
         });
+    };
+    let tests: usize = rules.iter().map(tests_of).sum();
+    if rules.len() > RULES_MAX {
+        whole_set(format!("{} rules, and the limit is {RULES_MAX}", rules.len()));
+    } else if tests > TESTS_MAX {
+        whole_set(format!(
+            "{tests} comparisons in all rules, and the limit is {TESTS_MAX}"
+        ));
     }
     if !problems.is_empty() {
         problems.sort();
@@ -68,10 +80,44 @@ pub fn rules_of(name: &str, files: &[File]) -> Result<RuleSet, Vec<Problem>> {
         return Err(problems);
     }
     rules.sort_by(|one, other| one.name.cmp(&other.name));
-    Ok(RuleSet {
+    let rules = RuleSet {
         name: name.to_owned(),
         rules,
-    })
+    };
+    let unfit: Vec<Problem> = rules_problems(&rules)
+        .into_iter()
+        .map(|problem| {
+            let of = all.iter().position(|name| *name == problem.rule);
+            let field = problem
+                .field
+                .map_or_else(String::new, |field| format!("`{field}`: "));
+            match of.map(|index| &documents[index]) {
+                Some(document) => document.problem(&["title"], field + &problem.reason),
+                None => Problem {
+                    file: name.to_owned(),
+                    line: 0,
+                    reason: field + &problem.reason,
+                    instead: None,
+                },
+            }
+        })
+        .collect();
+    match unfit.is_empty() {
+        true => Ok(rules),
+        false => Err(unfit),
+    }
+}
+
+/// How many comparisons a rule makes.
+fn tests_of(rule: &Rule) -> usize {
+    fn count(test: &Test) -> usize {
+        match test {
+            Test::All(tests) | Test::Any(tests) => tests.iter().map(count).sum(),
+            Test::Not(inner) => count(inner),
+            Test::Field(_) => 1,
+        }
+    }
+    count(&rule.test) + rule.exclusions.iter().map(count).sum::<usize>()
 }
 
 /// A detection once its rows are known.

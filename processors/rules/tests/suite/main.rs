@@ -1,10 +1,13 @@
 //! Sigma in, rules out: what is read, what is refused and where, what ships, and what it says about packets.
 
+mod classic;
 mod documents;
 mod hostile;
+mod ordinary;
 mod packs;
 mod refused;
 mod site;
+mod story;
 
 use watchfold_rules::{Problem, RuleSource, RulesError, load};
 use watchfold_schemas::rules::RuleSet;

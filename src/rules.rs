@@ -1,0 +1,151 @@
+//! `watchfold rules`: files of rules checked, rules shown, test directories run. Activates nothing.
+
+use std::fmt::Write as _;
+use std::io::{ErrorKind, Write as _};
+use std::path::Path;
+use std::process::ExitCode;
+
+use watchfold_rules::{
+    PackName, RuleSource, RulesError, load, load_together, rule_set, test_in_words, trigger_in_words,
+};
+use watchfold_schemas::event::Severity;
+use watchfold_schemas::rules::{Rule, RuleSet, RuleState};
+
+use crate::cli::{Format, RulesCheckArgs, RulesCommand, RulesListArgs, ScenarioCommand};
+use crate::config;
+use crate::paths::Data;
+use crate::scenario;
+
+/// Files have problems.
+const PROBLEMS: u8 = 1;
+/// Something cannot be read, so nothing is known.
+const TROUBLE: u8 = 2;
+
+pub fn run(command: RulesCommand) -> anyhow::Result<ExitCode> {
+    match command {
+        RulesCommand::Check(args) => check(&args),
+        RulesCommand::List(args) => list(&args),
+        RulesCommand::Test(args) => scenario::run(&ScenarioCommand::Test(args)),
+    }
+}
+
+fn check(args: &RulesCheckArgs) -> anyhow::Result<ExitCode> {
+    let sources: Vec<RuleSource> = args.paths.iter().map(|path| source(path)).collect();
+    match load_together(&sources) {
+        Ok(set) => {
+            eprintln!("{} rules, and nothing is wrong with them", set.rules.len());
+            Ok(ExitCode::SUCCESS)
+        }
+        Err(RulesError::Invalid(problems)) => {
+            let lines: String = problems.iter().map(|problem| format!("{problem}\n")).collect();
+            tell(&lines)?;
+            let word = if problems.len() == 1 {
+                "problem"
+            } else {
+                "problems"
+            };
+            eprintln!("{} {word}", problems.len());
+            Ok(ExitCode::from(PROBLEMS))
+        }
+        Err(error) => {
+            eprintln!("watchfold: {error}");
+            Ok(ExitCode::from(TROUBLE))
+        }
+    }
+}
+
+fn source(text: &str) -> RuleSource {
+    let Ok(source) = text.parse();
+    source
+}
+
+fn list(args: &RulesListArgs) -> anyhow::Result<ExitCode> {
+    let set = listed(args)?;
+    match args.format {
+        Format::Human => tell(&table(&set))?,
+        Format::Json => tell(&(serde_json::to_string_pretty(&set)? + "\n"))?,
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The rules that are named, or those of a configuration; the default pack where there is neither.
+fn listed(args: &RulesListArgs) -> anyhow::Result<RuleSet> {
+    if let Some(rules) = &args.rules {
+        return Ok(load(&source(rules))?);
+    }
+    let usual = Data::locate(args.data.data.as_deref())?.config();
+    let path = match &args.config {
+        Some(path) => path,
+        None if usual.exists() => &usual,
+        None => return Ok(load(&RuleSource::Pack(PackName::Default))?),
+    };
+    let config = config::load(path)?;
+    Ok(rule_set(&config.rules, path.parent().unwrap_or(Path::new(".")))?)
+}
+
+fn table(set: &RuleSet) -> String {
+    let width = set.rules.iter().map(|rule| rule.name.len()).max().unwrap_or(0);
+    let mut text = format!("{}: {} rules\n", set.name, set.rules.len());
+    for rule in &set.rules {
+        let (state, severity) = (state_in_words(rule.state), severity_in_words(rule.severity));
+        let _ = writeln!(
+            text,
+            "\n{:width$}  {state}, {severity}: {}",
+            rule.name, rule.title
+        );
+        for (what, told) in details(rule) {
+            let _ = writeln!(text, "{:width$}  {what} {told}", "");
+        }
+    }
+    text
+}
+
+fn details(rule: &Rule) -> Vec<(&'static str, String)> {
+    let mut details = vec![
+        ("at  ", trigger_in_words(&rule.trigger)),
+        (
+            "rows",
+            format!("{}: {}", rule.source.name(), test_in_words(&rule.test)),
+        ),
+        (
+            "told",
+            format!(
+                "as {} of {}, again after {}",
+                rule.category,
+                rule.subject.join(" and "),
+                watchfold_rules::span_in_words(rule.cooldown_ms)
+            ),
+        ),
+    ];
+    if let Some(field) = &rule.reputation {
+        details.push(("asks", format!("about {field}")));
+    }
+    details.extend(rule.exclusions.iter().map(|test| ("not ", test_in_words(test))));
+    details
+}
+
+fn state_in_words(state: RuleState) -> &'static str {
+    match state {
+        RuleState::Enforce => "enforce",
+        RuleState::Record => "record",
+        RuleState::Off => "off",
+    }
+}
+
+fn severity_in_words(severity: Severity) -> &'static str {
+    match severity {
+        Severity::Info => "informational",
+        Severity::Low => "low",
+        Severity::Medium => "medium",
+        Severity::High => "high",
+        Severity::Critical => "critical",
+    }
+}
+
+/// Whoever reads may stop reading.
+fn tell(text: &str) -> anyhow::Result<()> {
+    match std::io::stdout().write_all(text.as_bytes()) {
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(error.into()),
+        _ => Ok(()),
+    }
+}
