@@ -4,7 +4,7 @@
 use core::net::IpAddr;
 
 use watchfold_schemas::Time;
-use watchfold_schemas::packets::{ArpRow, DnsRow, PacketBatch, PacketView, marks};
+use watchfold_schemas::packets::{ArpRow, DnsRow, NO_ADDRESS, PacketBatch, PacketView, marks};
 
 use super::extract::addresses::{Class, Site};
 use super::extract::dns::{NameFacts, facts};
@@ -68,16 +68,27 @@ impl<'a> Columns<'a> {
         arp_changed: Vec<Option<bool>>,
     ) -> Columns<'a> {
         let batch = view.batch();
-        let known: Vec<Known> = (0..view.addresses() as u16)
+        let known_of = |address: IpAddr| Known {
+            address,
+            print: Print::of_address(address),
+            class: site.classify(address),
+        };
+        let mut known: Vec<Known> = (0..view.addresses() as u16)
             .filter_map(|index| view.address(index))
-            .map(|address| Known {
-                address,
-                print: Print::of_address(address),
-                class: site.classify(address),
-            })
+            .map(known_of)
             .collect();
-        let sources: Vec<u16> = view.sources().collect();
-        let destinations: Vec<u16> = view.destinations().collect();
+        let mut sources: Vec<u16> = view.sources().collect();
+        let mut destinations: Vec<u16> = view.destinations().collect();
+        // An ARP message is no IP packet, so its addresses stand in no dictionary.
+        for arp in &batch.arp {
+            let row = usize::from(arp.row);
+            for (column, octets) in [(&mut sources, arp.sender_ip), (&mut destinations, arp.target_ip)] {
+                if column[row] == NO_ADDRESS && known.len() < usize::from(NO_ADDRESS) {
+                    column[row] = known.len() as u16;
+                    known.push(known_of(octets.into()));
+                }
+            }
+        }
         let is_private = |index: u16| {
             known
                 .get(usize::from(index))

@@ -82,7 +82,8 @@ fn name(length: usize) -> String {
 fn bytes(sum: u64, apart_ms: f64) -> Vec<Packet> {
     let full = sum / 50_000;
     let mut sizes = vec![50_000; full as usize];
-    sizes.extend((sum % 50_000 > 0).then_some((sum % 50_000) as u16));
+    let rest = (sum % 50_000) as u16;
+    sizes.extend((rest > 0).then_some(rest));
     let packet = |(number, size): (usize, u16)| {
         udp(number as f64 * apart_ms, "10.0.0.5:40000", "10.0.0.9:5000").of(size)
     };

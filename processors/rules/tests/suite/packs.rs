@@ -1,13 +1,22 @@
 //! What ships: it loads, its rules have the numbers that they are known for, and no name or id is in both packs by chance.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::LazyLock;
 
 use watchfold_rules::{PackName, RuleSource, load, trigger_in_words};
 use watchfold_schemas::event::Severity;
 use watchfold_schemas::rules::{RuleSet, RuleState};
 
+static PACKS: LazyLock<BTreeMap<PackName, RuleSet>> = LazyLock::new(|| {
+    let loaded = |name| load(&RuleSource::Pack(name)).unwrap_or_else(|error| panic!("{error}"));
+    PackName::ALL
+        .into_iter()
+        .map(|name| (name, loaded(name)))
+        .collect()
+});
+
 pub fn pack(name: PackName) -> RuleSet {
-    load(&RuleSource::Pack(name)).unwrap_or_else(|error| panic!("{error}"))
+    PACKS[&name].clone()
 }
 
 #[test]
