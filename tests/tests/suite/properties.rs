@@ -1,11 +1,15 @@
 //! What holds for every story, not only for those that somebody thought of.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+use std::sync::LazyLock;
 
 use proptest::prelude::*;
 use watchfold_folds::SiteChain;
+use watchfold_rules::{RuleSource, load};
 use watchfold_schemas::digest::EventDigest;
 use watchfold_schemas::event::{Event, EventBody, IncidentClass};
+use watchfold_schemas::rules::{Rule, RuleSet, Trigger};
 use watchfold_schemas::{
     Body, Observation, Span, Time, decode_event, decode_observation, encode_event, encode_observation,
 };
@@ -17,6 +21,26 @@ const SITE: &str = "target router\ntarget server\ntarget internet 8.8.8.8 1.1.1.
 
 /// Stories begin at a full hour; one that begins here has the next in its middle.
 const BEFORE_THE_HOUR: u32 = 3_300;
+
+/// Probes that are lost: many of one target, and of many targets.
+static RULES: LazyLock<RuleSet> = LazyLock::new(|| {
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("scenarios/ping_loss/rules.yml");
+    let mut set = load(&RuleSource::Directory(file)).unwrap();
+    let one = set.rules[0].clone();
+    set.rules.push(Rule {
+        name: "loss_of_many".to_owned(),
+        category: "loss_of_many".to_owned(),
+        trigger: Trigger::Distinct {
+            field: "ping.target".to_owned(),
+            group_by: Vec::new(),
+            window_ms: 20_000,
+            at_least: 2,
+        },
+        subject: Vec::new(),
+        ..one
+    });
+    set
+});
 
 fn anything() -> impl Strategy<Value = Story> {
     anything_from(0)
@@ -34,8 +58,8 @@ fn anything_from(begin: u32) -> impl Strategy<Value = Story> {
     let steps = prop::collection::vec((begin..begin + 600, -4_000i32..4_000), 0..2);
     let attacker = prop::sample::select(vec!["10.0.0.8", "10.0.0.9"]);
     let attacks = prop::collection::vec((attacker, span, any::<bool>()), 0..4);
-    (downs, faults, absent, lost, steps, attacks).prop_map(
-        move |(downs, faults, absent, lost, steps, attacks)| {
+    (downs, faults, absent, lost, steps, attacks, any::<bool>()).prop_map(
+        move |(downs, faults, absent, lost, steps, attacks, with_rules)| {
             let mut text = format!("{SITE}run {begin}..{}\n", begin + 600);
             let line = |word: &str, subject: &str, (from, length): (u32, u32)| {
                 format!("{word} {subject} {from}.3..{}.3\n", from + length)
@@ -68,7 +92,11 @@ fn anything_from(begin: u32) -> impl Strategy<Value = Story> {
                     part + 40
                 );
             }
-            parse(&text).unwrap()
+            let rules = with_rules.then(|| RULES.clone());
+            Story {
+                rules,
+                ..parse(&text).unwrap()
+            }
         },
     )
 }
@@ -150,6 +178,24 @@ proptest! {
         let told = |story: &Story| what_happened(&fold("cafe-1", &observations(story)));
         prop_assert_eq!(told(&spooled), told(&live));
     }
+}
+
+#[test]
+fn the_rules_of_the_stories_fire() {
+    let text = format!("{SITE}run 0..120\ndown * 10.3..40.3\n");
+    let story = Story {
+        rules: Some(RULES.clone()),
+        ..parse(&text).unwrap()
+    };
+    let events = fold("cafe-1", &observations(&story));
+    let categories: BTreeSet<&str> = events
+        .iter()
+        .filter_map(|event| match &event.body {
+            EventBody::AttackBegan(attack) => Some(attack.category.as_str()),
+            _ => None,
+        })
+        .collect();
+    assert!(categories.into_iter().eq(["loss_of_many", "ping_loss"]));
 }
 
 fn ticks(input: &[Observation]) -> impl Iterator<Item = Time> {
