@@ -14,7 +14,7 @@ use watchfold_schemas::event::{CAUSES_MAX, IncidentClass};
 use watchfold_schemas::observation::{PC_SUBJECT_PREFIX, PingRow};
 use watchfold_schemas::origin::Cause;
 use watchfold_schemas::{
-    Body, Chain, CodecError, Event, EventBody, SiteConfig, Stream, Time, decode_observation,
+    Body, Chain, CodecError, Event, EventBody, Observation, SiteConfig, Stream, Time, decode_observation,
 };
 
 use crate::ReplayError;
@@ -422,9 +422,17 @@ fn find_records(
             return Err(ReplayError::Cancelled);
         }
         let (stream, record) = match step {
-            Step::Captured { observation, .. } => {
+            Step::Captured {
+                observation,
+                sequence,
+                ..
+            } => {
                 if let Some(counted) = &mut counted {
                     counted.take(&observation);
+                }
+                let id = observation.origin.message_id().0;
+                if looked_for.ids.contains(&id) {
+                    found.insert((Stream::Packets, sequence), of_batch(sequence, id, &observation));
                 }
                 continue;
             }
@@ -475,6 +483,22 @@ fn find_records(
         }
     }
     Ok(found.into_values().collect())
+}
+
+/// Packets of a capture file stand in no log; their time is their own.
+fn of_batch(sequence: u64, id: String, observation: &Observation) -> ExplainedRecord {
+    ExplainedRecord {
+        sequence,
+        stored_at: observation.through,
+        observed_at: observation.observed_at,
+        id,
+        kind: observation.body.kind(),
+        rows: Vec::new(),
+        body: match &observation.body {
+            Body::Batch(batch) => packets::summary(batch),
+            _ => Value::Null,
+        },
+    }
 }
 
 fn rows_of(round: &watchfold_schemas::observation::PingRound, subject: Option<&str>) -> Vec<PingRow> {

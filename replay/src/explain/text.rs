@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use watchfold_schemas::EventBody;
 use watchfold_schemas::alert::RuleRef;
 use watchfold_schemas::origin::Cause;
 use watchfold_schemas::rules::RuleState;
@@ -50,6 +51,9 @@ impl fmt::Display for Explanation {
                         write!(f, " within {window_ms} ms")?;
                     }
                 }
+            }
+            if let Some(message) = message(&step.event.body) {
+                write!(f, "\n    {message}")?;
             }
             match &step.cause {
                 Cause::Message(message) => write!(f, "\n    by the record {message}")?,
@@ -103,6 +107,15 @@ impl fmt::Display for Explanation {
             Some(packets) => write!(f, "\n{packets}"),
             None => Ok(()),
         }
+    }
+}
+
+/// What a rule said when it fired.
+fn message(body: &EventBody) -> Option<&str> {
+    match body {
+        EventBody::AlertRaised(alert) => Some(&alert.message),
+        EventBody::AttackGrew(attack) => Some(&attack.message),
+        _ => None,
     }
 }
 

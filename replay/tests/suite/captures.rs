@@ -82,7 +82,7 @@ fn every_capture_gives_what_was_counted_by_hand() {
     let mut names: Vec<&str> = Vec::new();
     for golden in all() {
         names.push(golden.name);
-        let directory = directory().join(golden.name);
+        let directory = directory_of(golden.name);
         let bytes = pcap(&golden.packets);
         let path = directory.join("input.pcap");
         if is_blessing() {
@@ -147,6 +147,10 @@ fn check(golden: &Golden, expected: &str) {
 
 fn directory() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../tests/captures")
+}
+
+fn directory_of(name: &str) -> PathBuf {
+    directory().join(name)
 }
 
 fn is_blessing() -> bool {
@@ -294,4 +298,132 @@ fn pcap(packets: &[Packet]) -> Vec<u8> {
         file.extend_from_slice(&packet.bytes);
     }
     file
+}
+
+/// A golden capture, and its rules.
+fn golden(name: &str) -> (String, String) {
+    let directory = directory_of(name);
+    let rules = directory.join("rules");
+    let rules = match rules.is_dir() {
+        true => rules.to_str().unwrap().to_owned(),
+        false => "classic".to_owned(),
+    };
+    (directory.join("input.pcap").to_str().unwrap().to_owned(), rules)
+}
+
+/// Runs the command, and gives its status with what it says and what it says beside that.
+fn told(arguments: &[&str]) -> (Option<i32>, String, String) {
+    let output = run(arguments);
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    (output.status.code(), text(&output.stdout), text(&output.stderr))
+}
+
+#[test]
+fn the_command_reads_captures_and_rules() {
+    let (scan, _) = golden("scan_14_15");
+    let (_, own) = golden("own_rules");
+    let (status, lines, summary) = told(&["replay", &scan, "--rules", "classic"]);
+    assert_eq!(status, Some(0), "{summary}");
+    let lines: Vec<&str> = lines.lines().collect();
+    assert_eq!(lines.len(), 3, "{lines:#?}");
+    for word in [
+        "alert",
+        "port_scan",
+        "10.0.0.62:40000 → 10.0.0.9:1014",
+        "15/15 in 10 s",
+        "1:",
+    ] {
+        assert!(lines[0].contains(word), "{word} in {}", lines[0]);
+    }
+    assert!(
+        summary.contains("30 packets in ") && summary.contains("digest capture/packets "),
+        "{summary}"
+    );
+
+    // Two rule sets over the same packets; the same; and nothing to compare with.
+    let diff = |arguments: &[&str]| told(&[&["replay", "--diff", &scan][..], arguments].concat());
+    let (status, text, _) = diff(&["--rules", "classic", "--against", "classic"]);
+    assert_eq!(
+        (status, text.as_str()),
+        (Some(0), "0 gained, 0 lost, 0 changed, 2 the same\n")
+    );
+    // Both scanners, each with its third port: an alert and an attack more for the one, and other ones for the other.
+    let (status, text, _) = diff(&["--rules", &own, "--against", "classic"]);
+    assert_eq!(status, Some(1), "{text}");
+    assert!(
+        text.ends_with("4 gained, 2 lost, 0 changed, 0 the same\n"),
+        "{text}"
+    );
+    let (status, _, why) = diff(&[]);
+    assert_eq!(status, Some(2));
+    assert!(why.contains("say what to compare with"), "{why}");
+    let (status, _, why) = told(&["replay", &scan, "--rules", "clasic"]);
+    assert!(status != Some(0) && why.contains("clasic"), "{why}");
+
+    // A recording of the file tells the same, and why.
+    let directory = tempfile::tempdir().unwrap();
+    let recording = directory.path().join("r.wfrec").to_str().unwrap().to_owned();
+    let (status, _, why) = told(&["record", &scan, "--rules", "classic", "--out", &recording]);
+    assert_eq!(status, Some(0), "{why}");
+    let (status, _, again) = told(&["replay", "--diff", &recording]);
+    assert_eq!(status, Some(0), "{again}");
+    let digest = |text: &str| {
+        let line = text
+            .lines()
+            .find(|line| line.contains("capture/packets"))
+            .unwrap();
+        line.split(' ').find(|word| word.len() == 64).unwrap().to_owned()
+    };
+    assert_eq!(digest(&again), digest(&summary));
+    let expected = fs::read_to_string(directory_of("scan_14_15").join("expected.jsonl")).unwrap();
+    let alert: Value = serde_json::from_str(expected.lines().next().unwrap()).unwrap();
+    let id = alert["id"].as_str().unwrap();
+    for input in [&scan, &recording] {
+        let (status, text, why) = told(&["explain", id, input, "--rules", "classic"]);
+        assert_eq!(status, Some(0), "{why}");
+        assert!(
+            text.contains("15 packets counted, captured by capture-file on input.pcap"),
+            "{text}"
+        );
+        assert_eq!(
+            text.lines().filter(|line| line.ends_with("SYN")).count(),
+            15,
+            "{text}"
+        );
+    }
+}
+
+#[test]
+fn the_command_compares_with_another_detector() {
+    let (scan, _) = golden("scan_14_15");
+    let directory = tempfile::tempdir().unwrap();
+    let eve = directory.path().join("eve.json");
+    let path = eve.to_str().unwrap();
+    let line = |at: &str, source: &str| {
+        format!(
+            "{{\"timestamp\":\"2026-01-05T08:00:{at}.000000+0000\",\"event_type\":\"alert\",\"src_ip\":\"{source}\",\
+             \"src_port\":40000,\"dest_ip\":\"10.0.0.9\",\"dest_port\":1014,\"proto\":\"TCP\",\"alert\":{{\"signature\":\"scan\"}}}}\n"
+        )
+    };
+    let arguments = ["replay", "--diff", "--rules", "classic", "--against", path, &scan];
+    fs::write(&eve, line("31", "10.0.0.62")).unwrap();
+    let (status, text, why) = told(&arguments);
+    assert_eq!(status, Some(0), "{text}{why}");
+    assert!(text.contains("by one flow: scan"), "{text}");
+    fs::write(
+        &eve,
+        line("31", "10.0.0.62") + &line("02", "10.0.0.61") + "no line\n",
+    )
+    .unwrap();
+    let (status, text, why) = told(&arguments);
+    assert_eq!(status, Some(1), "{text}");
+    assert!(
+        text.ends_with("1 seen by both, 0 by Watchfold alone, 1 by the other alone\n"),
+        "{text}"
+    );
+    assert!(why.contains("1 lines of"), "{why}");
+    let (status, text, _) = told(&[&arguments[..], &["--format", "jsonl"]].concat());
+    let joined: Value = serde_json::from_str(&text).unwrap();
+    assert_eq!((status, &joined["is_same"]), (Some(1), &Value::Bool(false)));
+    assert_eq!(joined["only_theirs"][0]["source"], "10.0.0.61");
 }

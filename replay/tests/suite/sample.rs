@@ -8,7 +8,8 @@ use watchfold_replay::Under;
 use watchfold_replay::digest::Digests;
 use watchfold_replay::recording::FORMAT_VERSION;
 
-use crate::world::{World, everything, replay, span};
+use crate::scans::{log_of, rules, three_scans};
+use crate::world::{World, everything, record_as, replay, span};
 
 /// The digest of the events that stand in `samples/v1.wfrec`: whatever the folds become, it is read as it was written.
 const RECORDED_V1: &str = "bd2a7e5900ce14dcddc00d73ae6197dbc252dabee670b6c50a4dee4123687d21";
@@ -64,4 +65,28 @@ fn every_format_has_a_sample() {
             "make samples/v{version}.wfrec with WATCHFOLD_BLESS=1"
         );
     }
+}
+
+/// The digests of the events that stand in `samples/v1_packets.wfrec`: of the site chain and of the packet chain.
+const RECORDED_PACKETS_V1: [&str; 2] = ["", ""];
+
+#[test]
+fn the_first_recording_of_packets_gives_what_it_gave() {
+    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("samples/v1_packets.wfrec");
+    if !path.exists() && std::env::var_os("WATCHFOLD_BLESS").is_some() {
+        let log = log_of(&three_scans(), &rules(15), 4_096);
+        record_as(log.data(), &log.file("sample.wfrec"), everything());
+        std::fs::copy(log.file("sample.wfrec"), &path).unwrap();
+    }
+    let replayed = replay(&path, everything(), Under::recorded());
+    assert!(replayed.problems.is_empty(), "{:?}", replayed.problems);
+    assert_eq!((replayed.engine_counters.packets, replayed.warm_ups), (48, 0));
+    let mut recorded = Digests::default();
+    replayed
+        .recorded
+        .iter()
+        .for_each(|event| recorded.add(event).unwrap());
+    let recorded = recorded.finish();
+    let digests: Vec<&str> = recorded.iter().map(|(_, hex, _)| hex.as_str()).collect();
+    assert_eq!(digests, RECORDED_PACKETS_V1);
 }
