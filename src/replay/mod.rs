@@ -12,9 +12,9 @@ use std::process::ExitCode;
 
 use anyhow::bail;
 use serde_json::json;
-use watchfold_replay::RecordedEvents;
 use watchfold_replay::diff::{Diff, diff};
-use watchfold_schemas::Event;
+use watchfold_replay::{RecordedEvents, WarmUp};
+use watchfold_schemas::{Chain, Event};
 
 use crate::cli::{ReplayArgs, ReplayFormat};
 use crate::config::ConfigError;
@@ -123,34 +123,15 @@ fn compare(args: &ReplayArgs) -> anyhow::Result<ExitCode> {
         Against::Config(path) => source.side(Some(path), rules)?,
         Against::Rules(set) => source.side(config, Some(set))?,
     };
-    let mut recorded = RecordedEvents::default();
-    while let Some(step) = source.next(&after)? {
-        let events = if with_recorded {
-            recorded.take(&step).into_iter().collect()
-        } else {
-            before.engine.take(&step)
-        };
-        events.iter().try_for_each(|event| before.add(event))?;
-        after
-            .engine
-            .take(&step)
-            .iter()
-            .try_for_each(|event| after.add(event))?;
-    }
-    let last = before.engine.finish();
-    last.iter().try_for_each(|event| before.add(event))?;
-    let last = after.engine.finish();
-    last.iter().try_for_each(|event| after.add(event))?;
+    fold_both(&mut source, &mut before, &mut after, with_recorded)?;
     // What was told while the state was not known whole is not comparable.
     let warm_up = after.engine.warm_ups();
-    if with_recorded && !warm_up.is_empty() {
+    let of_sites = warm_up.iter().filter(|one| one.chain == Chain::Site);
+    let reasons: Vec<&str> = of_sites.map(|one| one.reason.as_str()).collect();
+    if with_recorded && !reasons.is_empty() {
         bail!(
             "the state before the first record is not known ({}): take a recording with a snapshot, or a later --from",
-            warm_up
-                .iter()
-                .map(|one| one.reason.as_str())
-                .collect::<Vec<_>>()
-                .join("; ")
+            reasons.join("; ")
         );
     }
     let found = diff(&before.outcomes, &after.outcomes);
@@ -178,6 +159,49 @@ fn compare(args: &ReplayArgs) -> anyhow::Result<ExitCode> {
         },
         TROUBLE,
     ))
+}
+
+fn fold_both(
+    source: &mut Source,
+    before: &mut Side,
+    after: &mut Side,
+    with_recorded: bool,
+) -> anyhow::Result<()> {
+    let mut recorded = RecordedEvents::default();
+    while let Some(step) = source.next(after)? {
+        let mut was = if with_recorded {
+            recorded.take(&step).into_iter().collect()
+        } else {
+            before.engine.take(&step)
+        };
+        let mut is = after.engine.take(&step);
+        was.retain(|event| is_comparable(event, before, after));
+        is.retain(|event| is_comparable(event, before, after));
+        was.iter().try_for_each(|event| before.add(event))?;
+        is.iter().try_for_each(|event| after.add(event))?;
+    }
+    let last = before.engine.finish();
+    last.iter().try_for_each(|event| before.add(event))?;
+    let last = after.engine.finish();
+    last.iter().try_for_each(|event| after.add(event))?;
+    Ok(())
+}
+
+/// Packets are kept for hours and observations for weeks, so the beginning of most logs is without its packets: what was found in them is
+/// compared from when it is known whole.
+fn is_comparable(event: &Event, before: &Side, after: &Side) -> bool {
+    if event.chain == Chain::Site {
+        return true;
+    }
+    let is_known = |warm_up: &WarmUp| {
+        warm_up.chain != event.chain
+            || warm_up.site != event.site
+            || warm_up.until.is_some_and(|until| event.at >= until)
+    };
+    let engines = [&before.engine, &after.engine];
+    engines
+        .iter()
+        .all(|engine| engine.warm_ups().iter().all(is_known))
 }
 
 /// A configuration written for one experiment easily lacks what was watched, and then everything differs.

@@ -13,7 +13,7 @@ use watchfold_replay::{
     Engine, Inputs, Outcomes, ReplayError, Selection, Step, is_capture, recorded_findings,
 };
 use watchfold_rules::PackName;
-use watchfold_schemas::{Event, SiteConfig, Time};
+use watchfold_schemas::{Chain, Event, SiteConfig, Time};
 
 use crate::cli::ReplayArgs;
 use crate::config::{self, ConfigError};
@@ -207,7 +207,14 @@ impl Source {
         }
         for warm_up in side.engine.warm_ups() {
             let until = warm_up.until.map(|until| until.to_string()).unwrap_or_default();
-            eprintln!("{}: warm-up until {until}: {}", warm_up.site, warm_up.reason);
+            let chain = match warm_up.chain {
+                Chain::Site => "",
+                Chain::Packets => "/packets",
+            };
+            eprintln!(
+                "{}{chain}: warm-up until {until}: {}",
+                warm_up.site, warm_up.reason
+            );
         }
         self.tell_problems();
     }

@@ -68,7 +68,10 @@ fn every_format_has_a_sample() {
 }
 
 /// The digests of the events that stand in `samples/v1_packets.wfrec`: of the site chain and of the packet chain.
-const RECORDED_PACKETS_V1: [&str; 2] = ["", ""];
+const RECORDED_PACKETS_V1: [&str; 2] = [
+    "d89421f23fd21f0336b7943a1cbdbdcde11e645e392be4a0fb022a7a6a4c21f2",
+    "0f6c4d7cb98d01bd0b8f4caeb27ddf57fd4f08590b1bfa168db472d079461809",
+];
 
 #[test]
 fn the_first_recording_of_packets_gives_what_it_gave() {
