@@ -1,8 +1,10 @@
-//! `watchfold config activate`: records the configuration of a site in a log, for processes elsewhere that follow it.
+//! `watchfold config activate`: records the configuration of a site and its rules in a log, for processes elsewhere that
+//! follow it.
 //!
 //! Exactly one party does this for a site: this command, or an all-in-one that runs there.
 
 use std::convert::Infallible;
+use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,13 +12,16 @@ use std::time::Duration;
 use anyhow::Context;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
-use watchfold_config::load_site;
+use watchfold_config::{Config, ConfigError, Found, Ignored, Naming, Sinks};
 use watchfold_connect::Patience;
 use watchfold_kit::{Progress, Publisher};
+use watchfold_log::MessageLog;
 use watchfold_process::exit::Unavailable;
 use watchfold_process::notify::Notifier;
 use watchfold_process::reload::{Followed, follow_file};
+use watchfold_process::rules::{SiteRules, activate_rules};
 use watchfold_process::signals::listen_for_signals;
+use watchfold_rules::RulesError;
 use watchfold_schemas::SiteConfig;
 
 use crate::cli::ActivateArgs;
@@ -27,14 +32,59 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// With `--follow` the configuration is recorded again this often, so that retention never takes the last record of it.
 const RECORD_EVERY: Duration = Duration::from_secs(86_400);
 
+/// With `--follow` it is asked this often whether the log still holds the rules: packets push the oldest records out.
+const RULES_EVERY: Duration = Duration::from_secs(60);
+
+/// Whether the file asks an oracle; its key is for the program that does.
+struct Asks(bool);
+
+/// What is recorded.
+struct Active {
+    site: SiteConfig,
+    rules: SiteRules,
+}
+
+fn load(path: &Path) -> Result<Config<Asks>, ConfigError> {
+    watchfold_config::load(
+        path,
+        Naming::Required,
+        |sinks: Sinks<Ignored, Ignored, Ignored>, _, _| Asks(sinks.virustotal.is_some()),
+    )
+}
+
+impl Active {
+    /// What rules may know of a machine is known where the parts run, so only what the file says is recorded here.
+    fn of(config: &Config<Asks>, path: &Path) -> Result<Active, RulesError> {
+        let directory = path.parent().unwrap_or(Path::new("."));
+        let found = Found {
+            lookups: config.sinks.0,
+            ..Found::default()
+        };
+        let rules = SiteRules {
+            site: config.site.site.clone(),
+            set: watchfold_rules::rule_set(&config.rules, directory)?,
+            surroundings: config.rules.surroundings(&found),
+            captures: !config.captures.is_empty(),
+        };
+        let site = config.site.clone();
+        Ok(Active { site, rules })
+    }
+
+    async fn record(&self, log: &Arc<dyn MessageLog>, publisher: &Publisher) -> anyhow::Result<()> {
+        watchfold_process::activate(publisher, &self.site).await?;
+        activate_rules(log, publisher, &self.rules).await?;
+        Ok(())
+    }
+}
+
 pub fn activate(args: &ActivateArgs) -> anyhow::Result<ExitCode> {
-    let config = load_site(&args.file)?;
+    let config = load(&args.file)?;
     for warning in &config.warnings {
         eprintln!("warning: {warning}");
     }
     let file = Followed {
         path: args.file.clone(),
-        load: load_site,
+        load,
         current: config,
     };
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -47,20 +97,21 @@ pub fn activate(args: &ActivateArgs) -> anyhow::Result<ExitCode> {
     recorded.map(|()| ExitCode::SUCCESS)
 }
 
-async fn record(args: &ActivateArgs, file: Followed<()>) -> anyhow::Result<()> {
+async fn record(args: &ActivateArgs, file: Followed<Asks>) -> anyhow::Result<()> {
+    let active = Active::of(&file.current, &file.path)?;
     let patience = match args.follow {
         true => Patience::Forever,
         false => Patience::AtMost(PATIENCE),
     };
     let opened = watchfold_connect::open(&args.connect, patience).await?;
-    let site = file.current.site.clone();
+    let site = active.site.site.clone();
     // Its numbers go on from those in the log: nothing of it has to stay on this machine.
     let directory = tempfile::tempdir().context("failed to make a directory for a moment")?;
-    let publisher = Publisher::open(opened.log.clone(), &site.site, "config", directory.path()).await?;
+    let publisher = Publisher::open(opened.log.clone(), &site, "config", directory.path()).await?;
     if args.follow {
-        keep(&publisher, file).await?;
+        keep(&opened.log, &publisher, active, file).await?;
     } else {
-        let recorded = watchfold_process::activate(&publisher, &site);
+        let recorded = active.record(&opened.log, &publisher);
         let Ok(recorded) = tokio::time::timeout(PATIENCE, recorded).await else {
             let seconds = PATIENCE.as_secs();
             let place = &opened.place;
@@ -70,32 +121,34 @@ async fn record(args: &ActivateArgs, file: Followed<()>) -> anyhow::Result<()> {
             .into());
         };
         recorded?;
-        println!(
-            "{} is in force at {} ({})",
-            args.file.display(),
-            site.site,
-            opened.place
-        );
+        println!("{} is in force at {site} ({})", args.file.display(), opened.place);
     }
     opened.close().await;
     Ok(())
 }
 
 /// Records the file now, at each good change, and once a day, until it is asked to stop.
-async fn keep(publisher: &Publisher, file: Followed<()>) -> anyhow::Result<()> {
+async fn keep(
+    log: &Arc<dyn MessageLog>,
+    publisher: &Publisher,
+    active: Active,
+    file: Followed<Asks>,
+) -> anyhow::Result<()> {
     let stop = CancellationToken::new();
     listen_for_signals(stop.clone()).context("failed to listen for signals")?;
-    let (sender, site) = watch::channel(Arc::new(file.current.site.clone()));
+    let (sender, active) = watch::channel(Arc::new(active));
+    let path = file.path.clone();
     let progress = Progress::new("config");
     let following = follow_file(file, progress, stop.clone(), move |config| {
-        sender.send_replace(Arc::new(config.site.clone()));
+        let active = Active::of(config, &path).map_err(|error| error.to_string())?;
+        sender.send_replace(Arc::new(active));
         Ok(())
     });
     let following = tokio::spawn(following);
     let notifier = Notifier::from_environment();
     notifier.ready();
     tokio::select! {
-        kept = record_each(publisher, site, &stop) => kept?,
+        kept = record_each(log, publisher, active, &stop) => kept?,
         never = beat(&notifier) => match never {},
     }
     notifier.stopping();
@@ -115,22 +168,34 @@ async fn beat(notifier: &Notifier) -> Infallible {
 }
 
 async fn record_each(
+    log: &Arc<dyn MessageLog>,
     publisher: &Publisher,
-    mut site: watch::Receiver<Arc<SiteConfig>>,
+    mut active: watch::Receiver<Arc<Active>>,
     stop: &CancellationToken,
 ) -> anyhow::Result<()> {
     while !stop.is_cancelled() {
-        let now: Arc<SiteConfig> = site.borrow_and_update().clone();
+        let now: Arc<Active> = active.borrow_and_update().clone();
         tokio::select! {
             () = stop.cancelled() => break,
-            recorded = watchfold_process::activate(publisher, &now) => recorded?,
+            recorded = now.record(log, publisher) => recorded?,
         }
-        tracing::info!(site = now.site, "the configuration is recorded");
+        tracing::info!(site = now.site.site, "the configuration is recorded");
         tokio::select! {
             () = stop.cancelled() => {}
-            changed = site.changed() => if changed.is_err() { break },
+            changed = active.changed() => if changed.is_err() { break },
             () = tokio::time::sleep(RECORD_EVERY) => {}
+            never = keep_rules(log, publisher, &now.rules) => match never {},
         }
     }
     Ok(())
+}
+
+/// A log that does not answer is asked again.
+async fn keep_rules(log: &Arc<dyn MessageLog>, publisher: &Publisher, rules: &SiteRules) -> Infallible {
+    loop {
+        tokio::time::sleep(RULES_EVERY).await;
+        if let Err(error) = activate_rules(log, publisher, rules).await {
+            tracing::warn!(%error, "the log does not say whether it still holds the rules in force");
+        }
+    }
 }

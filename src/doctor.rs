@@ -10,6 +10,7 @@ use watchfold_ping::{EchoAccess, NeighbourAccess, check_permissions, default_gat
 
 use crate::cli::{DoctorArgs, Format};
 use crate::config::{self, Config};
+use crate::parts::rules::site_rules;
 use crate::paths::Data;
 
 /// How long a sink's server may take to accept a connection.
@@ -45,6 +46,7 @@ pub fn doctor(args: &DoctorArgs) -> anyhow::Result<ExitCode> {
     disk(data.path(), &mut findings);
     if let Some(config) = &config {
         captures(config, &mut findings);
+        rules(config, &path, &mut findings);
         page(config, &data, &mut findings);
         sinks(config, &mut findings);
     }
@@ -176,6 +178,31 @@ fn captures(config: &Config, findings: &mut Vec<Finding>) {
             area: "capture",
             verdict,
             message,
+        });
+    }
+}
+
+fn rules(config: &Config, path: &Path, findings: &mut Vec<Finding>) {
+    let (verdict, message) = match site_rules(config, path) {
+        Ok(rules) => (
+            Verdict::Ok,
+            format!("{} rules of the set {}", rules.set.rules.len(), rules.set.name),
+        ),
+        Err(error) => (Verdict::Error, error.to_string()),
+    };
+    findings.push(Finding {
+        area: "rules",
+        verdict,
+        message,
+    });
+    let asks = config.virustotal.as_ref();
+    if asks.is_some_and(|virustotal| virustotal.key.is_none()) {
+        findings.push(Finding {
+            area: "virustotal",
+            verdict: Verdict::Warning,
+            message:
+                "there is no key, so nothing is asked: give one in sinks.virustotal.key or VIRUSTOTAL_API_KEY"
+                    .to_owned(),
         });
     }
 }
@@ -322,9 +349,14 @@ fn sinks(config: &Config, findings: &mut Vec<Finding>) {
         .healthchecks
         .iter()
         .map(|health| ("healthchecks", &health.url));
+    let asked = config.virustotal.iter().filter(|asked| asked.key.is_some());
+    let asked = asked.map(|asked| ("virustotal", asked.address.as_str()));
+    let told = discord
+        .chain(health)
+        .map(|(area, secret)| (area, secret.expose()));
     let mut seen = Vec::new();
-    for (area, secret) in discord.chain(health) {
-        let Some((host, port)) = host_of(secret.expose()) else {
+    for (area, address) in told.chain(asked) {
+        let Some((host, port)) = host_of(address) else {
             continue;
         };
         if seen.contains(&(area, host.clone(), port)) {

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use watchfold_dashboard::DashboardError;
 use watchfold_process::exit::{CONFIG, IO, UNAVAILABLE, status};
 use watchfold_process::token::TokenError;
+use watchfold_rules::RulesError;
 
 pub use watchfold_process::exit::of_usage;
 
@@ -17,6 +18,9 @@ pub fn of(error: &anyhow::Error) -> ExitCode {
                 DashboardError::Token(TokenError::Given) => CONFIG,
                 _ => IO,
             });
+        }
+        if cause.is::<RulesError>() {
+            return ExitCode::from(CONFIG);
         }
         if let Some(status) = status(cause) {
             return ExitCode::from(status);

@@ -258,6 +258,7 @@ pub fn check(args: &CheckArgs) -> anyhow::Result<ExitCode> {
                 }
             );
             println!("  PCs      {}", config.site.occupancy.hosts.len());
+            println!("  captures {}", interfaces(&config));
             println!("  page     {}", config.listen);
             println!("  rules    {}: {}", rules.name, rules.rules.len());
             println!("  sinks    {}", sinks(&config));
@@ -272,10 +273,23 @@ pub fn check(args: &CheckArgs) -> anyhow::Result<ExitCode> {
     })
 }
 
+fn interfaces(config: &config::Config) -> String {
+    let names: Vec<&str> = config
+        .captures
+        .iter()
+        .map(|capture| capture.interface.as_str())
+        .collect();
+    match names.is_empty() {
+        true => "none".to_owned(),
+        false => names.join(", "),
+    }
+}
+
 fn sinks(config: &config::Config) -> String {
     let named = [
         ("discord", config.discord.is_some()),
         ("healthchecks", config.healthchecks.is_some()),
+        ("virustotal", config.virustotal.is_some()),
     ];
     let there: Vec<&str> = named
         .iter()

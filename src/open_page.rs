@@ -2,11 +2,39 @@
 
 use std::io::IsTerminal;
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use anyhow::Context;
 use watchfold_dashboard::{Dashboard, DashboardConfig, DashboardError, DashboardOptions};
 
 use crate::paths::{Data, write_private};
+
+/// As in `watchfold up`.
+const WORKER_THREADS: usize = 2;
+
+/// Runs `serve` over a data directory that is gone afterwards.
+pub fn in_passing<T>(what: &str, serve: impl AsyncFnOnce(Data) -> anyhow::Result<T>) -> anyhow::Result<T> {
+    let directory = tempfile::Builder::new()
+        .prefix(&format!("watchfold-{what}-"))
+        .tempdir()
+        .with_context(|| {
+            format!("failed to make a directory for the {what}: set TMPDIR to one that is writable")
+        })?;
+    let data = Data::locate(Some(directory.path()))?;
+    data.create()?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(WORKER_THREADS)
+        .enable_all()
+        .build()
+        .context("failed to start the runtime")?;
+    let outcome = runtime.block_on(serve(data));
+    runtime.shutdown_timeout(Duration::from_millis(500));
+    let path = directory.path().to_owned();
+    directory
+        .close()
+        .with_context(|| format!("failed to remove {}: remove it by hand", path.display()))?;
+    outcome
+}
 
 /// Without a given address, the usual one, or any that is free when that one is taken.
 pub async fn bind(

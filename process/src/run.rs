@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use tokio_util::sync::CancellationToken;
+use watchfold_config::{Naming, Sinks};
 use watchfold_connect::Patience;
 
 use crate::args::ProcessArgs;
@@ -30,7 +31,14 @@ pub trait Program: clap::Parser + Send + 'static {
     fn process(&self) -> &ProcessArgs;
 
     /// Reads and checks everything that can be checked without the log. What is odd but not wrong comes back.
-    fn check(&self) -> anyhow::Result<Vec<String>>;
+    ///
+    /// As it stands here it is for programs that a file tells nothing: one given all the same is checked.
+    fn check(&self) -> anyhow::Result<Vec<String>> {
+        let Some(path) = &self.process().config else {
+            return Ok(Vec::new());
+        };
+        Ok(watchfold_config::load(path, Naming::Optional, |_: Sinks, _, _| ())?.warnings)
+    }
 
     /// Starts the parts and returns; it does not wait for the log, which may be away.
     fn start(self, frame: Arc<Frame>) -> impl Future<Output = anyhow::Result<()>> + Send;

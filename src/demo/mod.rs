@@ -49,28 +49,8 @@ const CATCH_UP_MAX: Duration = Duration::from_secs(60);
 /// Everything has ended by then, or is left behind.
 const DRAIN: Duration = Duration::from_secs(5);
 
-/// As in `watchfold up`.
-const WORKER_THREADS: usize = 2;
-
 pub fn demo(args: &DemoArgs) -> anyhow::Result<()> {
-    let directory = tempfile::Builder::new()
-        .prefix("watchfold-demo-")
-        .tempdir()
-        .context("failed to make a directory for the demo: set TMPDIR to one that is writable")?;
-    let data = Data::locate(Some(directory.path()))?;
-    data.create()?;
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(WORKER_THREADS)
-        .enable_all()
-        .build()
-        .context("failed to start the runtime")?;
-    let outcome = runtime.block_on(serve(&data, args));
-    runtime.shutdown_timeout(Duration::from_millis(500));
-    let path = directory.path().to_owned();
-    directory
-        .close()
-        .with_context(|| format!("failed to remove {}: remove it by hand", path.display()))?;
-    outcome
+    open_page::in_passing("demo", async |data| serve(&data, args).await)
 }
 
 async fn serve(data: &Data, args: &DemoArgs) -> anyhow::Result<()> {

@@ -56,9 +56,6 @@ const ACQUAINTANCE: Span = Span::from_seconds(10 * 60);
 /// Everything has ended by then, or is left behind.
 const DRAIN: Duration = Duration::from_secs(5);
 
-/// As in `watchfold up`.
-const WORKER_THREADS: usize = 2;
-
 /// Replays onto the page, and keeps it open until Ctrl-C.
 pub fn show(args: &ReplayArgs) -> anyhow::Result<ExitCode> {
     let from = args.span.from.map(|from| from - LOOK_BACK);
@@ -66,24 +63,9 @@ pub fn show(args: &ReplayArgs) -> anyhow::Result<ExitCode> {
     let site = the_site(args, &source)?;
     let mut side = source.side(args.config.as_deref(), args.rules.as_deref())?;
     side.engine = side.engine.keeping_made();
-    let directory = tempfile::Builder::new()
-        .prefix("watchfold-replay-")
-        .tempdir()
-        .context("failed to make a directory for the page's log: set TMPDIR to one that is writable")?;
-    let data = Data::locate(Some(directory.path()))?;
-    data.create()?;
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(WORKER_THREADS)
-        .enable_all()
-        .build()
-        .context("failed to start the runtime")?;
-    let outcome = runtime.block_on(serve(args, &data, site, source, side));
-    runtime.shutdown_timeout(Duration::from_millis(500));
-    let path = directory.path().to_owned();
-    directory
-        .close()
-        .with_context(|| format!("failed to remove {}: remove it by hand", path.display()))?;
-    outcome
+    open_page::in_passing("replay", async |data| {
+        serve(args, &data, site, source, side).await
+    })
 }
 
 /// A page is of one site.

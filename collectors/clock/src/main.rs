@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use watchfold_clock::ClockError;
-use watchfold_config::{Naming, Sinks};
 use watchfold_process::share::{Share, Site, share};
 use watchfold_process::{Frame, ProcessArgs, Program, SitesArgs};
 
@@ -29,14 +28,6 @@ fn main() -> ExitCode {
 impl Program for Clock {
     fn process(&self) -> &ProcessArgs {
         &self.process
-    }
-
-    /// A clock is told nothing by a file; one given all the same is checked.
-    fn check(&self) -> anyhow::Result<Vec<String>> {
-        let Some(path) = &self.process.config else {
-            return Ok(Vec::new());
-        };
-        Ok(watchfold_config::load(path, Naming::Optional, |_: Sinks, _, _| ())?.warnings)
     }
 
     async fn start(self, frame: Arc<Frame>) -> anyhow::Result<()> {

@@ -8,7 +8,6 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use tokio_util::sync::CancellationToken;
-use watchfold_config::{Naming, Sinks};
 use watchfold_kit::KitError;
 use watchfold_process::figures::Rows;
 use watchfold_process::share::{Share, Site, share};
@@ -42,14 +41,6 @@ fn main() -> ExitCode {
 impl Program for Processors {
     fn process(&self) -> &ProcessArgs {
         &self.process
-    }
-
-    /// The chain's configuration comes from the log; a file given all the same is checked.
-    fn check(&self) -> anyhow::Result<Vec<String>> {
-        let Some(path) = &self.process.config else {
-            return Ok(Vec::new());
-        };
-        Ok(watchfold_config::load(path, Naming::Optional, |_: Sinks, _, _| ())?.warnings)
     }
 
     async fn start(self, frame: Arc<Frame>) -> anyhow::Result<()> {

@@ -24,8 +24,9 @@ const IDLE_COMMIT: Duration = Duration::from_secs(1);
 /// folds again, silently, what came since.
 const CHECKPOINT_EVERY: Duration = Duration::from_secs(30);
 
-/// And after this much input: what a restart folds again within a few seconds, however fast packets came.
-const CHECKPOINT_BYTES: u64 = 256 * 1024 * 1024;
+/// And after this much input: half of what the stream holds, so that a restart finds all of it, and some seconds of folding
+/// however fast packets came.
+const CHECKPOINT_BYTES: u64 = PACKETS_BYTES / 2;
 
 /// Records folded without a commit, whatever the time: bounds one batch of the store during a refold.
 const UNCOMMITTED_RECORDS: u64 = 16_384;

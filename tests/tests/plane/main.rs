@@ -2,6 +2,7 @@
 //! linked once. Nothing leaves the machine.
 
 mod frame;
+mod packets;
 mod process;
 mod site;
 mod topology;
