@@ -1,8 +1,11 @@
 //! The wiring: which parts there are, and what each is given. A component is joined by one line here.
 
+mod captures;
 mod chains;
 mod collectors;
 mod house;
+mod packets;
+pub mod rules;
 mod sinks;
 
 use std::path::PathBuf;
@@ -17,13 +20,17 @@ use watchfold_connect::{ConnectArgs, Opened, Patience};
 use watchfold_kit::Publisher;
 use watchfold_log::{LogError, MessageLog};
 use watchfold_process::activate;
+use watchfold_process::figures::Figures;
 use watchfold_process::health::Health;
-use watchfold_schemas::Stream;
+use watchfold_process::rules::{SiteRules, activate_rules};
+use watchfold_schemas::{SiteConfig, Stream};
 
-use self::chains::{run_chain, run_parity};
+use self::captures::run_captures;
+use self::chains::{run_chain, run_packet_chain, run_parity};
 use self::collectors::{run_clock, run_ping};
 use self::house::{Group, House, Publishers, Stages};
-use self::sinks::{bind_dashboard, narrated, run_dashboard, run_discord, run_healthchecks};
+use self::rules::site_rules;
+use self::sinks::{bind_dashboard, narrated, run_dashboard, run_discord, run_healthchecks, run_virustotal};
 use crate::config::Config;
 use crate::paths::{Data, write_private};
 use crate::reload::{Channels, Reloader};
@@ -72,11 +79,15 @@ impl Parts {
             elsewhere: connect.is_elsewhere(),
             data: data.clone(),
             stages: Stages::default(),
+            figures: Figures::default(),
         };
+        let rules = site_rules(&config, &config_path)?;
         let (collectors, chains, sinks) = (Group::new(), Group::new(), Group::new());
         let (site_sender, site_receiver) = watch::channel(Arc::new(config.site.clone()));
         let (discord_sender, discord) = watch::channel(config.discord.clone().map(Arc::new));
         let (health_sender, healthchecks) = watch::channel(config.healthchecks.clone().map(Arc::new));
+        let (captures_sender, captures) = watch::channel(Arc::new(config.captures.clone()));
+        let (virustotal_sender, virustotal) = watch::channel(config.virustotal.clone().map(Arc::new));
         let publishers = Publishers::open(&house).await?;
         let config_publisher = publishers.config.clone();
         let (dashboard, progress) =
@@ -85,7 +96,8 @@ impl Parts {
         let link_path = data.link();
         write_private(&link_path, &format!("{link}\n"))
             .with_context(|| format!("failed to write {}", link_path.display()))?;
-        match tokio::time::timeout(ACTIVATE_TIMEOUT, activate(&config_publisher, &config.site)).await {
+        let recording = record(&house, &config_publisher, &config.site, &rules);
+        match tokio::time::timeout(ACTIVATE_TIMEOUT, recording).await {
             Ok(recorded) => recorded?,
             Err(_) => {
                 tracing::warn!("the log takes no records yet: the configuration is recorded when it does")
@@ -93,11 +105,14 @@ impl Parts {
         }
 
         run_chain(&house, &chains);
+        run_packet_chain(&house, captures.clone(), &chains);
         let failed = run_dashboard(dashboard, progress, &sinks);
         run_clock(&house, &publishers.clock, &collectors);
         run_ping(&house, &publishers.ping, site_receiver, &collectors);
+        run_captures(&house, captures, &collectors);
         run_parity(&house, &publishers.parity, &collectors);
         run_discord(&house, &publishers.discord, discord, &sinks);
+        run_virustotal(&house, virustotal, &sinks);
         run_healthchecks(&house, healthchecks, &sinks);
         sinks.tasks.spawn(narrated(
             house.log.clone(),
@@ -112,7 +127,11 @@ impl Parts {
                 site: site_sender,
                 discord: discord_sender,
                 healthchecks: health_sender,
+                captures: captures_sender,
+                virustotal: virustotal_sender,
             },
+            rules,
+            log: house.log.clone(),
             publisher: config_publisher,
             progress: house.stages.add("config", None),
         };
@@ -187,6 +206,18 @@ impl Parts {
         self.flush().await;
         self.opened.close().await;
     }
+}
+
+/// Records what is in force: the configuration, then the rules where they are others than those recorded.
+async fn record(
+    house: &House,
+    publisher: &Publisher,
+    site: &SiteConfig,
+    rules: &SiteRules,
+) -> anyhow::Result<()> {
+    activate(publisher, site).await?;
+    activate_rules(&house.log, publisher, rules).await?;
+    Ok(())
 }
 
 /// Whether the log has stopped for good: after a failed sync it takes nothing until it is opened again.

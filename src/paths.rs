@@ -59,6 +59,16 @@ impl Data {
         self.0.join("state").join(site)
     }
 
+    /// The state of the packet chain; a site's name holds no dot, so it is no other site's.
+    pub fn packet_store(&self, site: &str) -> PathBuf {
+        self.0.join("state").join(format!("{site}.packets"))
+    }
+
+    /// Whole packets that a collector keeps, where it keeps some.
+    pub fn ring(&self, collector: &str) -> PathBuf {
+        self.0.join("ring").join(collector)
+    }
+
     /// The collectors' incarnations.
     pub fn kit(&self) -> PathBuf {
         self.0.join("collectors")

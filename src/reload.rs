@@ -7,14 +7,19 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
+use watchfold_config::CaptureConfig;
 use watchfold_discord::DiscordConfig;
 use watchfold_healthchecks::HealthchecksConfig;
 use watchfold_kit::{Progress, Publisher};
+use watchfold_log::MessageLog;
 use watchfold_process::activate;
+use watchfold_process::rules::{SiteRules, activate_rules};
 use watchfold_process::signals::Hangup;
 use watchfold_schemas::SiteConfig;
+use watchfold_virustotal::VirusTotalConfig;
 
 use crate::config::{self, Config, FileText};
+use crate::parts::rules::site_rules;
 
 /// How often the file is looked at. Reading a few kilobytes costs nothing, and works with every editor and file system.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -23,11 +28,17 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// a piece of the log need not reach further back to be understood.
 const RECORD_EVERY: Duration = Duration::from_secs(86_400);
 
+/// How often it is asked whether the log still holds the rules in force, and whether packets came that need some: packets
+/// push the oldest records out much sooner than days do.
+const RULES_EVERY: Duration = Duration::from_secs(60);
+
 /// Where the parts get their configuration from.
 pub struct Channels {
     pub site: watch::Sender<Arc<SiteConfig>>,
     pub discord: watch::Sender<Option<Arc<DiscordConfig>>>,
     pub healthchecks: watch::Sender<Option<Arc<HealthchecksConfig>>>,
+    pub captures: watch::Sender<Arc<Vec<CaptureConfig>>>,
+    pub virustotal: watch::Sender<Option<Arc<VirusTotalConfig>>>,
 }
 
 /// Watches the file until cancelled.
@@ -37,6 +48,9 @@ pub struct Reloader {
     pub text: FileText,
     pub current: Config,
     pub channels: Channels,
+    /// Those of `current`.
+    pub rules: SiteRules,
+    pub log: Arc<dyn MessageLog>,
     pub publisher: Arc<Publisher>,
     pub progress: Arc<Progress>,
 }
@@ -45,7 +59,7 @@ impl Reloader {
     pub async fn run(mut self, cancel: CancellationToken) {
         let mut looks = 0u64;
         let mut hangup = Hangup::listen();
-        let mut recorded = Instant::now();
+        let (mut recorded, mut rules_seen) = (Instant::now(), Instant::now());
         // What runs is the file as it was a moment ago.
         self.progress.advance(looks, looks);
         loop {
@@ -70,6 +84,15 @@ impl Reloader {
                     () = self.take_over() => {}
                 }
             }
+            if rules_seen.elapsed() > RULES_EVERY {
+                rules_seen = Instant::now();
+                tokio::select! {
+                    () = cancel.cancelled() => return,
+                    recorded = activate_rules(&self.log, &self.publisher, &self.rules) => if let Err(error) = recorded {
+                        tracing::warn!(%error, "the log does not say whether it still holds the rules in force");
+                    }
+                }
+            }
             if recorded.elapsed() > RECORD_EVERY {
                 recorded = Instant::now();
                 tokio::select! {
@@ -90,6 +113,10 @@ impl Reloader {
         if new.site.site != self.current.site.site {
             return self.keep_last_good("the name of the site cannot change while running: restart for it");
         }
+        let rules = match site_rules(&new, &self.path) {
+            Ok(rules) => rules,
+            Err(error) => return self.keep_last_good(&error.to_string()),
+        };
         for warning in &new.warnings {
             tracing::warn!("{warning}");
         }
@@ -99,6 +126,10 @@ impl Reloader {
         if let Err(error) = activate(&self.publisher, &new.site).await {
             return self.keep_last_good(&format!("it could not be recorded: {error}"));
         }
+        if let Err(error) = activate_rules(&self.log, &self.publisher, &rules).await {
+            return self.keep_last_good(&error.to_string());
+        }
+        self.rules = rules;
         tracing::info!("the changed configuration is in force");
         self.progress.ok();
         self.channels.site.send_replace(Arc::new(new.site.clone()));
@@ -108,6 +139,15 @@ impl Reloader {
         self.channels
             .healthchecks
             .send_replace(new.healthchecks.clone().map(Arc::new));
+        let captures = Arc::new(new.captures.clone());
+        self.channels.captures.send_if_modified(|old| {
+            let changed = **old != *captures;
+            *old = captures;
+            changed
+        });
+        self.channels
+            .virustotal
+            .send_replace(new.virustotal.clone().map(Arc::new));
         self.current = new;
     }
 

@@ -64,6 +64,18 @@ impl Figures {
                 figure("age_seconds", age.as_secs_f64());
             }
         }
+        self.add_sources(&mut page);
+        page.text()
+    }
+
+    /// What the parts count, without what is known of the process.
+    pub fn render_sources(&self) -> String {
+        let mut page = Page::default();
+        self.add_sources(&mut page);
+        page.text()
+    }
+
+    fn add_sources(&self, page: &mut Page) {
         let mut sources = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         sources.retain(|source| match (source.rows)() {
             Some(rows) => {
@@ -75,7 +87,6 @@ impl Figures {
             }
             None => false,
         });
-        page.text()
     }
 }
 

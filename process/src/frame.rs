@@ -18,7 +18,7 @@ use watchfold_schemas::SiteConfig;
 use crate::activation::follow_activations;
 use crate::figures::{Figures, Rows};
 use crate::reload::{Followed, follow_file, into};
-use crate::sites::follow_sites;
+use crate::sites::{follow_packet_sites, follow_sites};
 use crate::stages::Stages;
 use crate::supervise::supervise;
 
@@ -172,6 +172,20 @@ impl Frame {
                 drop(sites);
             });
         }
+        receiver
+    }
+
+    /// Those of the given sites, or of all, of which packets are in the log.
+    pub fn packet_sites(&self, given: &[String]) -> watch::Receiver<BTreeSet<String>> {
+        let sites = Arc::new(watch::Sender::new(BTreeSet::new()));
+        let receiver = sites.subscribe();
+        let given: BTreeSet<String> = given.iter().cloned().collect();
+        let progress = self.stages.add("sites with packets");
+        let (log, shown, cancel) = (self.log.clone(), progress.clone(), self.cancel.clone());
+        self.supervise(progress, move || {
+            let (log, given) = (log.clone(), given.clone());
+            follow_packet_sites(log, given, sites.clone(), shown.clone(), cancel.clone())
+        });
         receiver
     }
 

@@ -21,6 +21,9 @@ const COLLECTORS: [&str; 2] = ["clock", "ping"];
 /// The chain that every site has.
 pub const CHAIN: &str = "chain:site";
 
+/// The chain of sites that capture packets.
+pub const PACKET_CHAIN: &str = "chain:packets";
+
 /// Sinks that tell their progress, for sites where they run.
 const SINKS: [&str; 1] = ["sink:discord"];
 
@@ -51,8 +54,9 @@ impl Observed {
     pub fn new(log: Arc<dyn MessageLog>, site: &str) -> Arc<Observed> {
         let collectors = COLLECTORS.map(|name| (format!("collector:{name}"), Kind::Collector(name)));
         let chain = (CHAIN.to_owned(), Kind::Part(CHAIN, Stream::Observations));
+        let packets = (PACKET_CHAIN.to_owned(), Kind::Part(PACKET_CHAIN, Stream::Packets));
         let sinks = SINKS.map(|name| (name.to_owned(), Kind::Part(name, Stream::Events)));
-        let stages = collectors.into_iter().chain([chain]).chain(sinks);
+        let stages = collectors.into_iter().chain([chain, packets]).chain(sinks);
         let seen = stages.map(|(name, kind)| Seen {
             name,
             kind,
@@ -87,12 +91,12 @@ impl Observed {
         }
     }
 
-    /// The stages that must get on: sinks only once one was seen.
+    /// The stages that must get on: sinks and the chain of packets only once one was seen.
     pub fn snapshots(&self) -> Vec<ProgressSnapshot> {
         let seen = self.seen();
         let expected = seen
             .iter()
-            .filter(|seen| !seen.name.starts_with("sink:") || seen.advanced_at.is_some());
+            .filter(|seen| !seen.is_optional() || seen.advanced_at.is_some());
         expected.map(Seen::snapshot).collect()
     }
 
@@ -127,6 +131,10 @@ impl Observed {
 }
 
 impl Seen {
+    fn is_optional(&self) -> bool {
+        self.name.starts_with("sink:") || self.name == PACKET_CHAIN
+    }
+
     fn take(&mut self, found: Result<Option<(u64, u64, String)>, LogError>) {
         match found {
             Ok(Some((position, head, beat))) => {

@@ -18,6 +18,9 @@ const COLLECTOR: &str = "config";
 /// The kind of these records.
 const KIND: &str = "rules";
 
+/// That of packets.
+const BATCH: &str = "batch";
+
 /// The rules of one site.
 #[derive(Clone, Debug, PartialEq)]
 pub struct SiteRules {
@@ -72,9 +75,9 @@ pub async fn activate_rules(
     Ok(recorded)
 }
 
-/// Whether anything of this site stands where packets do.
+/// Whether packets of this site are in the log.
 pub async fn has_packets(log: &Arc<dyn MessageLog>, site: &str) -> Result<bool, LogError> {
-    let filter = subjects::site_filter(Stream::Packets, site);
+    let filter = subjects::of_observation(Stream::Packets, site, BATCH, "*");
     Ok(log.last(Stream::Packets, &filter).await?.is_some())
 }
 
@@ -154,7 +157,9 @@ mod tests {
             let recorded = activate_rules(&log, &publisher, rules).await.unwrap();
             assert_eq!(recorded, *want, "step {step}");
         }
-        assert!(has_packets(&log, "cafe-1").await.unwrap());
-        assert!(!has_packets(&log, "cafe-2").await.unwrap());
+        assert!(
+            !has_packets(&log, "cafe-1").await.unwrap(),
+            "rules are no packets"
+        );
     }
 }

@@ -19,6 +19,9 @@ const READ_BATCH: usize = 16;
 /// How often this says that it gets on while no site comes: far more often than a part that stands still is called stuck.
 const LOOK_EVERY: Duration = Duration::from_secs(10);
 
+/// The kind of observation that packets come in.
+const BATCH: &str = "batch";
+
 /// What is wrong while there is no site.
 const NO_SITE: &str =
     "no configuration in the log: record one with `watchfold config activate FILE --log URL`";
@@ -51,6 +54,33 @@ pub async fn follow_sites(
             );
         }
         show(&sites, &progress);
+    }
+}
+
+/// Adds the sites of which packets are in the log to `sites` as they become known, until cancelled; of `given` alone where
+/// there are some. It asks for subjects, and reads no packets for it.
+pub async fn follow_packet_sites(
+    log: Arc<dyn MessageLog>,
+    given: BTreeSet<String>,
+    sites: Arc<watch::Sender<BTreeSet<String>>>,
+    progress: Arc<Progress>,
+    cancel: CancellationToken,
+) -> Result<(), LogError> {
+    let filter = subjects::of_observation(Stream::Packets, "*", BATCH, "*");
+    loop {
+        let known = log.subjects(Stream::Packets, &filter).await?;
+        let served = |subject: &&str| {
+            given.is_empty() || subjects::site_of(subject).is_some_and(|site| given.contains(site))
+        };
+        add(&sites, known.iter().map(String::as_str).filter(served));
+        // That no site captures packets is no failure.
+        let count = sites.borrow().len() as u64;
+        progress.advance(count, count);
+        progress.ok();
+        tokio::select! {
+            () = cancel.cancelled() => return Ok(()),
+            () = tokio::time::sleep(LOOK_EVERY) => {}
+        }
     }
 }
 
@@ -102,6 +132,44 @@ mod tests {
             tokio::time::sleep(Duration::from_secs(1)).await;
         }
         panic!("it stands still: {:?}", progress.snapshot());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_site_has_packets_once_some_are_in_the_log() {
+        for (given, want) in [
+            (vec![], vec!["cafe-1", "cafe-2"]),
+            (vec!["cafe-2"], vec!["cafe-2"]),
+        ] {
+            let log = MemoryLog::new();
+            let sites = Arc::new(watch::Sender::new(BTreeSet::new()));
+            let (progress, cancel) = (Progress::new("packets"), CancellationToken::new());
+            let given: BTreeSet<String> = given.into_iter().map(str::to_owned).collect();
+            let following = follow_packet_sites(
+                log.clone(),
+                given,
+                sites.clone(),
+                progress.clone(),
+                cancel.clone(),
+            );
+            let following = tokio::spawn(following);
+            gets_on(&progress).await;
+            assert!(sites.borrow().is_empty());
+            for (site, kind) in [("cafe-1", BATCH), ("cafe-2", BATCH), ("cafe-3", "rules")] {
+                let subject = subjects::of_observation(Stream::Packets, site, kind, "any");
+                let message = watchfold_log::Append {
+                    stream: Stream::Packets,
+                    id: watchfold_schemas::MessageId(subject.clone()),
+                    subject,
+                    payload: Vec::new().into(),
+                };
+                log.append(vec![message]).await.unwrap();
+            }
+            let want: BTreeSet<String> = want.into_iter().map(str::to_owned).collect();
+            sites.subscribe().wait_for(|sites| *sites == want).await.unwrap();
+            assert_eq!(progress.snapshot().detail, None);
+            cancel.cancel();
+            following.await.unwrap().unwrap();
+        }
     }
 
     #[tokio::test(start_paused = true)]

@@ -10,6 +10,7 @@ use watchfold_dashboard::DashboardConfig;
 use watchfold_discord::{DiscordConfig, DiscordSection};
 use watchfold_healthchecks::{HealthchecksConfig, HealthchecksSection};
 use watchfold_schemas::SiteConfig;
+use watchfold_virustotal::{VirusTotalConfig, VirusTotalSection};
 
 pub use watchfold_config::{ConfigError, FileText};
 
@@ -25,6 +26,7 @@ pub struct Config {
     pub rules: RulesConfig,
     pub discord: Option<DiscordConfig>,
     pub healthchecks: Option<HealthchecksConfig>,
+    pub virustotal: Option<VirusTotalConfig>,
     /// The file as it was read, to tell a change by.
     pub text: FileText,
     /// What is odd but not wrong, one sentence each.
@@ -41,8 +43,14 @@ pub fn parse(text: &str, path: &Path) -> Result<Config, ConfigError> {
     watchfold_config::parse(text, path, Naming::Required, told).and_then(|config| checked(config, path))
 }
 
-type Sections = Sinks<DiscordSection<SecretRef>, HealthchecksSection<SecretRef>>;
-type Told = (Option<DiscordConfig>, Option<HealthchecksConfig>);
+type Sections =
+    Sinks<DiscordSection<SecretRef>, HealthchecksSection<SecretRef>, VirusTotalSection<SecretRef>>;
+
+struct Told {
+    discord: Option<DiscordConfig>,
+    healthchecks: Option<HealthchecksConfig>,
+    virustotal: Option<VirusTotalConfig>,
+}
 
 fn told(sinks: Sections, around: &Around<'_>, problems: &mut Vec<String>) -> Told {
     let discord = sinks
@@ -51,7 +59,14 @@ fn told(sinks: Sections, around: &Around<'_>, problems: &mut Vec<String>) -> Tol
     let healthchecks = sinks
         .healthchecks
         .and_then(|section| section.resolve(around, problems));
-    (discord, healthchecks)
+    let virustotal = sinks
+        .virustotal
+        .and_then(|section| section.resolve(around, problems));
+    Told {
+        discord,
+        healthchecks,
+        virustotal,
+    }
 }
 
 /// What only a collector can check is checked too.
@@ -67,14 +82,15 @@ fn checked(config: watchfold_config::Config<Told>, path: &Path) -> Result<Config
 }
 
 fn whole(config: watchfold_config::Config<Told>) -> Config {
-    let (discord, healthchecks) = config.sinks;
+    let told = config.sinks;
     Config {
         site: config.site,
         listen: config.listen.unwrap_or_else(|| DashboardConfig::default().listen),
         captures: config.captures,
         rules: config.rules,
-        discord,
-        healthchecks,
+        discord: told.discord,
+        healthchecks: told.healthchecks,
+        virustotal: told.virustotal,
         text: config.text,
         warnings: config.warnings,
     }

@@ -1,38 +1,112 @@
 //! The chains of the site, and the check of their hours.
 
 use std::sync::Arc;
+use std::time::Duration;
 
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use watchfold_config::CaptureConfig;
 use watchfold_healthchecks::Role;
-use watchfold_kit::Publisher;
+use watchfold_kit::{Progress, Publisher};
+use watchfold_process::rules::has_packets;
 use watchfold_process::share::led;
 use watchfold_process::supervise::supervise;
-use watchfold_runner::{ChainRunner, ParityCheck, ParityOptions, RunnerOptions, SiteFold};
+use watchfold_runner::{
+    ChainRunner, PacketFold, ParityCheck, ParityOptions, RunnerError, RunnerOptions, SiteFold, StatsHandle,
+};
 use watchfold_schemas::{Body, Chain};
 
 use super::house::{Group, House};
 
 pub fn run_chain(house: &House, group: &Group) {
     let progress = house.stages.add("chain:site", Some(Role::Processor));
-    let (log, site) = (house.log.clone(), house.site.clone());
-    let store = house.data.store(&site);
     let led_by = house.led("chain:site", &progress, group);
-    let shown = progress.clone();
+    let (house, shown) = (house.clone(), progress.clone());
     let part = move || {
-        let (log, site, store) = (log.clone(), site.clone(), store.clone());
-        let progress = shown.clone();
+        let (house, progress) = (house.clone(), shown.clone());
         led(led_by.clone(), move |cancel| {
-            let (log, site, store) = (log.clone(), site.clone(), store.clone());
-            let progress = progress.clone();
-            async move {
-                let fold = Box::new(SiteFold::new(&site));
-                let options = RunnerOptions::for_chain(Chain::Site);
-                let runner =
-                    ChainRunner::open(log, &store, &site, Chain::Site, fold, progress, options).await?;
-                runner.run(cancel).await
-            }
+            let (house, progress) = (house.clone(), progress.clone());
+            async move { fold_site(&house, progress, cancel).await }
         })
     };
     group.tasks.spawn(supervise(progress, group.cancel.clone(), part));
+}
+
+async fn fold_site(
+    house: &House,
+    progress: Arc<Progress>,
+    cancel: CancellationToken,
+) -> Result<(), RunnerError> {
+    let fold = Box::new(SiteFold::new(&house.site));
+    let options = RunnerOptions::for_chain(Chain::Site);
+    let (log, store) = (house.log.clone(), house.data.store(&house.site));
+    let runner = ChainRunner::open(log, &store, &house.site, Chain::Site, fold, progress, options).await?;
+    let _shown = show(house, Chain::Site, runner.stats());
+    runner.run(cancel).await
+}
+
+/// How often it is asked whether somebody else captures packets of this site.
+const PACKETS_LOOK_EVERY: Duration = Duration::from_secs(10);
+
+/// Runs once there are packets to judge, or a capture is configured. Until then it is a question now and then.
+pub fn run_packet_chain(
+    house: &House,
+    mut captures: watch::Receiver<Arc<Vec<CaptureConfig>>>,
+    group: &Group,
+) {
+    let (house, group) = (house.clone(), group.clone());
+    let tasks = group.tasks.clone();
+    tasks.spawn(async move {
+        while captures.borrow_and_update().is_empty() && !any_packets(&house).await {
+            tokio::select! {
+                () = group.cancel.cancelled() => return,
+                () = tokio::time::sleep(PACKETS_LOOK_EVERY) => {}
+                changed = captures.changed() => if changed.is_err() { return },
+            }
+        }
+        let progress = house.stages.add("chain:packets", Some(Role::Processor));
+        let led_by = house.led("chain:packets", &progress, &group);
+        let shown = progress.clone();
+        let part = move || {
+            let (house, progress) = (house.clone(), shown.clone());
+            led(led_by.clone(), move |cancel| {
+                let (house, progress) = (house.clone(), progress.clone());
+                async move { fold_packets(&house, progress, cancel).await }
+            })
+        };
+        supervise(progress, group.cancel.clone(), part).await;
+    });
+}
+
+async fn any_packets(house: &House) -> bool {
+    // A log that is away says so elsewhere, and is asked again.
+    has_packets(&house.log, &house.site).await.unwrap_or(false)
+}
+
+async fn fold_packets(
+    house: &House,
+    progress: Arc<Progress>,
+    cancel: CancellationToken,
+) -> Result<(), RunnerError> {
+    let fold = Box::new(PacketFold::new(&house.site));
+    let options = RunnerOptions::for_chain(Chain::Packets);
+    let (log, store) = (house.log.clone(), house.data.packet_store(&house.site));
+    let runner = ChainRunner::open(log, &store, &house.site, Chain::Packets, fold, progress, options).await?;
+    let _shown = show(house, Chain::Packets, runner.stats());
+    runner.run(cancel).await
+}
+
+/// Shows the runner's figures for as long as what is returned lives.
+fn show(house: &House, chain: Chain, stats: StatsHandle) -> Arc<StatsHandle> {
+    let stats = Arc::new(stats);
+    let (site, figures) = ([("site", house.site.as_str())], &house.figures);
+    let family = match chain {
+        Chain::Site => "chain",
+        Chain::Packets => "packet_chain",
+    };
+    figures.join(family, &site, &stats, |stats| stats.snapshot().rows());
+    figures.join("packets", &site, &stats, StatsHandle::fold_counters);
+    stats
 }
 
 /// Now and then folds an hour again; what it finds goes into the log, and the chain judges it like anything else.

@@ -10,11 +10,13 @@ use watchfold_healthchecks::Role;
 use watchfold_kit::{Progress, ProgressSnapshot, Publisher, SpoolOptions};
 use watchfold_log::{Leases, MessageLog};
 use watchfold_process::SPOOL_BYTES_MAX;
+use watchfold_process::figures::Figures;
 use watchfold_process::share::{Led, lease_name};
 
 use crate::paths::Data;
 
 /// Parts that stop together.
+#[derive(Clone)]
 pub struct Group {
     pub cancel: CancellationToken,
     pub tasks: TaskTracker,
@@ -44,6 +46,7 @@ impl Group {
 }
 
 /// What every part is made from.
+#[derive(Clone)]
 pub struct House {
     pub site: String,
     pub log: Arc<dyn MessageLog>,
@@ -52,6 +55,8 @@ pub struct House {
     pub elsewhere: bool,
     pub data: Data,
     pub stages: Stages,
+    /// What parts count, for the page's figures.
+    pub figures: Figures,
 }
 
 /// What the parts write into the log with.
@@ -67,17 +72,11 @@ pub struct Publishers {
 impl Publishers {
     /// Opens all at once: each asks the log for its newest number, and waits a while for a log that is away.
     pub async fn open(house: &House) -> anyhow::Result<Publishers> {
-        let ping = async {
-            match house.elsewhere {
-                true => house.spooling_publisher("ping").await,
-                false => house.publisher("ping").await,
-            }
-        };
         let (operator, config, clock, ping, parity, discord) = tokio::try_join!(
             house.publisher("operator"),
             house.publisher("config"),
             house.publisher("clock"),
-            ping,
+            house.measuring_publisher("ping"),
             house.publisher("parity"),
             house.publisher("discord"),
         )?;
@@ -112,6 +111,12 @@ impl Stages {
         progress
     }
 
+    /// A part that will not come back.
+    pub fn remove(&self, progress: &Arc<Progress>) {
+        let mut all = self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        all.retain(|(_, other)| !Arc::ptr_eq(other, progress));
+    }
+
     pub fn snapshots(&self) -> Vec<(Option<Role>, ProgressSnapshot)> {
         let all = self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         all.iter()
@@ -137,6 +142,14 @@ impl House {
         Publisher::open_with_spool(log, &self.site, collector, &kit, spool)
             .await
             .with_context(|| format!("failed to start the collector {collector}"))
+    }
+
+    /// For what is measured: where the log is elsewhere, what it does not take waits.
+    pub async fn measuring_publisher(&self, collector: &str) -> anyhow::Result<Arc<Publisher>> {
+        match self.elsewhere {
+            true => self.spooling_publisher(collector).await,
+            false => self.publisher(collector).await,
+        }
     }
 
     /// What others must not do at the same time, where others can.

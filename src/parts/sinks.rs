@@ -2,18 +2,21 @@
 
 use std::sync::Arc;
 
+use futures::FutureExt;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use watchfold_dashboard::{Dashboard, DashboardOptions};
 use watchfold_healthchecks::{Role, Stage};
-use watchfold_kit::{Progress, Publisher};
+use watchfold_kit::{Progress, Publisher, SystemClock};
 use watchfold_log::MessageLog;
 use watchfold_process::configured::{Without, while_configured};
 use watchfold_process::share::led;
 use watchfold_process::supervise::supervise;
 use watchfold_sink_kit::{SinkContext, SinkStats};
+use watchfold_virustotal::{LookupContext, LookupStats, ORACLE};
 
 use super::house::{Group, House};
+use super::packets::kept_packets;
 use crate::explain::explainer;
 use crate::narrate;
 
@@ -32,7 +35,8 @@ pub async fn bind_dashboard(
         operator: Some(operator),
         // It folds files, and a log elsewhere has none here.
         explain: (!house.elsewhere).then(|| explainer(&house.data, &house.site)),
-        packets: None,
+        packets: (!house.elsewhere).then(|| kept_packets(&house.data)),
+        figures: house.figures.clone(),
         stages: Arc::new(move || {
             stages
                 .snapshots()
@@ -92,6 +96,36 @@ pub fn run_discord(
             })
         })
     };
+    group.tasks.spawn(supervise(progress, group.cancel.clone(), part));
+}
+
+/// Answers what rules ask about addresses and names, while there is a key.
+pub fn run_virustotal(
+    house: &House,
+    config: watch::Receiver<Option<Arc<watchfold_virustotal::VirusTotalConfig>>>,
+    group: &Group,
+) {
+    let progress = house.stages.add("sink:virustotal", None);
+    let stats = Arc::new(LookupStats::default());
+    house
+        .figures
+        .join("sink", &[("sink", ORACLE)], &stats, LookupStats::rows);
+    let (log, kit) = (house.log.clone(), house.data.kit());
+    let context = LookupContext {
+        log: house.log.clone(),
+        leases: house.leases.clone(),
+        publishers: Arc::new(move |site| {
+            let (log, kit) = (log.clone(), kit.clone());
+            async move { Publisher::open(log, &site, ORACLE, &kit).await }.boxed()
+        }),
+        sites: [house.site.clone()].into(),
+        clock: Arc::new(SystemClock::new()),
+        state_path: house.data.sinks().join("virustotal.state"),
+        progress: progress.clone(),
+        stats,
+    };
+    let cancel = group.cancel.clone();
+    let part = move || watchfold_virustotal::run(context.clone(), config.clone(), cancel.clone());
     group.tasks.spawn(supervise(progress, group.cancel.clone(), part));
 }
 

@@ -235,7 +235,7 @@ impl RulesState {
     }
 }
 
-/// Emits what follows and tells the folds after this one, unless the rule is only recorded.
+/// Emits what follows and tells the folds after this one.
 fn tell(said: Said, causes: Causes, ctx: &mut Ctx<'_>) {
     let told = match &said.body {
         EventBody::AttackBegan(attack) => Some((AttackStage::Began, attack)),
@@ -243,7 +243,7 @@ fn tell(said: Said, causes: Causes, ctx: &mut Ctx<'_>) {
         EventBody::AttackEnded(attack) => Some((AttackStage::Ended, attack)),
         _ => None,
     };
-    if let Some((stage, attack)) = told.filter(|(_, attack)| attack.state == RuleState::Enforce) {
+    if let Some((stage, attack)) = told {
         ctx.facts.push(Fact::Attack {
             stage,
             attack: attack.clone(),

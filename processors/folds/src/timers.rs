@@ -144,6 +144,30 @@ mod tests {
     }
 
     #[test]
+    fn timers_of_one_deadline_fire_as_the_folds_run() {
+        let mut timers = Timers::new();
+        let folds = [
+            FoldId::Liveness,
+            FoldId::Occupancy,
+            FoldId::History,
+            FoldId::Rules,
+            FoldId::Incidents,
+            FoldId::Notify,
+        ];
+        assert!(folds.is_sorted());
+        for fold in folds.into_iter().rev() {
+            timers.set(Timer {
+                fold,
+                ..timer("a", 1)
+            });
+        }
+        let fired = std::iter::from_fn(|| timers.pop_due(&TimerClock::Site, Time(1)));
+        assert!(fired.map(|timer| timer.fold).eq(folds));
+        // What was stored before there were rules is found again.
+        assert_eq!(timer_id(FoldId::Incidents, "remind", "k"), "d/remind/k");
+    }
+
+    #[test]
     fn cancelled_timers_never_fire_and_stored_ones_do() {
         let mut timers = Timers::new();
         timers.set(timer("a", 1));

@@ -1,5 +1,6 @@
 //! `watchfold-processors`: folds every site whose lease it holds. A site moves when its process dies, and is rebuilt
-//! silently from its newest snapshot and the log.
+//! silently from its newest snapshot and the log. The packets of a site, where it captures some, are a chain of their own
+//! under a lease of its own.
 //!
 //! What a chain does is the runner's, what it means the folds', and who has which site the frame's.
 
@@ -14,7 +15,7 @@ use watchfold_process::share::{Share, Site, share};
 use watchfold_process::supervise::supervise;
 use watchfold_process::{Frame, ProcessArgs, Program, SitesArgs};
 use watchfold_runner::{
-    ChainRunner, ParityCheck, ParityOptions, RunnerError, RunnerOptions, SiteFold, StatsHandle,
+    ChainRunner, PacketFold, ParityCheck, ParityOptions, RunnerError, RunnerOptions, SiteFold, StatsHandle,
 };
 use watchfold_schemas::{Body, Chain};
 
@@ -49,6 +50,16 @@ impl Program for Processors {
             sites_max: self.sites_max,
             sites: frame.sites(&self.sites.sites),
         };
+        let packets = Share {
+            part: "chain:packets",
+            sites_max: self.sites_max,
+            sites: frame.packet_sites(&self.sites.sites),
+        };
+        let progress = frame.stages.add("packet chains");
+        let served = frame.clone();
+        let part = move |site: Site| fold_packets(served.clone(), site);
+        frame.spawn(share(frame.clone(), packets, progress, part));
+
         let progress = frame.stages.add("chains");
         let (served, parity) = (frame.clone(), ParityOptions::default());
         let part = move |site: Site| {
@@ -85,6 +96,23 @@ async fn fold(frame: Arc<Frame>, site: Site, parity: ParityOptions) -> Result<()
         // It ends with the chain: both are under one lease.
         never = checks => match never {},
     }
+}
+
+async fn fold_packets(frame: Arc<Frame>, site: Site) -> Result<(), FoldError> {
+    // A site's name holds no dot, so this is no other site's.
+    let store = frame.directory("state", &format!("{}.packets", site.name))?;
+    let fold = Box::new(PacketFold::new(&site.name));
+    let options = RunnerOptions::for_chain(Chain::Packets);
+    let (log, chain) = (frame.log.clone(), Chain::Packets);
+    let runner = ChainRunner::open(log, &store, &site.name, chain, fold, site.progress, options).await?;
+    let stats = Arc::new(runner.stats());
+    let labels = [("site", site.name.as_str())];
+    let rows = |stats: &StatsHandle| -> Rows { stats.snapshot().rows() };
+    frame.figures.join("packet_chain", &labels, &stats, rows);
+    frame
+        .figures
+        .join("packets", &labels, &stats, StatsHandle::fold_counters);
+    Ok(runner.run(site.cancel).await?)
 }
 
 /// Now and then folds an hour again; what it finds goes into the log, and the chain judges it like anything else.

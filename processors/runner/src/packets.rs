@@ -3,18 +3,26 @@
 //! It judges nothing: an attack that the chain says began, grew or ended becomes one observation for the site chain, unless
 //! its rule only records.
 
+use std::collections::BTreeMap;
+
 use watchfold_folds::PacketChain;
 use watchfold_schemas::alert::Finding;
+use watchfold_schemas::packets::CaptureCounts;
 use watchfold_schemas::snapshot::StoredEvent;
-use watchfold_schemas::{Event, Observation, decode_event};
+use watchfold_schemas::{Body, Event, Observation, decode_event};
 
 use crate::chain::{ChainFold, ChainInput};
+
+/// Captures whose counts are added up; a site configures at most 8.
+const CAPTURES_COUNTED_MAX: usize = 64;
 
 /// [`PacketChain`] as a [`ChainFold`].
 #[derive(Debug)]
 pub struct PacketFold {
     site: String,
     chain: PacketChain,
+    /// What each capture said last of what it received and what was dropped; for metrics alone.
+    counts: BTreeMap<String, CaptureCounts>,
 }
 
 impl PacketFold {
@@ -22,7 +30,23 @@ impl PacketFold {
         PacketFold {
             site: site.to_owned(),
             chain: PacketChain::new(site),
+            counts: BTreeMap::new(),
         }
+    }
+
+    fn count(&mut self, observation: &Observation) {
+        let Body::Batch(batch) = &observation.body else {
+            return;
+        };
+        let collector = &observation.origin.collector;
+        let is_counted = self.counts.contains_key(collector);
+        if is_counted || self.counts.len() < CAPTURES_COUNTED_MAX {
+            self.counts.insert(collector.clone(), batch.counts);
+        }
+    }
+
+    fn sum(&self, of: fn(&CaptureCounts) -> u64) -> u64 {
+        self.counts.values().map(of).sum()
     }
 }
 
@@ -37,7 +61,10 @@ impl ChainFold for PacketFold {
                 sequence,
                 observation,
                 ..
-            } => self.chain.apply(sequence, observation),
+            } => {
+                self.count(observation);
+                self.chain.apply(sequence, observation)
+            }
             ChainInput::Lost { from, to } => self.chain.apply_lost(from, to),
         }
     }
@@ -81,6 +108,14 @@ impl ChainFold for PacketFold {
             ("rules_refused", counters.rules_refused),
             ("lookups_withheld", counters.lookups_withheld),
             ("facts_evicted", counters.facts_evicted),
+            ("received", self.sum(|counts| counts.received)),
+            ("dropped_by_kernel", self.sum(|counts| counts.dropped_by_kernel)),
+            (
+                "dropped_by_interface",
+                self.sum(|counts| counts.dropped_by_interface),
+            ),
+            ("dropped_here", self.sum(|counts| counts.dropped_here)),
+            ("undecoded", self.sum(|counts| counts.undecoded)),
         ]
     }
 }

@@ -79,6 +79,7 @@ impl Dashboard {
             started_at: options.operator.as_ref().map(|operator| operator.now()),
             operator: options.operator,
             stages: Arc::clone(&options.stages),
+            figures: options.figures,
             feed: Arc::clone(&counters),
             auth,
             http: HttpCounters::default(),

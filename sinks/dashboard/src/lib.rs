@@ -22,6 +22,7 @@ use std::sync::Arc;
 
 use watchfold_kit::{Progress, ProgressSnapshot, Publisher};
 use watchfold_log::{LogError, MessageLog};
+use watchfold_process::figures::Figures;
 use watchfold_process::token::TokenError;
 
 pub use api::explain::{Explain, ExplainFailure, ExplainKind, ExplainRequest, ExplainTurn};
@@ -44,6 +45,8 @@ pub struct DashboardOptions {
     pub packets: Option<Packets>,
     /// The progress of every stage, the dashboard's own included.
     pub stages: Arc<dyn Fn() -> Vec<ProgressSnapshot> + Send + Sync>,
+    /// What other parts of this process count, for `/metrics`.
+    pub figures: Figures,
     /// The dashboard's own progress.
     pub progress: Arc<Progress>,
     /// Name and version, as shown.

@@ -81,6 +81,7 @@ impl Program for Page {
             // The log is elsewhere, and folding a span of it again takes its files.
             explain: None,
             packets: None,
+            figures: frame.figures.clone(),
             stages: Arc::new(move || {
                 // Those of other processes once they were seen: the page is ready without them.
                 let elsewhere = observed.snapshots().into_iter();

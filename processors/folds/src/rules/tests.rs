@@ -227,7 +227,7 @@ fn windows_are_closed_and_kept_by_target() {
 
 #[test]
 fn what_nobody_measured_ends_and_begins_nothing() {
-    check(
+    let events = check(
         |site| {
             site.rules(0.0, vec![loss(|_| {})]);
             for second in [1.0, 2.0, 3.0] {
@@ -245,6 +245,22 @@ fn what_nobody_measured_ends_and_begins_nothing() {
             "ended router 3613",
             "closed attack:ping_loss:router 3613",
         ],
+    );
+    let Some(EventBody::AttackEnded(attack)) = events
+        .iter()
+        .map(|event| &event.body)
+        .find(|body| body.kind() == "attack_ended")
+    else {
+        unreachable!()
+    };
+    let seconds = |time: Time| time.0 / 1_000_000_000;
+    assert_eq!(
+        (
+            seconds(attack.began_at),
+            seconds(attack.last_at),
+            attack.ended_at.map(seconds)
+        ),
+        (3, 3_603, Some(3_613))
     );
 }
 

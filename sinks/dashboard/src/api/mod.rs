@@ -25,6 +25,7 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use watchfold_kit::{ProgressSnapshot, Publisher};
 use watchfold_log::MessageLog;
+use watchfold_process::figures::Figures;
 use watchfold_schemas::Time;
 
 use crate::assets;
@@ -50,6 +51,8 @@ pub struct App {
     pub log: Arc<dyn MessageLog>,
     pub operator: Option<Arc<Publisher>>,
     pub stages: Arc<dyn Fn() -> Vec<ProgressSnapshot> + Send + Sync>,
+    /// What other parts count.
+    pub figures: Figures,
     pub feed: Arc<FeedCounters>,
     pub auth: Auth,
     pub http: HttpCounters,

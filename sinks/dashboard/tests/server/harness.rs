@@ -466,6 +466,7 @@ impl Served {
             operator,
             explain,
             packets,
+            figures: Default::default(),
             stages: Arc::new(move || vec![shown.snapshot()]),
             progress: Arc::clone(&progress),
             software: "watchfold test".into(),

@@ -267,6 +267,28 @@ fn rules_that_share_a_category_share_attack_and_cooldown() {
 }
 
 #[test]
+fn the_slowest_rule_of_a_category_says_when_it_is_over() {
+    let quick = rule(|_| {});
+    let slow = rule(|rule| {
+        rule.name = "slow_scan".into();
+        rule.cooldown_ms = 60_000;
+    });
+    check(
+        &[
+            hold(&quick, seconds(0.0)),
+            hold(&slow, seconds(1.0)),
+            hold(&quick, seconds(20.0)),
+        ],
+        &[
+            "alert High 0",
+            "began High 0",
+            "alert High 20",
+            "ended 80 alerts 2 matches 3",
+        ],
+    );
+}
+
+#[test]
 fn too_many_attacks_end_the_one_that_would_end_first() {
     let scan = rule(|_| {});
     let mut attacks = Attacks::default();
