@@ -552,9 +552,7 @@ impl ChainState {
     fn show(&self) {
         self.counters.position.set(self.position.sequence);
         self.counters.outbox.set(self.outbox.len() as u64);
-        if self.chain == Chain::Packets {
-            let counters = self.fold.counters();
-            *self.counters.fold.lock().unwrap_or_else(PoisonError::into_inner) = counters;
-        }
+        let counters = self.fold.counters();
+        *self.counters.fold.lock().unwrap_or_else(PoisonError::into_inner) = counters;
     }
 }
