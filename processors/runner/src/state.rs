@@ -170,7 +170,7 @@ impl ChainState {
             let Some(observation) = self.fold.told_before(event) else {
                 continue;
             };
-            match told(&observation, event) {
+            match told(&observation) {
                 Ok(message) => told_first.push(message),
                 Err(error) => {
                     tracing::error!(site = self.site, id = event.id, %error, "another chain is not told of an event");
