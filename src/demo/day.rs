@@ -451,6 +451,6 @@ fn answered_after(row: &PingRow) -> Span {
 }
 
 /// As the collectors choose it: the milliseconds of the wall clock at their start.
-fn incarnation_at(at: Time) -> u64 {
+pub fn incarnation_at(at: Time) -> u64 {
     at.as_millis().max(1).unsigned_abs()
 }

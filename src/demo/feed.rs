@@ -1,4 +1,4 @@
-//! Writes the café's days into the log: up to an hour as fast as it goes, then at a chosen speed.
+//! Writes the café's days and packets into the log: up to an hour as fast as it goes, then at a chosen speed.
 //!
 //! The log stamps what it stores with the demo's time, which stands in [`DemoTime`]. Nothing here waits for anything
 //! but the log, the chain and the pace.
@@ -13,6 +13,7 @@ use watchfold_kit::Progress;
 use watchfold_log::{Append, MessageLog, StoredAtClock};
 use watchfold_schemas::{Observation, Span, Stream, Time, codec, subjects};
 
+use super::capture::Capture;
 use super::day::Days;
 
 /// Records in one append: a few minutes of the café, some hundred KB.
@@ -65,8 +66,11 @@ pub struct Feed {
     /// How far the chain is.
     pub chain: Arc<Progress>,
     pub progress: Arc<Progress>,
+    capture: Option<(Capture, Arc<Progress>)>,
     next: Option<Observation>,
+    next_captured: Option<Observation>,
     appended: u64,
+    captured: u64,
 }
 
 impl Feed {
@@ -83,8 +87,19 @@ impl Feed {
             time,
             chain,
             progress,
+            capture: None,
             next: None,
+            next_captured: None,
             appended: 0,
+            captured: 0,
+        }
+    }
+
+    /// Packets besides, and how far their chain is.
+    pub fn with_packets(self, capture: Capture, chain: Arc<Progress>) -> Feed {
+        Feed {
+            capture: Some((capture, chain)),
+            ..self
         }
     }
 
@@ -96,10 +111,15 @@ impl Feed {
                 return Ok(());
             };
             self.time.set(last);
-            let acks = self.log.append(batch).await?;
-            self.appended = acks.last().map_or(self.appended, |ack| ack.sequence);
+            let streams: Vec<Stream> = batch.iter().map(|append| append.stream).collect();
+            for (stream, ack) in streams.into_iter().zip(self.log.append(batch).await?) {
+                match stream {
+                    Stream::Packets => self.captured = ack.sequence,
+                    _ => self.appended = ack.sequence,
+                }
+            }
             self.progress.advance(self.appended, self.appended);
-            while self.chain.snapshot().position + AHEAD_RECORDS < self.appended {
+            while self.is_far_ahead() {
                 sleep(CHAIN_POLL).await;
             }
         }
@@ -127,19 +147,57 @@ impl Feed {
         }
     }
 
-    /// The last record written.
+    /// The last observation written.
     pub fn appended(&self) -> u64 {
         self.appended
+    }
+
+    /// The last record of packets written.
+    pub fn captured(&self) -> u64 {
+        self.captured
+    }
+
+    fn is_far_ahead(&self) -> bool {
+        let packets = self.capture.as_ref().map(|(_, chain)| chain.snapshot().position);
+        self.chain.snapshot().position + AHEAD_RECORDS < self.appended
+            || packets.is_some_and(|position| position + AHEAD_RECORDS < self.captured)
+    }
+
+    /// The earlier one of what the days and the capture have next.
+    fn coming(&mut self) -> Option<Observation> {
+        let next = self.next.take().or_else(|| self.days.next());
+        let captured = self.next_captured.take().or_else(|| {
+            let (capture, _) = self.capture.as_mut()?;
+            capture.next()
+        });
+        match (next, captured) {
+            (Some(next), Some(captured)) if captured.observed_at < next.observed_at => {
+                self.next = Some(next);
+                Some(captured)
+            }
+            (Some(next), captured) => {
+                self.next_captured = captured;
+                Some(next)
+            }
+            (None, captured) => captured,
+        }
+    }
+
+    fn put_back(&mut self, observation: Observation) {
+        match observation.body.stream() {
+            Stream::Packets => self.next_captured = Some(observation),
+            _ => self.next = Some(observation),
+        }
     }
 
     fn batch(&mut self, until: Time) -> anyhow::Result<(Vec<Append>, Option<Time>)> {
         let (mut batch, mut last) = (Vec::new(), None);
         while batch.len() < APPEND_RECORDS {
-            let Some(observation) = self.next.take().or_else(|| self.days.next()) else {
+            let Some(observation) = self.coming() else {
                 break;
             };
             if observation.observed_at >= until {
-                self.next = Some(observation);
+                self.put_back(observation);
                 break;
             }
             last = Some(observation.observed_at);
@@ -150,10 +208,11 @@ impl Feed {
 }
 
 fn append_of(observation: &Observation) -> Result<Append, codec::CodecError> {
-    let origin = &observation.origin;
+    let (origin, body) = (&observation.origin, &observation.body);
+    let stream = body.stream();
     Ok(Append {
-        stream: Stream::Observations,
-        subject: subjects::observation(&origin.site, observation.body.kind(), &origin.collector),
+        stream,
+        subject: subjects::of_observation(stream, &origin.site, body.kind(), &origin.collector),
         id: origin.message_id(),
         payload: codec::encode_observation(observation)?.into(),
     })

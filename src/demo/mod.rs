@@ -2,6 +2,7 @@
 //! root, no network and no configuration, tells nobody but the page, and leaves nothing behind.
 
 mod cafe;
+mod capture;
 mod day;
 mod feed;
 pub mod plan;
@@ -22,7 +23,7 @@ use watchfold_dashboard::{Dashboard, DashboardOptions};
 use watchfold_kit::Progress;
 use watchfold_log::{Embedded, MessageLog, Options, StreamOptions};
 use watchfold_process::signals::listen_for_signals;
-use watchfold_runner::{ChainRunner, RunnerOptions, SiteFold};
+use watchfold_runner::{ChainFold, ChainRunner, PacketFold, RunnerOptions, SiteFold};
 use watchfold_schemas::{Chain, Span, Stream, Time};
 
 use crate::cli::DemoArgs;
@@ -31,12 +32,14 @@ use crate::narrate;
 use crate::open_page;
 use crate::paths::Data;
 use cafe::SITE;
+use capture::Capture;
 use day::Days;
 use feed::{DemoTime, Feed};
 use plan::{Outline, PCS};
 
-/// What the demo may take of the disk: some days of observations and events.
+/// What the demo may take of the disk: some days of observations, packets and events.
 const OBSERVATION_BYTES_MAX: u64 = 256 * 1024 * 1024;
+const PACKETS_BYTES_MAX: u64 = 128 * 1024 * 1024;
 const OTHER_BYTES_MAX: u64 = 64 * 1024 * 1024;
 
 /// The page opens here: with a morning to look back on, and trouble ahead.
@@ -65,6 +68,7 @@ async fn serve(data: &Data, args: &DemoArgs) -> anyhow::Result<()> {
         cancel: CancellationToken::new(),
         tasks: TaskTracker::new(),
         chain: Progress::new("chain:site"),
+        packets: Progress::new("chain:packets"),
         page: Progress::new("dashboard"),
         feed: Progress::new("collector:demo"),
         failed: watch::Sender::new(None),
@@ -72,11 +76,14 @@ async fn serve(data: &Data, args: &DemoArgs) -> anyhow::Result<()> {
     let dashboard = house.bind(data, args.listen).await?;
     let (link, address) = (dashboard.link(), dashboard.address());
     house.run_dashboard(dashboard);
-    house.run_chain(data).await?;
+    house.run_chain(data, Chain::Site).await?;
+    house.run_chain(data, Chain::Packets).await?;
     let mut failed = house.failed.subscribe();
 
     let days = Days::new(start, args.seed, Outline::DAY);
-    let feed = Feed::new(log.clone(), days, time, house.chain.clone(), house.feed.clone());
+    let capture = Capture::new(start, Outline::DAY.length_s)?;
+    let feed = Feed::new(log.clone(), days, time, house.chain.clone(), house.feed.clone())
+        .with_packets(capture, house.packets.clone());
     let running = async {
         let feed = house.write_history(feed, start + OPENS_AT).await?;
         let what = format!("watching, {} times as fast", args.speed);
@@ -107,6 +114,7 @@ struct House {
     cancel: CancellationToken,
     tasks: TaskTracker,
     chain: Arc<Progress>,
+    packets: Arc<Progress>,
     page: Arc<Progress>,
     feed: Arc<Progress>,
     /// Why the demo cannot go on, once it cannot.
@@ -119,7 +127,7 @@ impl House {
     }
 
     fn options(&self, data: &Data, listen: SocketAddr) -> DashboardOptions {
-        let stages = [self.feed.clone(), self.chain.clone(), self.page.clone()];
+        let stages = [&self.feed, &self.chain, &self.packets, &self.page].map(Arc::clone);
         DashboardOptions {
             log: self.log.clone(),
             site: SITE.to_owned(),
@@ -144,15 +152,18 @@ impl House {
         });
     }
 
-    async fn run_chain(&self, data: &Data) -> anyhow::Result<()> {
-        let options = RunnerOptions {
-            stream_bytes_max: OBSERVATION_BYTES_MAX,
-            ..RunnerOptions::for_chain(Chain::Site)
+    async fn run_chain(&self, data: &Data, chain: Chain) -> anyhow::Result<()> {
+        let (fold, progress, stream_bytes_max): (Box<dyn ChainFold>, _, _) = match chain {
+            Chain::Site => (Box::new(SiteFold::new(SITE)), &self.chain, OBSERVATION_BYTES_MAX),
+            Chain::Packets => (Box::new(PacketFold::new(SITE)), &self.packets, PACKETS_BYTES_MAX),
         };
-        let fold = Box::new(SiteFold::new(SITE));
-        let (log, progress) = (self.log.clone(), self.chain.clone());
-        let runner =
-            ChainRunner::open(log, &data.store(SITE), SITE, Chain::Site, fold, progress, options).await?;
+        let options = RunnerOptions {
+            stream_bytes_max,
+            ..RunnerOptions::for_chain(chain)
+        };
+        let (log, progress) = (self.log.clone(), progress.clone());
+        let store = data.store(&format!("{SITE}.{}", chain.token()));
+        let runner = ChainRunner::open(log, &store, SITE, chain, fold, progress, options).await?;
         let (failed, cancel) = (self.failed.clone(), self.cancel.clone());
         self.tasks.spawn(async move {
             if let Err(error) = runner.run(cancel).await {
@@ -167,7 +178,7 @@ impl House {
         let began = Instant::now();
         println!("a café with {PCS} PCs: writing its day up to {until} …");
         feed.write_until(until).await?;
-        while !self.has_caught_up(feed.appended()).await? {
+        while !self.has_caught_up(&feed).await? {
             if began.elapsed() > CATCH_UP_MAX {
                 tracing::warn!("this machine is slow; the page opens before all of the morning is folded");
                 break;
@@ -177,17 +188,22 @@ impl House {
         let seconds = began.elapsed().as_secs_f64();
         println!(
             "{} records, written and folded in {seconds:.1} s",
-            feed.appended()
+            feed.appended() + feed.captured()
         );
         Ok(feed)
     }
 
-    async fn has_caught_up(&self, appended: u64) -> anyhow::Result<bool> {
-        if self.chain.snapshot().position < appended {
+    async fn has_caught_up(&self, feed: &Feed) -> anyhow::Result<bool> {
+        if self.packets.snapshot().position < feed.captured() {
+            return Ok(false);
+        }
+        // With what the packet chain told the site chain.
+        let observations = self.log.info(Stream::Observations).await?.last_sequence;
+        if self.chain.snapshot().position < observations {
             return Ok(false);
         }
         let events = self.log.info(Stream::Events).await?.last_sequence;
-        Ok(self.page.snapshot().position >= appended + events)
+        Ok(self.page.snapshot().position >= observations + events)
     }
 
     fn narrate(&self) {
@@ -204,6 +220,8 @@ async fn open_log(data: &Data, time: &DemoTime) -> anyhow::Result<Arc<Embedded>>
     let mut options = Options::uniform(StreamOptions::new(OTHER_BYTES_MAX, None));
     let observations = StreamOptions::new(OBSERVATION_BYTES_MAX, None);
     options.streams.insert(Stream::Observations, observations);
+    let packets = StreamOptions::new(PACKETS_BYTES_MAX, None);
+    options.streams.insert(Stream::Packets, packets);
     options.clock = time.clock();
     let directory = data.log();
     let opened = tokio::task::spawn_blocking(move || Embedded::open(&directory, options)).await;

@@ -159,7 +159,7 @@ fn attack(which: u64, second: u64, ended: bool) -> Attack {
         matches: 15 * seen_for,
         victims: vec!["192.168.1.10".into()],
         victims_total: 1,
-        reputation: (which % 3 == 0).then(|| Reputation {
+        reputation: which.is_multiple_of(3).then(|| Reputation {
             subject: source.clone(),
             tier: Tier::High,
             malicious: 4,

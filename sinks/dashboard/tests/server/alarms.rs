@@ -6,7 +6,8 @@ use watchfold_schemas::Chain;
 use watchfold_schemas::event::Severity;
 use watchfold_schemas::rules::RuleState;
 
-use super::harness::{Ground, Served, alert, at};
+use super::harness::{Ground, Served, at};
+use super::invented::alert;
 
 const ID: &str = "0000000000000000000000000000a1e7";
 

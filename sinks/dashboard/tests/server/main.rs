@@ -8,5 +8,6 @@ mod described;
 mod explain;
 mod harness;
 mod hostile;
+mod invented;
 mod live;
 mod reads;
