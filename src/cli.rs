@@ -458,6 +458,8 @@ pub enum BenchCommand {
     Replay(BenchReplayArgs),
     /// Run a site's chain over a log, from its observations to its store and its published events.
     Chain(BenchChainArgs),
+    /// What rule packs say of a labelled set of capture files, and how much of it is right.
+    Accuracy(BenchAccuracyArgs),
     /// Append to the embedded log, read and open it, beside a bare checksummed write of as many bytes, and JetStream.
     Log(BenchLogArgs),
 }
@@ -481,6 +483,18 @@ pub struct BenchChainArgs {
     pub hours: u32,
     #[command(flatten)]
     pub common: BenchArgs,
+}
+
+#[derive(Debug, Args)]
+pub struct BenchAccuracyArgs {
+    /// The set: capture files and their labels, as `tests/accuracy.sh` makes them.
+    #[arg(value_name = "DIR")]
+    pub set: PathBuf,
+    /// A pack, or a directory of rules; may be given several times.
+    #[arg(long, value_name = "RULES", default_values_t = ["classic".to_owned(), "default".to_owned()])]
+    pub rules: Vec<String>,
+    #[arg(long, value_enum, default_value_t)]
+    pub format: Format,
 }
 
 #[derive(Debug, Args)]

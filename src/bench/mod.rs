@@ -2,6 +2,7 @@
 //!
 //! The code measured is the code that works live; nothing here has a faster way of its own. No figure is judged.
 
+mod accuracy;
 mod chain;
 mod log;
 mod machine;
@@ -18,6 +19,7 @@ use crate::cli::{BenchArgs, BenchCommand};
 pub fn run(command: &BenchCommand) -> anyhow::Result<ExitCode> {
     match command {
         BenchCommand::Replay(args) => replay::replay(args)?.print(args.common.format),
+        BenchCommand::Accuracy(args) => accuracy::accuracy(args)?,
         BenchCommand::Chain(args) => chain::chain(args)?.print(args.common.format),
         BenchCommand::Log(args) => match &args.open_only {
             Some(dir) => log::open_only(dir)?,

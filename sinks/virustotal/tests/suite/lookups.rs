@@ -1,5 +1,7 @@
 //! Calls and verdicts while everything is well: what is asked, in which order, how often, and what survives.
 
+use std::sync::Arc;
+
 use serde_json::json;
 use watchfold_log::MessageLog;
 use watchfold_schemas::alert::SubjectKind;
@@ -8,7 +10,7 @@ use watchfold_virustotal::LookupCount;
 use watchfold_virustotal::deliver::lease_name;
 use watchfold_virustotal::testing::{KNOWN_KEY, PER_DAY};
 
-use crate::world::{SITE, World, until};
+use crate::world::{SITE, SharedLeases, World, until};
 
 #[tokio::test]
 async fn a_question_becomes_a_call_and_the_answer_an_observation() {
@@ -269,6 +271,34 @@ async fn a_kill_gives_no_call_back() {
     assert_eq!(world.server.calls().len(), 3);
     assert!(!budget(&world).await.id.contains(KNOWN_KEY));
     running.stop().await;
+}
+
+#[tokio::test]
+async fn two_machines_with_one_key_take_turns_under_one_budget() {
+    let mut world = World::new().await;
+    world.configure(|config| config.limits.per_day = 3);
+    let leases = Arc::new(SharedLeases::default());
+    let first = world.start_on(leases.clone(), world.state_path());
+    world.ask("8.0.0.1").await;
+    world.answers(1).await;
+    let second = world.start_on(leases, world.state_path().with_extension("second"));
+    world.ask("8.0.0.2").await;
+    world.answers(2).await;
+    world.no_further_call().await;
+    assert_eq!(
+        (first.count(LookupCount::Calls), second.count(LookupCount::Calls)),
+        (2, 0)
+    );
+    first.kill().await;
+    world.clock.pass(62);
+    for number in 3..=9 {
+        world.ask(&format!("8.0.0.{number}")).await;
+    }
+    // It has no verdicts, but it knows that one call is left.
+    second.counts(LookupCount::Calls, 1).await;
+    world.no_further_call().await;
+    world.calls(3).await;
+    second.stop().await;
 }
 
 #[tokio::test]

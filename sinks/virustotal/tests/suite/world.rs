@@ -1,18 +1,19 @@
 //! A log, a server and a clock that the test moves; and rules that ask.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use futures::FutureExt;
+use futures::future::BoxFuture;
 use tempfile::TempDir;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use watchfold_kit::{Clock, KitError, Progress, Publisher, SystemClock};
 use watchfold_log::memory::MemoryLog;
-use watchfold_log::{Append, LocalLeases, MessageLog};
+use watchfold_log::{Append, Lease, Leases, LocalLeases, LogError, MessageLog};
 use watchfold_schemas::alert::{LookupWanted, SubjectKind, Verdict};
 use watchfold_schemas::event::{Causes, EVENT_VERSION, EventBody, Place};
 use watchfold_schemas::observation::Fault;
@@ -52,6 +53,33 @@ impl Clock for TestClock {
 
     fn monotonic(&self) -> Span {
         self.wall().since(Time::EPOCH)
+    }
+}
+
+/// Leases as a broker gives them: one holder for each name.
+#[derive(Default)]
+pub struct SharedLeases(Arc<Mutex<BTreeSet<String>>>);
+
+impl Leases for SharedLeases {
+    fn acquire(&self, name: &str) -> BoxFuture<'_, Result<Option<Lease>, LogError>> {
+        let (held, name) = (self.0.clone(), name.to_owned());
+        async move {
+            let taken = held
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .insert(name.clone());
+            if !taken {
+                return Ok(None);
+            }
+            let released = CancellationToken::new();
+            let lease = Lease::new(&name, CancellationToken::new(), released.clone());
+            tokio::spawn(async move {
+                released.cancelled().await;
+                held.lock().unwrap_or_else(PoisonError::into_inner).remove(&name);
+            });
+            Ok(Some(lease))
+        }
+        .boxed()
     }
 }
 
@@ -125,14 +153,19 @@ impl World {
     }
 
     pub fn start(&self) -> Running {
+        self.start_on(Arc::new(LocalLeases), self.state_path())
+    }
+
+    /// Another machine: it shares the log and its leases, and nothing else.
+    pub fn start_on(&self, leases: Arc<dyn Leases>, state_path: PathBuf) -> Running {
         let (stats, progress) = (Arc::new(LookupStats::default()), Progress::new("sink:virustotal"));
         let context = LookupContext {
             log: self.log.clone(),
-            leases: Arc::new(LocalLeases),
+            leases,
             publishers: self.publishers(),
             sites: Default::default(),
             clock: self.clock.clone(),
-            state_path: self.state_path(),
+            state_path,
             progress: progress.clone(),
             stats: stats.clone(),
         };
