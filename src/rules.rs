@@ -149,3 +149,67 @@ fn tell(text: &str) -> anyhow::Result<()> {
         _ => Ok(()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+    use crate::cli::{Cli, Command};
+
+    fn command(arguments: &[&str]) -> RulesCommand {
+        let all = ["watchfold", "rules"].iter().chain(arguments);
+        match Cli::try_parse_from(all).unwrap().command {
+            Command::Rules(command) => command,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[track_caller]
+    fn ends(arguments: &[&str], status: u8) {
+        let ended = run(command(arguments)).unwrap();
+        assert_eq!(ended, ExitCode::from(status), "{arguments:?}");
+    }
+
+    #[test]
+    fn the_status_tells_good_from_wrong_from_unreadable() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = |name: &str, text: &str| {
+            let path = directory.path().join(name);
+            std::fs::write(&path, text).unwrap();
+            path.display().to_string()
+        };
+        let base = "title: A\nname: a\nlogsource:\n  category: packet\ndetection:\n  s:\n    tcp.syn: true\n  condition: s\n";
+        let counts = "title: B\nlevel: low\ncorrelation:\n  type: event_count\n  rules: [a]\n  timespan: 5s\n  condition:\n    gte: 3\n";
+        let (base, counts) = (file("a.yml", base), file("b.yml", counts));
+        ends(&["check", "default"], 0);
+        ends(&["check", &base, &counts], 0);
+        ends(&["check", &directory.path().display().to_string()], 0);
+        ends(&["check", &counts], PROBLEMS);
+        ends(&["check", "/no/such/rules"], TROUBLE);
+        ends(&["list", "--rules", "classic", "--format", "json"], 0);
+    }
+
+    #[test]
+    fn a_configuration_lists_what_it_puts_in_force() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("watchfold.toml");
+        let text = "site = \"a\"\n[rules]\nset = \"classic\"\nport_scan_threshold = 33\n[rules.states]\nsyn_flood = \"record\"\n[[rules.exclude]]\nrule \
+                    = \"icmp_flood\"\nsource = \"10.0.0.0/8\"\n";
+        std::fs::write(&path, text).unwrap();
+        let RulesCommand::List(args) = command(&["list", "--config", &path.display().to_string()]) else {
+            panic!("another command");
+        };
+        let table = table(&listed(&args).unwrap());
+        for line in [
+            "classic: 9 rules",
+            "record, critical: SYN flood",
+            "at   33 different destination.port in 10s of one source.ip",
+            "not  source.ip lies in 10.0.0.0/8",
+            "asks about external.ip",
+            "told as suspicious_port of source.ip and destination.port, again after 15s",
+        ] {
+            assert!(table.contains(line), "{line:?} is not in\n{table}");
+        }
+    }
+}

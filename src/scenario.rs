@@ -61,8 +61,12 @@ fn cut(args: &CutArgs) -> anyhow::Result<ExitCode> {
 /// What a shell takes to make the same directory.
 fn command_line(args: &CutArgs) -> String {
     let length = |span: Span| quoted(&format!("{:#}", jiff::SignedDuration::from_nanos(span.0)));
+    let rules = match is_capture(&args.input) {
+        true => format!(" --rules {}", quoted(&args.rules)),
+        false => String::new(),
+    };
     format!(
-        "watchfold scenario cut {} --around {} --before {} --after {} --out {}",
+        "watchfold scenario cut {} --around {}{rules} --before {} --after {} --out {}",
         quoted(&args.input.to_string_lossy()),
         quoted(&args.around),
         length(args.before),

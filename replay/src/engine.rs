@@ -58,10 +58,7 @@ pub struct Made {
 impl Made {
     /// What it is known by in a log: a finding by its event.
     pub fn message_id(&self) -> MessageId {
-        match &self.observation.body {
-            Body::Finding(finding) => finding.event.message_id(),
-            _ => self.observation.origin.message_id(),
-        }
+        self.observation.message_id()
     }
 }
 

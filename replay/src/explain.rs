@@ -430,7 +430,7 @@ fn find_records(
                 if let Some(counted) = &mut counted {
                     counted.take(&observation);
                 }
-                let id = observation.origin.message_id().0;
+                let id = observation.message_id().0;
                 if looked_for.ids.contains(&id) {
                     found.insert((Stream::Packets, sequence), of_batch(sequence, id, &observation));
                 }

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::alert::{Finding, Verdict};
 use crate::config::{Signal, SiteConfig};
-use crate::origin::{EventId, Origin};
+use crate::origin::{EventId, MessageId, Origin};
 use crate::packets::PacketBatch;
 use crate::rules::RulesActivation;
 use crate::subjects::{Chain, Stream};
@@ -29,6 +29,16 @@ pub struct Observation {
     /// Everything that this collector observed before this instant is in this record or an earlier one.
     pub through: Time,
     pub body: Body,
+}
+
+impl Observation {
+    /// What it is known by in a log: its origin, and a finding by the event that it tells of.
+    pub fn message_id(&self) -> MessageId {
+        match &self.body {
+            Body::Finding(finding) => finding.event.message_id(),
+            _ => self.origin.message_id(),
+        }
+    }
 }
 
 /// The kinds of observation. Closed: a new kind must be considered by every fold.

@@ -111,7 +111,7 @@ impl SiteChain {
 
     /// Folds one observation and tells what follows from it.
     pub fn apply(&mut self, sequence: u64, observation: &Observation) -> Vec<Event> {
-        let message = observation.origin.message_id();
+        let message = observation.message_id();
         let mut out = Output {
             site: self.site.clone(),
             input: sequence,

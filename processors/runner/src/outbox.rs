@@ -117,14 +117,14 @@ pub(crate) fn append(event: &StoredEvent) -> Append {
     }
 }
 
-/// An observation of a chain itself as a message. Its id is that of the event that it stands for.
-pub(crate) fn told(observation: &Observation, event: &StoredEvent) -> Result<Append, CodecError> {
+/// An observation of a chain itself as a message.
+pub(crate) fn told(observation: &Observation) -> Result<Append, CodecError> {
     let origin = &observation.origin;
     let (stream, kind) = (observation.body.stream(), observation.body.kind());
     Ok(Append {
         stream,
         subject: subjects::of_observation(stream, &origin.site, kind, &origin.collector),
-        id: MessageId(event.id.clone()),
+        id: observation.message_id(),
         payload: encode_observation(observation)?.into(),
     })
 }

@@ -54,4 +54,16 @@ impl ChainFold for SiteFold {
     fn reset(&mut self) {
         self.chain = SiteChain::new(&self.site);
     }
+
+    fn counters(&self) -> Vec<(&'static str, u64)> {
+        let counters = self.chain.counters();
+        vec![
+            ("malformed_rounds", counters.malformed_rounds),
+            ("waiting_overflows", counters.waiting_overflows),
+            ("collectors_refused", counters.collectors_refused),
+            ("attacks_refused", counters.attacks_refused),
+            ("rules_refused", counters.rules_refused),
+            ("rules_forgotten", counters.rules_forgotten),
+        ]
+    }
 }

@@ -170,7 +170,7 @@ impl ChainState {
             let Some(observation) = self.fold.told_before(event) else {
                 continue;
             };
-            match told(&observation, event) {
+            match told(&observation) {
                 Ok(message) => told_first.push(message),
                 Err(error) => {
                     tracing::error!(site = self.site, id = event.id, %error, "another chain is not told of an event");
@@ -552,9 +552,7 @@ impl ChainState {
     fn show(&self) {
         self.counters.position.set(self.position.sequence);
         self.counters.outbox.set(self.outbox.len() as u64);
-        if self.chain == Chain::Packets {
-            let counters = self.fold.counters();
-            *self.counters.fold.lock().unwrap_or_else(PoisonError::into_inner) = counters;
-        }
+        let counters = self.fold.counters();
+        *self.counters.fold.lock().unwrap_or_else(PoisonError::into_inner) = counters;
     }
 }

@@ -6,9 +6,9 @@ use watchfold_replay::{
     Engine, Input, Inputs, RecordOptions, ReplayError, Selection, Under, record, recorded_findings,
 };
 use watchfold_schemas::rules::RuleSet;
-use watchfold_schemas::{Chain, Event, EventBody, Time};
+use watchfold_schemas::{Chain, Event, EventBody, Stream, Time};
 
-use crate::scans::{ScanLog, at, capture_file, log_of, outside, rules, three_scans};
+use crate::scans::{ScanLog, at, capture_file, log_of, outside, rules, scan, three_scans};
 use crate::world::{Replayed, everything, fold, record_as, replay};
 
 fn of(events: &[Event], chain: Chain) -> Vec<Event> {
@@ -96,6 +96,42 @@ fn a_log_its_recording_and_a_capture_file_give_the_same() {
     // The site of a capture file has incidents of its own.
     let is_incident = |event: &&Event| matches!(event.body, EventBody::IncidentOpened(_));
     assert_eq!(whole.events.iter().filter(is_incident).count(), 2);
+}
+
+#[test]
+fn what_is_made_for_a_capture_file_is_in_the_order_of_time() {
+    // The scan becomes one 0.4 s after a tick, in the batch that brings both.
+    let mut packets = scan(99_000, 61, 15);
+    packets.extend(scan(200_000, 64, 1));
+    let directory = tempfile::tempdir().unwrap();
+    let made = |rows_max| {
+        let selection = Selection {
+            outside: outside(&packets, rows_max),
+            ..Selection::default()
+        };
+        let mut input = Input::open(&capture_file(directory.path()), &selection).unwrap();
+        let mut engine = Engine::new(Under::rules(rules(15))).keeping_made();
+        while let Some(step) = input.next_step().unwrap() {
+            drop(engine.take(&step));
+        }
+        let made = engine.take_made().into_iter();
+        let made = made.filter(|one| one.stream == Stream::Observations);
+        made.map(|one| {
+            let ms = one.observation.observed_at.since(at(0)).as_millis();
+            (ms, one.observation.body.kind())
+        })
+        .collect::<Vec<_>>()
+    };
+    let whole = made(4_096);
+    assert!(whole.is_sorted_by_key(|(ms, _)| *ms), "{whole:?}");
+    let finding = whole.iter().position(|(_, kind)| *kind == "finding").unwrap();
+    assert_eq!(
+        whole[finding - 1..=finding],
+        [(100_000, "tick"), (100_400, "finding")]
+    );
+    for rows_max in [1, 6] {
+        assert_eq!(made(rows_max), whole);
+    }
 }
 
 #[test]

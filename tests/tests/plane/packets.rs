@@ -15,7 +15,7 @@ use watchfold_discord::testing::DiscordServer;
 use watchfold_kit::{Clock, Progress, Publisher, SystemClock};
 use watchfold_log::{Append, Embedded, MessageLog, Options};
 use watchfold_rules::{PackName, RuleSource, load};
-use watchfold_runner::{ChainFold, ChainRunner, PacketFold, RunnerOptions, SiteFold};
+use watchfold_runner::{ChainFold, ChainRunner, PacketFold, RunnerOptions, SiteFold, StatsHandle};
 use watchfold_schemas::event::NoticeClass;
 use watchfold_schemas::rules::{RulesActivation, Surroundings};
 use watchfold_schemas::{
@@ -35,6 +35,7 @@ const PORTS: u16 = 20;
 struct Life {
     cancel: CancellationToken,
     parts: Vec<JoinHandle<()>>,
+    chains: Vec<StatsHandle>,
 }
 
 struct House {
@@ -66,6 +67,7 @@ impl House {
         let mut life = Life {
             cancel: CancellationToken::new(),
             parts: Vec::new(),
+            chains: Vec::new(),
         };
         let site: Box<dyn ChainFold> = Box::new(SiteFold::new(SITE));
         let packets: Box<dyn ChainFold> = Box::new(PacketFold::new(SITE));
@@ -75,6 +77,7 @@ impl House {
             let progress = Progress::new(chain.token());
             let runner = ChainRunner::open(log, &store, SITE, chain, fold, progress, options);
             let (runner, cancel) = (runner.await.unwrap(), life.cancel.clone());
+            life.chains.push(runner.stats());
             life.parts
                 .push(tokio::spawn(async move { runner.run(cancel).await.unwrap() }));
         }
@@ -132,7 +135,7 @@ impl House {
                 observation.body.kind(),
                 &observation.origin.collector,
             ),
-            id: observation.origin.message_id(),
+            id: observation.message_id(),
             payload: encode_observation(observation).unwrap().into(),
         });
         self.log.append(messages.collect()).await.unwrap();
@@ -171,6 +174,13 @@ impl Life {
         self.cancel.cancel();
         for part in self.parts {
             part.await.unwrap();
+        }
+        for chain in self.chains {
+            let stats = chain.snapshot();
+            assert_eq!(
+                stats.stores_set_aside, 0,
+                "what was told contradicts what was read: {stats:?}"
+            );
         }
     }
 }

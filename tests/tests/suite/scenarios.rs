@@ -119,7 +119,7 @@ fn recording(story: &Story) -> Result<Vec<u8>, RecordingError> {
             stream: RecordStream::Observations,
             sequence,
             stored_at,
-            id: origin.message_id().0,
+            id: observation.message_id().0,
             subject: subjects::observation(site, observation.body.kind(), &origin.collector),
             payload: encode_observation(&observation).expect("a story is encoded"),
         }))?;

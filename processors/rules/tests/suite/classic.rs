@@ -430,6 +430,62 @@ fn tiers_raise_the_severity_of_a_suspicious_port() {
 }
 
 #[test]
+fn what_a_site_says_of_a_rule_holds() {
+    use watchfold_config::{RuleExclusion, Thresholds, Window};
+    use watchfold_rules::{RulesConfig, fold_in};
+    use watchfold_schemas::rules::RuleState;
+
+    let under = |config: &RulesConfig, packets: &[Packet]| -> Vec<(f64, String, RuleState)> {
+        let outcome = fold(
+            &fold_in(config, pack(PackName::Classic)).unwrap(),
+            packets,
+            &Told::default(),
+        );
+        let fired = outcome.fired().into_iter().zip(outcome.alerts());
+        fired.map(|((at, rule), alert)| (at, rule, alert.state)).collect()
+    };
+    let scan = |at, state| vec![(at, "port_scan".to_owned(), state)];
+    let mut config = RulesConfig {
+        thresholds: Thresholds {
+            port_scan_threshold: Some(5),
+            port_scan_window: Some(Window(400)),
+            ..Thresholds::default()
+        },
+        ..RulesConfig::default()
+    };
+    let enforce = RuleState::Enforce;
+    assert_eq!(under(&config, &ports(5, 100.0, ACK)), scan(400.0, enforce));
+    assert_eq!(under(&config, &ports(5, 101.0, ACK)), []);
+    config.alert_cooldown_ms = Some(1_000);
+    assert_eq!(
+        under(&config, &ports(16, 100.0, ACK)),
+        [scan(400.0, enforce), scan(1_400.0, enforce)].concat()
+    );
+    config.states.insert("port_scan".into(), RuleState::Record);
+    assert_eq!(
+        under(&config, &ports(5, 100.0, ACK)),
+        scan(400.0, RuleState::Record)
+    );
+    config.states.insert("port_scan".into(), RuleState::Off);
+    assert_eq!(under(&config, &ports(16, 100.0, ACK)), []);
+    config.states.clear();
+    let excluded = |source: &str, destination: &str, port| RuleExclusion {
+        rule: "port_scan".into(),
+        source: Some(source.into()),
+        destination: Some(destination.into()),
+        port,
+    };
+    config.exclude = vec![excluded("192.0.2.0/24", B, None)];
+    assert_eq!(under(&config, &ports(16, 100.0, ACK)), []);
+    // Only the packets to this port are passed over.
+    config.exclude = vec![excluded(A, B, Some(602))];
+    assert_eq!(under(&config, &ports(5, 100.0, ACK)), []);
+    assert_eq!(under(&config, &ports(6, 80.0, ACK)), scan(400.0, enforce));
+    config.exclude = vec![excluded("192.0.2.77", B, None)];
+    assert_eq!(under(&config, &ports(5, 100.0, ACK)), scan(400.0, enforce));
+}
+
+#[test]
 fn nobody_is_asked_about_arp() {
     let told = Told {
         verdicts: vec![(0.0, "192.168.1.1", 20, 0, -100)],

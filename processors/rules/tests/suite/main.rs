@@ -1,5 +1,6 @@
 //! Sigma in, rules out: what is read, what is refused and where, what ships, and what it says about packets.
 
+mod attacks;
 mod classic;
 mod documents;
 mod hostile;
