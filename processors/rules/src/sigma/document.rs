@@ -95,7 +95,7 @@ pub fn documents(file: &File, problems: &mut Vec<Problem>) -> Vec<Document> {
     }
     let mut documents = Vec::new();
     for (first, text) in pieces {
-        match document(file, &text, first) {
+        match document(file, &text, first, problems) {
             Ok(document) => documents.push(document),
             Err(found) => problems.extend(found),
         }
@@ -125,7 +125,13 @@ fn pieces(text: &str) -> Vec<(usize, String)> {
     pieces
 }
 
-fn document(file: &File, text: &str, first: usize) -> Result<Document, Vec<Problem>> {
+/// A document with every problem of its keys told, so that what is wrong with its values is found too; else why there is none.
+fn document(
+    file: &File,
+    text: &str,
+    first: usize,
+    problems: &mut Vec<Problem>,
+) -> Result<Document, Vec<Problem>> {
     let lines = Lines::of(text, first);
     let at = |line: usize, reason: String| {
         vec![Problem {
@@ -162,17 +168,21 @@ fn document(file: &File, text: &str, first: usize) -> Result<Document, Vec<Probl
             "a rule is keys and values: begin with `title:`".to_owned(),
         ));
     };
-    let mut found = Vec::new();
     let draft = Draft {
         file: &file.name,
         lines: &lines,
         map: &map,
     };
+    draft.check_size()?;
+    let mut found = Vec::new();
     draft.check(&mut found);
-    if !found.is_empty() {
-        return Err(found);
-    }
-    let sigma = draft.sigma(text)?;
+    let sigma = match draft.sigma(text) {
+        Ok(sigma) => sigma,
+        // Sigma's parser stumbles over the same, and says less of it.
+        Err(_) if !found.is_empty() => return Err(found),
+        Err(told) => return Err(told),
+    };
+    problems.extend(found);
     Ok(Document {
         file: file.name.clone(),
         lines,

@@ -84,6 +84,24 @@ impl Draft<'_> {
         }
     }
 
+    /// A condition that is larger than anything should parse.
+    pub fn check_size(&self) -> Result<(), Vec<Problem>> {
+        for part in ["correlation", "detection"] {
+            let condition = self.map.get(part).and_then(|part| part.get("condition"));
+            let Some(condition) = condition.and_then(Value::as_str) else {
+                continue;
+            };
+            let depth = condition.bytes().filter(|byte| *byte == b'(').count();
+            if condition.len() > CONDITION_BYTES_MAX || depth > CONDITION_DEPTH_MAX {
+                let reason = format!(
+                    "a condition has at most {CONDITION_BYTES_MAX} characters and {CONDITION_DEPTH_MAX} parentheses"
+                );
+                return Err(vec![self.problem(&[part, "condition"], reason)]);
+            }
+        }
+        Ok(())
+    }
+
     pub fn check(&self, problems: &mut Vec<Problem>) {
         self.check_top(problems);
         self.check_told(problems);
@@ -114,21 +132,6 @@ impl Draft<'_> {
                 problems,
             );
             self.check_modifiers(problems);
-        }
-        let part = if is_correlation {
-            "correlation"
-        } else {
-            "detection"
-        };
-        let condition = self.map.get(part).and_then(|part| part.get("condition"));
-        if let Some(condition) = condition.and_then(Value::as_str) {
-            let depth = condition.bytes().filter(|byte| *byte == b'(').count();
-            if condition.len() > CONDITION_BYTES_MAX || depth > CONDITION_DEPTH_MAX {
-                problems.push(self.problem(
-                    &[part, "condition"],
-                    format!("a condition has at most {CONDITION_BYTES_MAX} characters and {CONDITION_DEPTH_MAX} parentheses"),
-                ));
-            }
         }
     }
 

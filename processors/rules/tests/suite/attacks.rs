@@ -352,9 +352,7 @@ fn mining_and_backdoors() {
         &[("mining_port", Severity::Medium, PC)],
         1,
     );
-    for port in [
-        1080, 2323, 4444, 5555, 6666, 6667, 6668, 6669, 9001, 9030, 12345, 31337,
-    ] {
+    for port in [1080, 2323, 4444, 5555, 9001, 9030, 12345, 31337] {
         let away = connection(0.0, &format!("{PC}:50000"), &format!("{OUTSIDE}:{port}"), 1_000.0);
         attack(
             away,

@@ -398,7 +398,10 @@ fn names_and_ids_are_told_apart() {
 #[test]
 fn all_problems_of_all_files_come_at_once() {
     let files = Files::new(&[
-        ("b.yml", &field("src_ip: 10.0.0.1")),
+        (
+            "b.yml",
+            &field("src_ip: 10.0.0.1").replace("title: T", "title: B"),
+        ),
         (
             "a/c.yaml",
             &format!("{}watchfold.state: on\nx: 1\n", field("tcp.syn: true")),
@@ -408,11 +411,13 @@ fn all_problems_of_all_files_come_at_once() {
     ]);
     let told = files.load().unwrap_err().to_string();
     let lines: Vec<&str> = told.lines().collect();
-    assert_eq!(lines.len(), 3, "{told}");
-    for (line, words) in lines
-        .iter()
-        .zip(["c.yaml:10: `x`", "b.yml:7: there is no field", "d.yml:2"])
-    {
+    assert_eq!(lines.len(), 4, "{told}");
+    for (line, words) in lines.iter().zip([
+        "c.yaml:9: `watchfold.state`",
+        "c.yaml:10: `x`",
+        "b.yml:7: there is no field",
+        "d.yml:2",
+    ]) {
         assert!(line.contains(words), "{words:?} is not in {line:?}");
     }
 }
