@@ -102,7 +102,7 @@ async fn capture(
     cancel: CancellationToken,
 ) -> anyhow::Result<()> {
     let collector = config.collector();
-    let publisher = house.measuring_publisher(&collector).await?;
+    let publisher = house.packet_publisher(&collector).await?;
     let ring = house.data.ring(&collector);
     watchfold_capture::run(publisher.clone(), config, ring, progress, cancel).await?;
     if tokio::time::timeout(FLUSH_TIMEOUT, publisher.flush())

@@ -7,7 +7,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use watchfold_healthchecks::Role;
-use watchfold_kit::{Progress, ProgressSnapshot, Publisher, SpoolOptions};
+use watchfold_kit::{Progress, ProgressSnapshot, Publisher, PublisherOptions, SpoolOptions};
 use watchfold_log::{Leases, MessageLog};
 use watchfold_process::SPOOL_BYTES_MAX;
 use watchfold_process::figures::Figures;
@@ -134,12 +134,8 @@ impl House {
 
     /// What is measured waits on disk while the log is away.
     pub async fn spooling_publisher(&self, collector: &str) -> anyhow::Result<Arc<Publisher>> {
-        let spool = SpoolOptions {
-            directory: self.data.path().join("spool"),
-            bytes_max: SPOOL_BYTES_MAX,
-        };
         let (log, kit) = (self.log.clone(), self.data.kit());
-        Publisher::open_with_spool(log, &self.site, collector, &kit, spool)
+        Publisher::open_with_spool(log, &self.site, collector, &kit, self.spool())
             .await
             .with_context(|| format!("failed to start the collector {collector}"))
     }
@@ -149,6 +145,23 @@ impl House {
         match self.elsewhere {
             true => self.spooling_publisher(collector).await,
             false => self.publisher(collector).await,
+        }
+    }
+
+    /// The same for packets, whose batches stand in a stream of their own.
+    pub async fn packet_publisher(&self, collector: &str) -> anyhow::Result<Arc<Publisher>> {
+        let spool = self.elsewhere.then(|| self.spool());
+        let options = PublisherOptions::packets(spool);
+        let (log, kit) = (self.log.clone(), self.data.kit());
+        Publisher::open_with(log, &self.site, collector, &kit, options)
+            .await
+            .with_context(|| format!("failed to start the collector {collector}"))
+    }
+
+    fn spool(&self) -> SpoolOptions {
+        SpoolOptions {
+            directory: self.data.path().join("spool"),
+            bytes_max: SPOOL_BYTES_MAX,
         }
     }
 

@@ -54,7 +54,7 @@ const PAUSE_MAX: Duration = Duration::from_secs(10);
 
 /// Captures on one interface until cancelled. What cannot be captured is told as a fault and tried again.
 ///
-/// `progress` counts records; the packets are kept under `ring_dir` if the configuration wants some kept.
+/// `progress` counts records; whole packets are kept in `ring_dir` if the configuration wants some kept.
 pub async fn run(
     publisher: Arc<Publisher>,
     config: CaptureConfig,
@@ -120,7 +120,7 @@ impl Probe {
         let reading = read_clock(&publisher, &wall);
         let ring = config
             .ring_bytes_max
-            .map(|bytes_max| RingWriter::start(ring_dir.join(config.collector()), bytes_max));
+            .map(|bytes_max| RingWriter::start(ring_dir, bytes_max));
         let live = LiveBatch::new(reading, config.head_ports.clone());
         Probe {
             live,

@@ -29,7 +29,7 @@ pub struct Given {
     pub progress: Arc<Progress>,
 }
 
-/// Captures until cancelled. `open` is asked once for each collector; `rings` is where packets are kept.
+/// Captures until cancelled. `open` is asked once for each collector; Each keeps packets in a directory of its name under `rings`.
 pub async fn run_several<O, F>(
     mut configs: watch::Receiver<Arc<Vec<CaptureConfig>>>,
     open: O,
@@ -73,7 +73,8 @@ where
             given.insert(collector.clone(), parts.clone());
             let stop = cancel.child_token();
             current.insert(collector, (config.clone(), stop.clone()));
-            running.spawn(one(parts, config.clone(), rings.clone(), stop));
+            let ring = rings.join(config.collector());
+            running.spawn(one(parts, config.clone(), ring, stop));
         }
         for (collector, parts) in &given {
             if !current.contains_key(collector) {
@@ -91,11 +92,11 @@ where
     Ok(())
 }
 
-async fn one(given: Given, config: CaptureConfig, rings: PathBuf, stop: CancellationToken) {
+async fn one(given: Given, config: CaptureConfig, ring: PathBuf, stop: CancellationToken) {
     while !stop.is_cancelled() {
         let Given { publisher, progress } = given.clone();
         let shown = progress.clone();
-        let Err(error) = probe::run(publisher, config.clone(), rings.clone(), progress, stop.clone()).await
+        let Err(error) = probe::run(publisher, config.clone(), ring.clone(), progress, stop.clone()).await
         else {
             return;
         };
