@@ -4,6 +4,7 @@
 #[expect(dead_code, reason = "gaps are for the other suite")]
 #[path = "../fleet/record.rs"]
 mod broker_record;
+mod attacks;
 mod browser;
 mod crash;
 mod failures;
