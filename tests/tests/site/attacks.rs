@@ -9,7 +9,7 @@ use serde_json::Value;
 use tokio::process::{Child, Command};
 
 use crate::inside::{inside, sh};
-use crate::watchfold::House;
+use crate::watchfold::{House, until};
 
 /// Hosts on the bridge that the watcher captures on: name and address. Each attacker is one, so that attacks have sources.
 const HOSTS: [(&str, &str); 8] = [
@@ -73,11 +73,10 @@ async fn attacks() {
     let directory = tempfile::tempdir().unwrap();
     let house = House::new(&directory.path().join("data"), CONFIG);
     let running = house.start().await;
-    house
-        .wait_for("packets are captured", "health", |health| {
-            health.to_string().contains("collector:capture-br0")
-        })
-        .await;
+    until("packets are captured", &house, async || {
+        house.said().contains("capturing").then_some(())
+    })
+    .await;
     let file = directory.path().join("all.pcap");
     let recorder = record(&file).await;
     let servers = serve(directory.path());
