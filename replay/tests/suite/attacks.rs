@@ -3,12 +3,13 @@
 use watchfold_replay::diff::{Change, diff};
 use watchfold_replay::explain::{Condition, explain};
 use watchfold_replay::{
-    Engine, Input, Inputs, RecordOptions, ReplayError, Selection, Under, record, recorded_findings,
+    Engine, Followed, Following, Input, Inputs, RecordOptions, ReplayError, Selection, Under, record,
+    recorded_findings,
 };
 use watchfold_schemas::rules::RuleSet;
 use watchfold_schemas::{Chain, Event, EventBody, Stream, Time};
 
-use crate::scans::{ScanLog, at, capture_file, log_of, outside, rules, scan, three_scans};
+use crate::scans::{ScanLog, at, capture_file, log_of, log_with_pause, outside, rules, scan, three_scans};
 use crate::world::{Replayed, everything, fold, record_as, replay};
 
 fn of(events: &[Event], chain: Chain) -> Vec<Event> {
@@ -96,6 +97,33 @@ fn a_log_its_recording_and_a_capture_file_give_the_same() {
     // The site of a capture file has incidents of its own.
     let is_incident = |event: &&Event| matches!(event.body, EventBody::IncidentOpened(_));
     assert_eq!(whole.events.iter().filter(is_incident).count(), 2);
+}
+
+#[test]
+fn a_recording_follows_packets_and_what_is_found_in_them() {
+    let directory = tempfile::tempdir().unwrap();
+    let options = RecordOptions {
+        out: directory.path().join("f.wfrec"),
+        ..RecordOptions::default()
+    };
+    let mut following = None;
+    let log = log_with_pause(&three_scans(), &rules(15), 3, |data| {
+        let mut opened = Following::open(data, &options).unwrap();
+        while opened.advance(7).unwrap() == Followed::Behind {}
+        assert!(opened.has_all_events());
+        following = Some(opened);
+    });
+    let mut following = following.unwrap();
+    while following.advance(7).unwrap() == Followed::Behind {}
+    while following.advance(7).unwrap() == Followed::Behind {}
+    assert!(following.has_all_events());
+    let recorded = following.finish().unwrap();
+    let live = log.packet_events.len() + log.site_events.len();
+    assert_eq!(recorded.events as usize, live);
+    let of_file = replay(&options.out, everything(), Under::recorded());
+    let of_log = replay(log.data(), everything(), Under::recorded());
+    assert_eq!(of_file.digests, of_log.digests);
+    assert_eq!(of(&of_file.events, Chain::Packets), log.packet_events);
 }
 
 #[test]

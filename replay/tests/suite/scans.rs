@@ -214,6 +214,11 @@ impl ScanLog {
 
 /// Writes a log by these rules.
 pub fn log_of(packets: &[Syn], set: &RuleSet, rows_max: usize) -> ScanLog {
+    log_with_pause(packets, set, rows_max, |_| {})
+}
+
+/// The same; when half of it is written, somebody may look.
+pub fn log_with_pause(packets: &[Syn], set: &RuleSet, rows_max: usize, look: impl FnOnce(&Path)) -> ScanLog {
     let directory = tempfile::tempdir().unwrap();
     let now = Arc::new(AtomicI64::new(0));
     let clock = now.clone();
@@ -248,10 +253,16 @@ pub fn log_of(packets: &[Syn], set: &RuleSet, rows_max: usize) -> ScanLog {
         ticked = ticked + Span::from_seconds(10);
     }
     inputs.sort_by_key(|input| input.observed_at);
-    for input in &inputs {
-        now.store(input.observed_at.0, Ordering::SeqCst);
-        writer.take(input);
-    }
+    let (first, second) = inputs.split_at(inputs.len() / 2);
+    let mut write = |inputs: &[Observation]| {
+        for input in inputs {
+            now.store(input.observed_at.0, Ordering::SeqCst);
+            writer.take(input);
+        }
+    };
+    write(first);
+    look(directory.path());
+    write(second);
     writer.log.close();
     ScanLog {
         directory,
