@@ -136,7 +136,7 @@ impl House {
             operator: None,
             explain: Some(explainer(data, SITE)),
             packets: None,
-            figures: Default::default(),
+            figures: Arc::new(String::new),
             stages: Arc::new(move || stages.iter().map(|progress| progress.snapshot()).collect()),
             progress: self.page.clone(),
             software: format!("watchfold {} demo", env!("CARGO_PKG_VERSION")),

@@ -36,7 +36,10 @@ pub async fn bind_dashboard(
         // It folds files, and a log elsewhere has none here.
         explain: (!house.elsewhere).then(|| explainer(&house.data, &house.site)),
         packets: (!house.elsewhere).then(|| kept_packets(&house.data)),
-        figures: house.figures.clone(),
+        figures: {
+            let figures = house.figures.clone();
+            Arc::new(move || figures.render_sources())
+        },
         stages: Arc::new(move || {
             stages
                 .snapshots()

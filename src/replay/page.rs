@@ -108,7 +108,7 @@ async fn serve(
         operator: None,
         explain: Some(explainer(data, &site)),
         packets: None,
-        figures: Default::default(),
+        figures: Arc::new(String::new),
         stages: {
             let stages = [copy.clone(), page.clone()];
             Arc::new(move || stages.iter().map(|progress| progress.snapshot()).collect())

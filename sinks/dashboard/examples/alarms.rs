@@ -62,7 +62,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
         packets: Some(Arc::new(|request| {
             Box::pin(async move { Ok(format!("{request:?}").into_bytes()) })
         })),
-        figures: Default::default(),
+        figures: Arc::new(String::new),
         stages: Arc::new(move || vec![shown.snapshot()]),
         progress,
         software: "example".into(),

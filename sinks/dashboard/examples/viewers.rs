@@ -43,7 +43,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
         operator: None,
         explain: None,
         packets: None,
-        figures: Default::default(),
+        figures: Arc::new(String::new),
         stages: Arc::new(Vec::new),
         progress: Progress::new("dashboard"),
         software: "bench".into(),

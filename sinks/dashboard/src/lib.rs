@@ -22,13 +22,15 @@ use std::sync::Arc;
 
 use watchfold_kit::{Progress, ProgressSnapshot, Publisher};
 use watchfold_log::{LogError, MessageLog};
-use watchfold_process::figures::Figures;
 use watchfold_process::token::TokenError;
 
 pub use api::explain::{Explain, ExplainFailure, ExplainKind, ExplainRequest, ExplainTurn};
 pub use api::packets::{PACKETS_BYTES_MAX, Packets, PacketsFailure, PacketsRequest};
 pub use config::DashboardConfig;
 pub use deliver::Dashboard;
+
+/// Samples in Prometheus' text format, of names that the dashboard's own do not begin with.
+pub type Figures = Arc<dyn Fn() -> String + Send + Sync>;
 
 /// What the dashboard is given.
 pub struct DashboardOptions {
@@ -45,7 +47,7 @@ pub struct DashboardOptions {
     pub packets: Option<Packets>,
     /// The progress of every stage, the dashboard's own included.
     pub stages: Arc<dyn Fn() -> Vec<ProgressSnapshot> + Send + Sync>,
-    /// What other parts of this process count, for `/metrics`.
+    /// What other parts of this process count, as `/metrics` shows it.
     pub figures: Figures,
     /// The dashboard's own progress.
     pub progress: Arc<Progress>,

@@ -81,7 +81,10 @@ impl Program for Page {
             // The log is elsewhere, and folding a span of it again takes its files.
             explain: None,
             packets: None,
-            figures: frame.figures.clone(),
+            figures: {
+                let figures = frame.figures.clone();
+                Arc::new(move || figures.render_sources())
+            },
             stages: Arc::new(move || {
                 // Those of other processes once they were seen: the page is ready without them.
                 let elsewhere = observed.snapshots().into_iter();

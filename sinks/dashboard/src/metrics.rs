@@ -130,7 +130,7 @@ pub fn render(app: &App, stages: &[Stage], streams: &[(&'static str, StreamInfo)
             count,
         );
     }
-    page.0.push_str(&app.figures.render_sources());
+    page.0.push_str(&(app.figures)());
     page.0
 }
 

@@ -25,9 +25,9 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use watchfold_kit::{ProgressSnapshot, Publisher};
 use watchfold_log::MessageLog;
-use watchfold_process::figures::Figures;
 use watchfold_schemas::Time;
 
+use crate::Figures;
 use crate::assets;
 use crate::auth::Auth;
 use crate::feed::FeedCounters;

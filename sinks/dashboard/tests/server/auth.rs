@@ -181,7 +181,7 @@ async fn an_address_in_use_names_the_remedy() {
             operator: None,
             explain: None,
             packets: None,
-            figures: Default::default(),
+            figures: Arc::new(String::new),
             stages: Arc::new(Vec::new),
             progress: Progress::new("dashboard"),
             software: "test".into(),

@@ -346,7 +346,7 @@ impl Served {
             operator,
             explain,
             packets,
-            figures: Default::default(),
+            figures: Arc::new(String::new),
             stages: Arc::new(move || vec![shown.snapshot()]),
             progress: Arc::clone(&progress),
             software: "watchfold test".into(),
