@@ -79,7 +79,7 @@ impl Cutting {
             return Err(ApiError::new(
                 StatusCode::NOT_FOUND,
                 "packets_not_kept",
-                "no packets are kept here: give `ring` in the [[capture]] section of the configuration to keep them from now on",
+                "no packets are kept here: set ring_mib in the [[capture]] table of the configuration to keep them from now on",
             ));
         };
         let Ok(_place) = self.places.try_acquire() else {

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
-use watchfold_schemas::alert::Attack;
+use watchfold_schemas::alert::{Alert, Attack};
 use watchfold_schemas::event::Severity;
 use watchfold_schemas::rules::RuleState;
 use watchfold_schemas::{Chain, Event, Time};
@@ -87,6 +87,28 @@ impl Attacks {
             },
         );
         self.evict()
+    }
+
+    /// Between the events of an attack, which are few, its alerts tell how it goes on. Gives whether it is known and open.
+    pub fn went_on(&mut self, event: &Event, alert: &Alert) -> bool {
+        let Some(began_at) = self.began_at.get(&alert.attack) else {
+            return false;
+        };
+        let key = (*began_at, alert.attack.clone());
+        let Some(entry) = self.by_beginning.get_mut(&key) else {
+            return false;
+        };
+        let attack = &mut entry.attack;
+        if attack.ended_at.is_some() || entry.mark.outdates(event) {
+            return false;
+        }
+        attack.alerts += 1;
+        attack.last_at = attack.last_at.max(event.at);
+        if alert.measured.observed > attack.peak.observed {
+            attack.peak = alert.measured;
+            attack.peak_at = event.at;
+        }
+        true
     }
 
     fn evict(&mut self) -> u64 {

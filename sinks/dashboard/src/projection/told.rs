@@ -139,6 +139,9 @@ impl Told {
                     dirty.alert(key);
                     dirty.alert_totals = true;
                     dirty.rules |= !is_known_set;
+                    if self.attacks.went_on(event, alert) {
+                        dirty.attack(&alert.attack);
+                    }
                 }
             }
             EventBody::AttackBegan(attack)

@@ -198,6 +198,30 @@ fn the_threat_and_the_timeline_fall_again() {
 }
 
 #[test]
+fn an_attack_goes_on_with_its_alerts() {
+    let mut alert = alert("port_scan", Severity::High);
+    alert.attack = "a".into();
+    alert.measured.observed = 40;
+    let raised = |second, index| of_packets(second, index, EventBody::AlertRaised(Box::new(alert.clone())));
+    // Its first alert comes before it in the same input, and is counted by it already.
+    let (first, began) = (raised(100, 0), attacked(100, "a", Severity::High, 95, None));
+    let mut projection = fold(
+        &[first.clone(), began, raised(115, 0), first, raised(115, 0)],
+        &[],
+    );
+    let attack = projection.attack("a").unwrap().attack;
+    assert_eq!((attack.alerts, attack.last_at), (2, at(115)));
+    assert_eq!((attack.peak.observed, attack.peak_at), (40, at(115)));
+    projection.apply_event(6, &attacked(130, "a", Severity::High, 95, Some(130)));
+    projection.apply_event(7, &raised(131, 0));
+    assert_eq!(
+        projection.attack("a").unwrap().attack.alerts,
+        1,
+        "as its end says"
+    );
+}
+
+#[test]
 fn an_attack_names_its_incident() {
     let mut projection = fold(&[attacked(100, "a", Severity::High, 95, None)], &[]);
     assert_eq!(projection.attack("a").unwrap().incident, None);

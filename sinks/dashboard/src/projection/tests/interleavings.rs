@@ -43,7 +43,7 @@ fn arbitrary_event() -> impl Strategy<Value = Event> {
         (second, 0_i64..4, severity(), prop::bool::ANY).prop_map(|(second, began, severity, ended)| {
             alarms::attacked(
                 second,
-                &format!("a{began}"),
+                &format!("port_scan-{began}"),
                 severity,
                 began,
                 ended.then_some(second),
