@@ -7,7 +7,8 @@ use watchfold_schemas::event::Severity;
 use super::ordinary::{OUTSIDE, PC, default, transfer};
 use super::packs::pack;
 use super::story::{
-    ACK, FIN, PSH, Packet, RST, SYN, Told, advertisement, arp, connection, dhcp_ack, dns, echo, fold, tcp,
+    ACK, FIN, PSH, Packet, RST, SYN, Told, advertisement, arp, connection, dhcp_ack, dns, echo, fold, sorted,
+    tcp,
 };
 
 const VICTIM: &str = "192.168.1.30";
@@ -168,6 +169,30 @@ fn a_large_upload_to_somebody_outside() {
         })
         .collect();
     attack(spread, &[], 0);
+}
+
+#[test]
+fn public_addresses_of_the_site_are_its_own() {
+    let mut told = Told::default();
+    let (own, other) = ("198.51.100.5:50000", "198.51.100.9:4444");
+    let upload = sorted(transfer(
+        0.0,
+        own,
+        &format!("{OUTSIDE}:443"),
+        60_000_000,
+        300_000,
+        30_000.0,
+    ));
+    let under = |packets: &[Packet], told: &Told| fold(&pack(PackName::Default), packets, told).what().len();
+    let within = connection(0.0, own, other, 1_000.0);
+    assert_eq!((under(&upload, &told), under(&within, &told)), (0, 0));
+    let away = connection(0.0, &format!("{PC}:50000"), other, 1_000.0);
+    assert_eq!(under(&away, &told), 1);
+    told.surroundings.own_networks = vec!["198.51.100.0/24".into()];
+    assert_eq!(
+        (under(&upload, &told), under(&within, &told), under(&away, &told)),
+        (1, 0, 0)
+    );
 }
 
 /// The text of a number that looks random.
