@@ -462,6 +462,26 @@ pub enum BenchCommand {
     Accuracy(BenchAccuracyArgs),
     /// Append to the embedded log, read and open it, beside a bare checksummed write of as many bytes, and JetStream.
     Log(BenchLogArgs),
+    /// Judge a capture file: read, decoded, batched, recorded, folded and told, beside a bare libpcap loop over it.
+    Packets(BenchPacketsArgs),
+}
+
+#[derive(Debug, Args)]
+pub struct BenchPacketsArgs {
+    /// The capture file. Without it one is generated, the same in every run.
+    #[arg(value_name = "FILE")]
+    pub file: Option<PathBuf>,
+    /// How many packets are generated.
+    #[arg(long, value_name = "N", default_value_t = 4_000_000, value_parser = clap::value_parser!(u64).range(1_000..))]
+    pub packets: u64,
+    /// The rules of the whole path: `default`, `classic`, or a directory or file.
+    #[arg(long, value_name = "PACK", default_value = "default")]
+    pub rules: watchfold_rules::RuleSource,
+    /// Judge a flood of this many invented sources as well.
+    #[arg(long, value_name = "SOURCES", value_parser = clap::value_parser!(u64).range(1..))]
+    pub flood: Option<u64>,
+    #[command(flatten)]
+    pub common: BenchArgs,
 }
 
 #[derive(Debug, Args)]

@@ -7,6 +7,7 @@ mod chain;
 mod log;
 mod machine;
 mod month;
+mod packets;
 mod replay;
 mod report;
 
@@ -21,6 +22,7 @@ pub fn run(command: &BenchCommand) -> anyhow::Result<ExitCode> {
         BenchCommand::Replay(args) => replay::replay(args)?.print(args.common.format),
         BenchCommand::Accuracy(args) => accuracy::accuracy(args)?,
         BenchCommand::Chain(args) => chain::chain(args)?.print(args.common.format),
+        BenchCommand::Packets(args) => packets::packets(args)?.print(args.common.format),
         BenchCommand::Log(args) => match &args.open_only {
             Some(dir) => log::open_only(dir)?,
             None => log::log(args)?.print(args.common.format),
