@@ -25,8 +25,6 @@ pub struct Judge<'a> {
     columns: &'a Columns<'a>,
     /// By address: somebody has called it something else than clean.
     suspects: Vec<bool>,
-    /// By address: how near a rule was when it last asked in this batch, in quarters; what asks again would not be nearer.
-    asked: Vec<u8>,
     /// By group of fields, once a rule needs it: the key of each row.
     keys: Vec<Option<Vec<Key>>>,
     pub hits: Vec<Hit>,
@@ -53,9 +51,6 @@ enum Keys<'k> {
 /// No window is known.
 const NO_WINDOW: u32 = u32::MAX;
 
-/// How many steps there are up to a threshold for those who ask.
-const QUARTERS: u64 = 4;
-
 impl<'a> Judge<'a> {
     pub fn new(book: &'a Rulebook, verdicts: &'a Verdicts, columns: &'a Columns<'a>) -> Judge<'a> {
         let first = columns.times.first().copied().unwrap_or_default();
@@ -69,17 +64,11 @@ impl<'a> Judge<'a> {
                 .map(|known| tier(known.address) != Tier::Clean)
                 .collect()
         };
-        let asked = if book.site.lookups {
-            vec![0; columns.known.len()]
-        } else {
-            Vec::new()
-        };
         Judge {
             book,
             verdicts,
             columns,
             suspects,
-            asked,
             keys: book.compiled.groups.iter().map(|_| None).collect(),
             hits: Vec::new(),
         }
@@ -258,8 +247,9 @@ impl<'a> Judge<'a> {
         }
     }
 
-    /// Whether this row brings its rule so near that an oracle may be asked, and nearer than any row of this batch before.
-    fn asks(&mut self, rule: &CompiledRule, row: u16, observed: u64, threshold: u64) -> bool {
+    /// Whether this row brings its rule so near that an oracle may be asked. Who was asked when is not looked at here: it
+    /// depends on rows before.
+    fn asks(&self, rule: &CompiledRule, row: u16, observed: u64, threshold: u64) -> bool {
         let Some(field) = rule.reputation.filter(|_| self.book.site.lookups) else {
             return false;
         };
@@ -270,18 +260,8 @@ impl<'a> Judge<'a> {
             return true;
         };
         let index = usize::from(indices[usize::from(row)]);
-        if !self
-            .columns
-            .known
-            .get(index)
-            .is_some_and(|known| known.class.may_ask())
-        {
-            return false;
-        }
-        let quarters = (observed.saturating_mul(QUARTERS) / threshold.max(1)).min(QUARTERS) as u8;
-        let is_nearer = self.asked[index] < quarters;
-        self.asked[index] = self.asked[index].max(quarters);
-        is_nearer
+        let known = self.columns.known.get(index);
+        known.is_some_and(|known| known.class.may_ask())
     }
 
     fn take_keys(&mut self, group: usize) -> Keys<'a> {

@@ -423,7 +423,10 @@ fn traffic() -> impl Strategy<Value = Vec<Wire>> {
             at += if step > 390 { 2_500 } else { step / 10 };
             let wire = Wire::at(if late == 0 { at - 700 } else { at });
             let wire = wire
-                .from(&format!("10.0.0.{source}"))
+                .from(&format!(
+                    "{}.{source}",
+                    if source > 3 { "8.8.8" } else { "10.0.0" }
+                ))
                 .to(&format!("10.0.0.{destination}"), port);
             out.push(match kind {
                 0..4 => wire.syn(),
@@ -453,7 +456,11 @@ fn told(
     sizes: &[usize],
     restart_every: usize,
 ) -> (Vec<(EventId, Vec<u8>)>, PacketCounters) {
-    let mut fed = Fed::under(&varied());
+    let surroundings = Surroundings {
+        lookups: true,
+        ..Surroundings::default()
+    };
+    let mut fed = Fed::among(&varied(), surroundings);
     let (mut rest, mut number) = (packets, 0);
     while !rest.is_empty() {
         let size = sizes[number % sizes.len()].min(rest.len());
