@@ -15,7 +15,7 @@ use watchfold_schemas::rules::{
 };
 use watchfold_schemas::{Body, Chain, EventId};
 
-use super::{SITE, START, after, events};
+use super::{START, after, events};
 
 pub fn observations() -> Vec<(&'static str, Body)> {
     vec![
