@@ -20,8 +20,9 @@ use watchfold_sink_kit::Secret;
 use crate::answer::{Answer, interpret};
 use crate::config::{KEY_VARIABLE, VirusTotalConfig};
 use crate::memory::Memory;
-use crate::oracle::{Oracle, Slots, end_faults, fingerprint};
+use crate::oracle::{Oracle, fingerprint};
 use crate::stats::LookupStats;
+use crate::telling::{Slots, end_faults};
 use crate::{LookupError, ORACLE};
 
 /// One call, from connecting to the last byte of the answer.

@@ -15,6 +15,7 @@ pub mod queue;
 pub mod render;
 mod stats;
 pub mod subject;
+mod telling;
 #[cfg(feature = "testing")]
 pub mod testing;
 

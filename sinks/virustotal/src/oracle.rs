@@ -3,23 +3,20 @@
 //! A question is forgotten only once the log has its verdict, so a crash costs a call at most and loses no answer that
 //! was bought. It decides nothing about tiers or alerts.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures::StreamExt;
 use futures::future::BoxFuture;
 use futures::stream::FuturesUnordered;
-use tokio::sync::{OnceCell, watch};
+use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
-use watchfold_kit::{KitError, Publisher};
 use watchfold_log::{Position, Start, agrees};
-use watchfold_schemas::alert::Verdict;
 use watchfold_schemas::event::EventBody;
-use watchfold_schemas::observation::Fault;
 use watchfold_schemas::origin::short_hash;
-use watchfold_schemas::{Body, Event, Span, Stream, Time, subjects};
+use watchfold_schemas::{Event, Span, Stream, Time, subjects};
 use watchfold_sink_kit::{EventBatch, EventReader, ReaderCounts, Secret};
 
 use crate::answer::Answer;
@@ -32,6 +29,7 @@ use crate::queue::{Added, WAIT_MAX};
 use crate::render::{path, verdict};
 use crate::stats::LookupCount;
 use crate::subject::Subject;
+use crate::telling::{SITES_MAX, Slots, Told, Word, over, say};
 use crate::{LookupError, ORACLE};
 
 /// Events read at once.
@@ -39,9 +37,6 @@ const READ_BATCH: usize = 256;
 
 /// Records on their way into the log at once; further ones wait for these.
 const TELLING_MAX: usize = 64;
-
-/// Sites that one process answers; as many as a process knows.
-const SITES_MAX: usize = 10_000;
 
 /// The pause after a call without an answer; it doubles up to the longest. Each is a call of the budget.
 const AWAY_FIRST: Span = Span::from_seconds(15);
@@ -62,43 +57,9 @@ const SAVE_EVERY: Duration = Duration::from_secs(1);
 /// How far was read is written this often, so that a quiet log is not searched again.
 const POSITION_EVERY: Duration = Duration::from_secs(60);
 
-/// How long the end of a fault may take to reach the log when look-ups are switched off.
-const END_TIMEOUT: Duration = Duration::from_secs(2);
-
 /// A name for the key that does not show it.
 pub(crate) fn fingerprint(key: &Secret) -> String {
     short_hash(&[ORACLE, key.expose()])[..12].to_owned()
-}
-
-/// What goes to a site.
-#[derive(Clone, Debug)]
-enum Word {
-    Verdict(Subject, Box<Verdict>),
-    Fault { active: bool, reason: String },
-}
-
-/// What became of it.
-struct Told {
-    site: String,
-    word: Word,
-    result: Result<(), KitError>,
-}
-
-type Slot = Arc<OnceCell<Arc<Publisher>>>;
-
-/// The publisher of each site, opened when it is first needed and kept for as long as look-ups run.
-#[derive(Clone, Default)]
-pub(crate) struct Slots(Arc<Mutex<BTreeMap<String, Slot>>>);
-
-impl Slots {
-    /// `None` when there are too many.
-    fn of(&self, site: &str) -> Option<Slot> {
-        let mut slots = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if !slots.contains_key(site) && slots.len() >= SITES_MAX {
-            return None;
-        }
-        Some(slots.entry(site.to_owned()).or_default().clone())
-    }
 }
 
 /// The look-ups under one key.
@@ -556,55 +517,12 @@ impl Oracle {
     }
 }
 
-impl Word {
-    fn subject(&self) -> Option<Subject> {
-        match self {
-            Word::Verdict(subject, _) => Some(subject.clone()),
-            Word::Fault { .. } => None,
-        }
-    }
-}
-
-fn over() -> Word {
-    Word::Fault {
-        active: false,
-        reason: "VirusTotal answers again".to_owned(),
-    }
-}
-
 /// The answer to the call that is under way; never, while there is none.
 async fn answered(call: &mut Option<BoxFuture<'static, (Subject, Answer)>>) -> (Subject, Answer) {
     match call {
         Some(call) => call.await,
         None => std::future::pending().await,
     }
-}
-
-async fn say(context: LookupContext, slot: Slot, site: String, word: Word) -> Told {
-    let publisher = slot.get_or_try_init(|| (context.publishers)(site.clone())).await;
-    let result = match publisher {
-        Ok(publisher) => publish(publisher, &word).await,
-        Err(error) => Err(error),
-    };
-    Told { site, word, result }
-}
-
-async fn publish(publisher: &Publisher, word: &Word) -> Result<(), KitError> {
-    let acknowledged = match word {
-        Word::Verdict(_, verdict) => publisher.publish(Body::Verdict(verdict.clone())).await,
-        Word::Fault { active, reason } => {
-            let fault = |at| Fault {
-                subject: String::new(),
-                at,
-                reason: reason.clone(),
-                active: *active,
-            };
-            publisher
-                .publish_with(|stamp| Body::Fault(fault(stamp.now())))
-                .await
-        }
-    };
-    acknowledged.map(drop)
 }
 
 /// The questions after the position, as long as the log agrees with it; else those of the last hour, since older ones
@@ -623,25 +541,4 @@ async fn open_reader(context: &LookupContext, memory: &mut Memory) -> Result<Eve
     }
     let since = context.clock.wall() - WAIT_MAX;
     Ok(EventReader::open(context.log.clone(), &filter, Start::StoredAt(since)).await?)
-}
-
-/// Tells the sites that know of a fault that it is over, because nothing is asked any more.
-pub(crate) async fn end_faults(context: &LookupContext, slots: &Slots, reason: &str) {
-    let mut memory = load_memory(context).await;
-    if memory.faulted.is_empty() {
-        return;
-    }
-    for site in memory.faulted.clone() {
-        let word = Word::Fault {
-            active: false,
-            reason: reason.to_owned(),
-        };
-        let Some(slot) = slots.of(&site) else { return };
-        let telling = say(context.clone(), slot, site, word);
-        match tokio::time::timeout(END_TIMEOUT, telling).await {
-            Ok(told) if told.result.is_ok() => drop(memory.faulted.remove(&told.site)),
-            _ => tracing::warn!("that VirusTotal is not asked any more did not reach the log"),
-        }
-    }
-    save_memory(context, &memory, true).await;
 }
