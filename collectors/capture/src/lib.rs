@@ -6,6 +6,8 @@ pub mod batch;
 pub mod config;
 mod error;
 pub mod file;
+#[cfg(test)]
+mod hostile;
 mod live;
 mod look;
 pub mod observe;
