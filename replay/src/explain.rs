@@ -9,6 +9,7 @@ use std::path::Path;
 
 use serde::Serialize;
 use serde_json::Value;
+use watchfold_folds::RuleRows;
 use watchfold_schemas::alert::{Measured, Verdict};
 use watchfold_schemas::event::{CAUSES_MAX, IncidentClass};
 use watchfold_schemas::observation::{PC_SUBJECT_PREFIX, PingRow};
@@ -134,7 +135,7 @@ pub fn explain_unless(
             path: path.to_owned(),
         });
     }
-    let Derived { steps, rule } = derive(path, selection, under, id, is_cancelled)?;
+    let Derived { steps, rule, rows } = derive(path, selection, under, id, is_cancelled)?;
     let Some(first) = steps.first() else {
         return Err(ReplayError::NotDerived { id: id.to_owned() });
     };
@@ -158,7 +159,7 @@ pub fn explain_unless(
         let of_chain = steps.iter().filter(|step| step.event.chain == chain);
         of_chain.map(|step| step.event.place.input).max()
     };
-    let mut counted = packets::Counted::of(steps.iter().map(|step| &step.event));
+    let mut counted = packets::Counted::of(steps.iter().map(|step| &step.event), rows);
     let looked_for = LookedFor {
         site: &site,
         subject: subject.as_deref(),
@@ -185,6 +186,8 @@ pub fn explain_unless(
 struct Derived {
     steps: Vec<ExplainedEvent>,
     rule: Option<ExplainedRule>,
+    /// What that rule says about packets, where it looks at these alone.
+    rows: Option<RuleRows>,
 }
 
 fn derive(
@@ -205,6 +208,7 @@ fn derive(
     let mut derived = Derived {
         steps: Vec::new(),
         rule: None,
+        rows: None,
     };
     let mut is_over = false;
     while !is_over && let Some(step) = input.next_step()? {
@@ -227,6 +231,7 @@ impl Derived {
         // An incident's attack may have been found in packets.
         let activation = activation.or_else(|| engine.rules(&event.site, Chain::Packets));
         if let Some(rule) = packets::rule_of(&event, activation) {
+            self.rows = activation.and_then(|activation| RuleRows::of(&rule.rule.name, activation));
             self.rule = Some(rule);
         }
         let config = engine.config(&event.site);

@@ -23,4 +23,4 @@ pub use chain::{ChainCounters, LoadError, SiteChain, StateEntries};
 pub use engine::{RuleProblem, rules_problems};
 pub use fold::{Fold, FoldId};
 pub use hours::SOFTWARE;
-pub use packets::{PacketChain, PacketCounters, community_id};
+pub use packets::{PacketChain, PacketCounters, RuleRows, community_id};

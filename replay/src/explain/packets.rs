@@ -1,12 +1,14 @@
 //! The packets that made a rule fire, looked up by their numbers, and what the rule was.
 //!
-//! Which packets counted the alert says itself, as ranges of numbers; where it had to join ranges, those within that have none of the
-//! addresses that it is about are left out.
+//! Between which packets counted the alert says itself, as ranges of numbers; of those within, what the rule says about packets, held against
+//! them once more, and the addresses that the alert is about leave what counted. Where a rule looks at more than packets themselves, the
+//! addresses decide alone.
 
 use core::net::IpAddr;
 
 use serde::Serialize;
 use serde_json::{Value, json};
+use watchfold_folds::RuleRows;
 use watchfold_schemas::alert::{Attack, Measured, Reputation, RuleRef, SeenBy, Verdict};
 use watchfold_schemas::packets::{PacketBatch, PacketView};
 use watchfold_schemas::rules::{Rule, RuleState, RulesActivation};
@@ -127,6 +129,8 @@ pub(super) struct Counted {
     seen_by: SeenBy,
     /// Addresses that an alert is about, where its ranges hold packets that did not count.
     addresses: Vec<IpAddr>,
+    /// What the rule says about packets, likewise.
+    rows: Option<RuleRows>,
     reputation: Option<Reputation>,
     found: ExplainedPackets,
     /// Packets of the ranges that were met.
@@ -137,7 +141,7 @@ pub(super) struct Counted {
 
 impl Counted {
     /// The packets of the last event that names any: of an attack, its last word.
-    pub(super) fn of<'e>(events: impl Iterator<Item = &'e Event>) -> Option<Counted> {
+    pub(super) fn of<'e>(events: impl Iterator<Item = &'e Event>, rows: Option<RuleRows>) -> Option<Counted> {
         let of_event = |event: &Event| match &event.body {
             EventBody::AlertRaised(alert) => Some((
                 alert.seen_by.clone(),
@@ -161,6 +165,7 @@ impl Counted {
         let addresses = subject.split(' ').filter_map(|part| part.parse().ok());
         Some(Counted {
             addresses: addresses.filter(|_| !is_exact).collect(),
+            rows: rows.filter(|_| !is_exact),
             reputation,
             found: ExplainedPackets {
                 collector: seen_by.collector.clone(),
@@ -218,6 +223,7 @@ impl Counted {
         if view.number(end) < first.0 {
             return;
         }
+        let meeting = self.rows.as_ref().map(|rows| rows.rows(batch));
         for row in 0..view.len() {
             let number = view.number(row);
             let ranges = &self.seen_by.packets.ranges;
@@ -226,7 +232,9 @@ impl Counted {
                 continue;
             }
             self.met += 1;
-            if self.found.packets.len() < PACKETS_MAX && self.is_about(&view, row) {
+            let meets = |rows: &Vec<u16>| rows.binary_search(&(row as u16)).is_ok();
+            let counts = meeting.as_ref().is_none_or(meets) && self.is_about(&view, row);
+            if counts && self.found.packets.len() < PACKETS_MAX {
                 self.found.packets.push(explained(&view, row));
             }
         }

@@ -16,6 +16,7 @@ mod hits;
 mod judge;
 mod judge_rows;
 mod mask;
+mod matching;
 mod point;
 pub(crate) mod reputation;
 mod rows;
@@ -29,6 +30,7 @@ mod turn;
 pub use chain::PacketChain;
 pub use clock::PacketCounters;
 pub use community_id::community_id;
+pub use matching::RuleRows;
 
 /// Protocol numbers as IANA has them.
 mod protocols {
