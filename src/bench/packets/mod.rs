@@ -29,7 +29,12 @@ pub fn packets(args: &BenchPacketsArgs) -> anyhow::Result<Report> {
     let decoded = stages::decode(&path)?;
     rate(&mut report, "decode_per_s", "decoding alone", &decoded);
     let batched = stages::batch(&path)?;
-    rate(&mut report, "batch_per_s", "decoding, and batches of columns", &batched);
+    rate(
+        &mut report,
+        "batch_per_s",
+        "decoding, and batches of columns",
+        &batched,
+    );
 
     machine::forget_resident_max();
     let rules = watchfold_rules::load(&args.rules)?;
@@ -50,10 +55,20 @@ pub fn packets(args: &BenchPacketsArgs) -> anyhow::Result<Report> {
     );
     report.add("events", whole.events as f64, "events", "alerts and attacks told");
     if let Some(bytes) = machine::resident_bytes_max() {
-        report.add("resident_bytes_max", bytes as f64, "bytes", "resident at most, with the log in it");
+        report.add(
+            "resident_bytes_max",
+            bytes as f64,
+            "bytes",
+            "resident at most, with the log in it",
+        );
     }
     let replayed = stages::replay(&whole.log)?;
-    rate(&mut report, "replay_per_s", "replay of what was recorded", &replayed);
+    rate(
+        &mut report,
+        "replay_per_s",
+        "replay of what was recorded",
+        &replayed,
+    );
 
     let payloads = stages::recorded(&whole.log)?;
     let mut took = Vec::new();
@@ -62,8 +77,18 @@ pub fn packets(args: &BenchPacketsArgs) -> anyhow::Result<Report> {
         took.push(stages::fold(&payloads, watchfold_rules::load(&source)?)?);
     }
     let [classic, default] = [&took[0], &took[1]];
-    rate(&mut report, "fold_classic_per_s", "decoding batches and judging, classic", classic);
-    rate(&mut report, "fold_default_per_s", "decoding batches and judging, default", default);
+    rate(
+        &mut report,
+        "fold_classic_per_s",
+        "decoding batches and judging, classic",
+        classic,
+    );
+    rate(
+        &mut report,
+        "fold_default_per_s",
+        "decoding batches and judging, default",
+        default,
+    );
     report.ratio(
         "default_vs_classic",
         default.took.as_secs_f64(),
@@ -82,11 +107,14 @@ fn capture(args: &BenchPacketsArgs, directory: &Path, report: &mut Report) -> an
         Some(path) => path.clone(),
         None => {
             let path = directory.join("traffic.pcap");
-            traffic::write(&path, args.packets).with_context(|| format!("failed to write {}", path.display()))?;
+            traffic::write(&path, args.packets)
+                .with_context(|| format!("failed to write {}", path.display()))?;
             path
         }
     };
-    let bytes = std::fs::metadata(&path).with_context(|| format!("failed to open {}", path.display()))?.len();
+    let bytes = std::fs::metadata(&path)
+        .with_context(|| format!("failed to open {}", path.display()))?
+        .len();
     report.add("file_bytes", bytes as f64, "bytes", "capture file");
     Ok(path)
 }
@@ -96,13 +124,38 @@ fn flood(report: &mut Report, sources: u64) -> anyhow::Result<()> {
     let can_tell = machine::forget_resident_max();
     let before = machine::resident_bytes_max().unwrap_or_default();
     let flooded = stages::flood(sources)?;
-    rate(report, "flood_per_s", "judging a flood of invented sources, default", &flooded.pass);
-    report.add("flood_events", flooded.events as f64, "events", "told of the flood");
-    report.add("flood_victims", flooded.victims as f64, "attacks", "of these about its victim");
-    report.add("flood_evicted", flooded.evicted as f64, "keys", "forgotten before their time");
+    rate(
+        report,
+        "flood_per_s",
+        "judging a flood of invented sources, default",
+        &flooded.pass,
+    );
+    report.add(
+        "flood_events",
+        flooded.events as f64,
+        "events",
+        "told of the flood",
+    );
+    report.add(
+        "flood_victims",
+        flooded.victims as f64,
+        "attacks",
+        "of these about its victim",
+    );
+    report.add(
+        "flood_evicted",
+        flooded.evicted as f64,
+        "keys",
+        "forgotten before their time",
+    );
     if let Some(bytes) = machine::resident_bytes_max().filter(|_| can_tell) {
         let grown = bytes.saturating_sub(before);
-        report.add("flood_resident_bytes", grown as f64, "bytes", "resident more than before the flood");
+        report.add(
+            "flood_resident_bytes",
+            grown as f64,
+            "bytes",
+            "resident more than before the flood",
+        );
     }
     Ok(())
 }

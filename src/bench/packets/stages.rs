@@ -22,7 +22,9 @@ use watchfold_schemas::event::EventBody;
 use watchfold_schemas::observation::OBSERVATION_VERSION;
 use watchfold_schemas::packets::{CaptureCounts, CaptureSource};
 use watchfold_schemas::rules::{RuleSet, RulesActivation, Surroundings};
-use watchfold_schemas::{Body, Chain, Observation, Origin, Span, Stream, Time, codec, decode_observation, subjects};
+use watchfold_schemas::{
+    Body, Chain, Observation, Origin, Span, Stream, Time, codec, decode_observation, subjects,
+};
 
 use super::Pass;
 
@@ -48,7 +50,8 @@ const FLOOD_EVERY: Span = Span::from_nanos(1_000);
 
 /// Reads every packet with libpcap and does nothing with it.
 pub fn bare(path: &Path) -> anyhow::Result<Pass> {
-    let mut capture = pcap::Capture::from_file(path).with_context(|| format!("libpcap cannot open {}", path.display()))?;
+    let mut capture =
+        pcap::Capture::from_file(path).with_context(|| format!("libpcap cannot open {}", path.display()))?;
     let began = Instant::now();
     let mut packets = 0;
     let mut bytes = 0;
@@ -73,7 +76,11 @@ pub fn decode(path: &Path) -> anyhow::Result<Pass> {
         ControlFlow::Continue(())
     })?;
     let took = began.elapsed();
-    ensure!(understood > 0, "{} holds nothing that is understood", path.display());
+    ensure!(
+        understood > 0,
+        "{} holds nothing that is understood",
+        path.display()
+    );
     Ok(Pass {
         packets: file.packets(),
         took,
@@ -135,17 +142,25 @@ pub fn whole(path: &Path, directory: &Path, rules: RuleSet) -> anyhow::Result<Wh
 fn log_options() -> Options {
     let mut options = Options::default();
     for stream in [Stream::Packets, Stream::Observations, Stream::Events] {
-        options.streams.insert(stream, StreamOptions::new(STREAM_BYTES_MAX, None));
+        options
+            .streams
+            .insert(stream, StreamOptions::new(STREAM_BYTES_MAX, None));
     }
     options
 }
 
-async fn through_the_log(path: &Path, directory: &Path, log: &Arc<Embedded>, rules: RuleSet) -> anyhow::Result<(Pass, u64)> {
+async fn through_the_log(
+    path: &Path,
+    directory: &Path,
+    log: &Arc<Embedded>,
+    rules: RuleSet,
+) -> anyhow::Result<(Pass, u64)> {
     let store = directory.join("state");
     let fold = Box::new(PacketFold::new(SITE));
     let options = RunnerOptions::for_chain(Chain::Packets);
     let progress = Progress::new("chain");
-    let runner = ChainRunner::open(log.clone(), &store, SITE, Chain::Packets, fold, progress, options).await?;
+    let runner =
+        ChainRunner::open(log.clone(), &store, SITE, Chain::Packets, fold, progress, options).await?;
     let (stats, cancel) = (runner.stats(), CancellationToken::new());
     log.append(vec![append(&activation(rules))?]).await?;
     let began = Instant::now();
@@ -243,7 +258,9 @@ fn observation(collector: &str, number: u64, through: Time, body: Body) -> Obser
 
 fn bytes_of(directory: &Path) -> anyhow::Result<u64> {
     let mut bytes = 0;
-    for entry in std::fs::read_dir(directory).with_context(|| format!("failed to list {}", directory.display()))? {
+    for entry in
+        std::fs::read_dir(directory).with_context(|| format!("failed to list {}", directory.display()))?
+    {
         bytes += entry?.metadata()?.len();
     }
     Ok(bytes)
@@ -269,7 +286,9 @@ pub fn replay(log: &Path) -> anyhow::Result<Pass> {
 
 /// The batches in the log, as they are stored.
 pub fn recorded(log: &Path) -> anyhow::Result<Vec<Bytes>> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
     let log = Embedded::open(log, log_options())?;
     runtime.block_on(async {
         let head = log.info(Stream::Packets).await?.last_sequence;
@@ -345,10 +364,16 @@ pub fn flood(sources: u64) -> anyhow::Result<Flood> {
             inside: Inside::Nothing,
             payload: &[],
         };
-        ensure!(builder.push(number + 1, at, 60, packet) == Pushed::Taken, "a batch took no packet");
+        ensure!(
+            builder.push(number + 1, at, 60, packet) == Pushed::Taken,
+            "a batch took no packet"
+        );
     }
     Ok(Flood {
-        pass: Pass { packets: sources, took },
+        pass: Pass {
+            packets: sources,
+            took,
+        },
         events,
         victims,
         evicted: chain.counters().windows_evicted,
@@ -357,9 +382,7 @@ pub fn flood(sources: u64) -> anyhow::Result<Flood> {
 
 fn is_about(body: &EventBody, victim: IpAddr) -> bool {
     match body {
-        EventBody::AttackBegan(attack) => {
-            attack.subject.contains(&victim.to_string())
-        }
+        EventBody::AttackBegan(attack) => attack.subject.contains(&victim.to_string()),
         _ => false,
     }
 }

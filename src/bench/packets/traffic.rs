@@ -215,7 +215,20 @@ impl Traffic {
         let is_answer = self.dice.below(2) == 0;
         let label = format!("host-{}", self.dice.below(3_000));
         let zone = ["example", "cdn-example", "mail-example"][self.dice.below(3) as usize];
-        let mut message = vec![0, 7, if is_answer { 0x81 } else { 1 }, 0x80, 0, 1, 0, 0, 0, 0, 0, 0];
+        let mut message = vec![
+            0,
+            7,
+            if is_answer { 0x81 } else { 1 },
+            0x80,
+            0,
+            1,
+            0,
+            0,
+            0,
+            0,
+            0,
+            0,
+        ];
         for part in [label.as_str(), zone, "org"] {
             message.push(part.len() as u8);
             message.extend(part.as_bytes());
@@ -233,7 +246,11 @@ impl Traffic {
         let host = 0x0a00_0100 + self.dice.below(INSIDE) as u32;
         let is_answer = self.dice.below(2) == 0;
         let header = [if is_answer { 0 } else { 8 }, 0, 0, 0, 0, 1, 0, 1];
-        let ends = if is_answer { (0x0808_0808, host) } else { (host, 0x0808_0808) };
+        let ends = if is_answer {
+            (0x0808_0808, host)
+        } else {
+            (host, 0x0808_0808)
+        };
         self.build(Parts {
             source: ends.0,
             destination: ends.1,
@@ -250,7 +267,8 @@ impl Traffic {
         self.frame.clear();
         self.frame.extend([0xff; 6]);
         self.frame.extend(mac);
-        self.frame.extend([8, 6, 0, 1, 8, 0, 6, 4, 0, 1 + self.dice.below(2) as u8]);
+        self.frame
+            .extend([8, 6, 0, 1, 8, 0, 6, 4, 0, 1 + self.dice.below(2) as u8]);
         self.frame.extend(mac);
         self.frame.extend(host);
         self.frame.extend([0; 6]);

@@ -1,10 +1,10 @@
 //! The built command as a whole, on networks made for it: one binary, so that it is linked once. Needs root or user
 //! namespaces, because every test runs in namespaces of its own; nothing outside them is sent a packet.
 
+mod attacks;
 #[expect(dead_code, reason = "gaps are for the other suite")]
 #[path = "../fleet/record.rs"]
 mod broker_record;
-mod attacks;
 mod browser;
 mod crash;
 mod failures;
