@@ -18,6 +18,7 @@ use crate::timers::TimerClock;
 const REMIND: &str = "remind";
 const ESCALATE: &str = "escalate";
 const CALM: &str = "calm";
+const UNHEARD: &str = "unheard";
 
 /// An incident opened longer than this after it had lasted long enough learnt of it late.
 pub const LATE_AFTER: Span = Span::from_seconds(60);
@@ -106,6 +107,11 @@ impl Fold for Incidents {
                 name: CALM,
                 key,
             } => state.calm(key, ctx),
+            Step::Timer {
+                fold: FoldId::Incidents,
+                name: UNHEARD,
+                key,
+            } => state.end(key, CloseReason::Removed, ctx.moment, Span::ZERO, ctx),
             Step::CollectorSilent { collector, heard_at } => {
                 let since = Moment {
                     at: *heard_at,
@@ -303,7 +309,7 @@ impl IncidentsState {
         let Some(open) = self.open.remove(key) else {
             return;
         };
-        for timer in [REMIND, ESCALATE, CALM] {
+        for timer in [REMIND, ESCALATE, CALM, UNHEARD] {
             ctx.cancel_timer(FoldId::Incidents, timer, key);
         }
         let mut incident = open.incident;

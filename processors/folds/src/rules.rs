@@ -15,7 +15,7 @@ use watchfold_schemas::observation::PingRowRef;
 use watchfold_schemas::rules::{Rule, RuleState, RulesActivation};
 use watchfold_schemas::{Chain, Time};
 
-use crate::engine::compile::{Compiled, compile};
+use crate::engine::compile::{Compiled, compiled_as_far_as_possible};
 use crate::engine::measure::subject_of;
 use crate::fold::{Ctx, Fact, Fold, FoldId, Step};
 use crate::packets::attacks::{Hold, Said, Seen};
@@ -206,13 +206,9 @@ impl RulesState {
             .active
             .get("")
             .map(|activation| activation.set.of_chain(Chain::Site));
-        self.compiled = match compile(&set.unwrap_or_default()) {
-            Ok(compiled) => compiled,
-            Err(problems) => {
-                self.refused += problems.len() as u64;
-                Compiled::default()
-            }
-        };
+        let (compiled, refused) = compiled_as_far_as_possible(&set.unwrap_or_default());
+        self.compiled = compiled;
+        self.refused += refused;
     }
 
     fn end(&mut self, collector: &str, ctx: &mut Ctx<'_>, end: impl FnOnce(&mut Watch, &mut Vec<Said>)) {

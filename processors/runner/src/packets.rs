@@ -102,7 +102,7 @@ impl ChainFold for PacketFold {
             ("packets", counters.packets),
             ("malformed_batches", counters.malformed_batches),
             ("late_packets", counters.late_packets),
-            ("collectors_refused", counters.collectors_refused),
+            ("captures_forgotten", counters.captures_forgotten),
             ("windows_evicted", counters.windows_evicted),
             ("batches_without_heads", counters.batches_without_heads),
             ("rules_refused", counters.rules_refused),

@@ -113,6 +113,20 @@ pub fn compile(set: &RuleSet) -> Result<Compiled, Vec<RuleProblem>> {
     }
 }
 
+/// The rules of a set that this version knows, and how many it does not. A set that was checked compiles whole. One that a
+/// newer version activated may hold what this one does not know: those rules judge nothing, and are counted.
+pub fn compiled_as_far_as_possible(set: &RuleSet) -> (Compiled, u64) {
+    let Err(problems) = compile(set) else {
+        return (compile(set).unwrap_or_default(), 0);
+    };
+    let mut known = set.clone();
+    known
+        .rules
+        .retain(|rule| !problems.iter().any(|problem| problem.rule == rule.name));
+    let refused = set.rules.len() - known.rules.len();
+    (compile(&known).unwrap_or_default(), refused as u64)
+}
+
 impl CompiledRule {
     /// How long after its condition last held an attack is over.
     pub fn quiet_after(&self) -> Span {

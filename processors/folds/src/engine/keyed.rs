@@ -15,6 +15,8 @@ pub struct Keyed<V> {
     entries: Vec<(Print, V)>,
     /// Open addressing: the number of the entry, or [`EMPTY`]. At most half full.
     index: Vec<u32>,
+    /// What senders of packets do not know, or they could choose keys that all have one place. Nothing but speed depends on it.
+    seed: Print,
 }
 
 impl<V> Default for Keyed<V> {
@@ -22,6 +24,7 @@ impl<V> Default for Keyed<V> {
         Keyed {
             entries: Vec::new(),
             index: Vec::new(),
+            seed: Print::default(),
         }
     }
 }
@@ -31,10 +34,17 @@ impl<V> Keyed<V> {
         self.entries.len()
     }
 
+    /// Another seed for the places of keys. Once there is an entry it stays.
+    pub fn seed(&mut self, seed: Print) {
+        if self.entries.is_empty() {
+            self.seed = seed;
+        }
+    }
+
     /// The number of the entry of `key`. It holds until the next sweep.
     pub fn find(&self, key: Print) -> Option<usize> {
         let mask = self.index.len().checked_sub(1)?;
-        let mut place = key.0 as usize & mask;
+        let mut place = key.place(self.seed) & mask;
         loop {
             match self.index[place] {
                 EMPTY => return None,
@@ -100,7 +110,7 @@ impl<V> Keyed<V> {
 
     fn link(&mut self, key: Print, number: usize) {
         let mask = self.index.len() - 1;
-        let mut place = key.0 as usize & mask;
+        let mut place = key.place(self.seed) & mask;
         while self.index[place] != EMPTY {
             place = (place + 1) & mask;
         }
@@ -116,6 +126,7 @@ mod tests {
     fn entries_are_found_until_they_are_swept() {
         let key = |number: i64| Print::of_number(number);
         let mut keyed = Keyed::default();
+        keyed.seed(key(77));
         assert_eq!(keyed.find(key(0)), None);
         for number in 0..1_000 {
             assert_eq!(keyed.insert(key(number), number), number as usize);
@@ -130,5 +141,21 @@ mod tests {
         assert!(keyed.is_at(1, key(10)) && !keyed.is_at(1, key(1)) && !keyed.is_at(100, key(1)));
         *keyed.get_mut(key(10)).unwrap() = 7;
         assert_eq!(keyed.iter().nth(1), Some((key(10), &7)));
+    }
+
+    #[test]
+    fn keys_chosen_to_share_a_place_share_none_under_a_seed() {
+        let seed = Print::of_number(1_700_000_000_123_456_789);
+        for keys in [
+            (0..1_000)
+                .map(|number| Print(number << 32, 7))
+                .collect::<Vec<_>>(),
+            (0..1_000).map(|number| Print(5, number << 32)).collect(),
+        ] {
+            let mut places: Vec<usize> = keys.iter().map(|key| key.place(seed) & 4_095).collect();
+            places.sort_unstable();
+            places.dedup();
+            assert!(places.len() > 800, "{} places", places.len());
+        }
     }
 }

@@ -70,6 +70,11 @@ impl Print {
         scramble(low, high)
     }
 
+    /// Where it is looked for. It cannot be foretold without knowing the seed.
+    pub fn place(self, seed: Print) -> usize {
+        mix(mix(self.0 ^ seed.0) ^ self.1 ^ seed.1) as usize
+    }
+
     /// 64 bits of it, for values within a window: numbers stay exact.
     pub const fn short(self) -> u64 {
         self.0

@@ -3,17 +3,21 @@
 //! The rule decided already. Here an attack gets what every incident has: reminders, somebody who acknowledges it, an
 //! end with its duration. Its times are those of whoever saw it.
 
-use watchfold_schemas::Span;
 use watchfold_schemas::alert::{Attack, AttackStage};
 use watchfold_schemas::event::{Causes, CloseReason, EventBody, Incident, IncidentClass};
 use watchfold_schemas::rules::RuleState;
+use watchfold_schemas::{Span, Time};
 
-use super::{IncidentsState, OpenIncident, fresh, open_key};
+use super::{IncidentsState, OpenIncident, UNHEARD, fresh, open_key, set_if};
 use crate::fold::{Ctx, Moment};
 
 /// The most attacks that are open as incidents at a time; what people are told of in one storm has to end somewhere.
 /// Further ones stay alerts and attacks in the log, and are counted.
 pub const OPEN_ATTACKS_MAX: usize = 1_024;
+
+/// An attack that is open and of which nothing was told for so long on the site's clock is over, and word of its end was
+/// lost: those who see attacks tell one that goes on every hour. What is told later opens an incident of its own.
+pub const UNHEARD_AFTER_MS: u64 = 24 * 3_600_000;
 
 impl IncidentsState {
     /// Takes word of an attack. What is told twice changes nothing the second time.
@@ -25,8 +29,8 @@ impl IncidentsState {
         let is_open = self.open.get(&key).is_some();
         match stage {
             AttackStage::Began | AttackStage::Grew if is_open => self.attack_grew(&key, attack, ctx),
-            // Word of its beginning was lost.
-            AttackStage::Began | AttackStage::Grew => self.attack_opened(&key, attack, causes, ctx),
+            AttackStage::Began => self.attack_opened(&key, attack, attack.began_at, causes, ctx),
+            AttackStage::Grew => self.attack_opened(&key, attack, attack.last_at, causes, ctx),
             AttackStage::Ended if is_open => self.attack_ended(&key, attack, ctx),
             AttackStage::Ended => {}
         }
@@ -45,7 +49,15 @@ impl IncidentsState {
         }
     }
 
-    fn attack_opened(&mut self, key: &str, attack: &Attack, causes: Causes, ctx: &mut Ctx<'_>) {
+    /// `told_at` tells incidents of one attack apart: word of its beginning was lost, or nobody told of it for a day.
+    fn attack_opened(
+        &mut self,
+        key: &str,
+        attack: &Attack,
+        told_at: Time,
+        causes: Causes,
+        ctx: &mut Ctx<'_>,
+    ) {
         let open = self
             .open
             .iter()
@@ -60,7 +72,7 @@ impl IncidentsState {
             steady: ctx.moment.steady,
         };
         // Two collectors may see one attack, and each tells its own end: the attack tells them apart.
-        let id = Incident::derive_id(&ctx.config.site, class, &attack.id, attack.began_at);
+        let id = Incident::derive_id(&ctx.config.site, class, &attack.id, told_at);
         let subject = format!("{}:{}:{}", class.name(), attack.category, attack.subject);
         let incident = Incident {
             severity: attack.severity,
@@ -69,9 +81,11 @@ impl IncidentsState {
             ..fresh(class, id, &subject, since, ctx)
         };
         self.begin(key, incident, since, causes, ctx);
+        set_if(ctx, UNHEARD, key, UNHEARD_AFTER_MS);
     }
 
     fn attack_grew(&mut self, key: &str, attack: &Attack, ctx: &mut Ctx<'_>) {
+        set_if(ctx, UNHEARD, key, UNHEARD_AFTER_MS);
         let Some(open) = self.open.get_mut(key) else {
             return;
         };

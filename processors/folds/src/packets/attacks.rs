@@ -27,8 +27,9 @@ use crate::engine::print::Print;
 /// The most attacks of one collector that are open at a time; the one that would end first ends early.
 pub const ATTACKS_MAX: usize = 4_096;
 
-/// The most attacks that begin within one second: what a flood of invented sources may tell. Every one is three events.
-pub const BEGINNINGS_PER_SECOND_MAX: u32 = 1_000;
+/// The most attacks that begin within one minute: what a flood of invented sources may tell. Every one is three events, so
+/// that a flood which lasts writes ten in a second, and a storm of a hundred real ones is still told whole.
+pub const BEGINNINGS_PER_MINUTE_MAX: u32 = 200;
 
 /// The most victims of one attack that are told apart; beyond it the total is a lower bound.
 pub const VICTIMS_TOLD_APART_MAX: usize = 256;
@@ -36,7 +37,10 @@ pub const VICTIMS_TOLD_APART_MAX: usize = 256;
 /// An attack is told again once its peak is so many times what was told.
 const TOLD_AGAIN_AT: u128 = 2;
 
-const SECOND: Span = Span::from_seconds(1);
+/// An attack that goes on is told again after this long, so that silence means that its end was lost.
+const TOLD_AGAIN_AFTER: Span = Span::from_seconds(3_600);
+
+const MINUTE: Span = Span::from_seconds(60);
 
 /// Who saw a row.
 #[derive(Clone, Copy, Debug)]
@@ -107,6 +111,9 @@ struct Open {
     /// In order.
     victims: Vec<[u64; 2]>,
     last_victim: Option<[u64; 2]>,
+    /// When it was last told, in the time that is counted in.
+    #[serde(default)]
+    told: Time,
 }
 
 /// The attacks of one collector.
@@ -115,12 +122,12 @@ pub struct Attacks {
     open: Arrivals<Open>,
     due: BTreeMap<(Time, u64), Slot>,
     next_ordinal: u64,
-    second: Time,
-    begun_in_second: u32,
+    minute: Time,
+    begun_in_minute: u32,
     shift: Span,
     /// Attacks that ended early because too many were open.
     pub evicted: u64,
-    /// Rows that would have begun an attack in a second that had begun too many.
+    /// Rows that would have begun an attack in a minute that had begun too many.
     pub refused: u64,
 }
 
@@ -169,7 +176,7 @@ impl Attacks {
         verdicts: &Verdicts,
         said: &mut Vec<Said>,
     ) {
-        if !self.second_has_room(hold.at) {
+        if !self.minute_has_room(hold.at) {
             self.refused += 1;
             return;
         }
@@ -184,14 +191,14 @@ impl Attacks {
         self.due.insert((due, ordinal), slot);
     }
 
-    fn second_has_room(&mut self, at: Time) -> bool {
-        let second = at.floor(SECOND);
-        if second != self.second {
-            self.second = second;
-            self.begun_in_second = 0;
+    fn minute_has_room(&mut self, at: Time) -> bool {
+        let minute = at.floor(MINUTE);
+        if minute != self.minute {
+            self.minute = minute;
+            self.begun_in_minute = 0;
         }
-        let room = self.begun_in_second < BEGINNINGS_PER_SECOND_MAX;
-        self.begun_in_second += u32::from(room);
+        let room = self.begun_in_minute < BEGINNINGS_PER_MINUTE_MAX;
+        self.begun_in_minute += u32::from(room);
         room
     }
 
@@ -334,6 +341,7 @@ impl Open {
             told_peak: hold.measured,
             victims: Vec::new(),
             last_victim: None,
+            told: hold.at,
         };
         open.add_victim(hold.victim);
         open.say(told_at, EventBody::AlertRaised(Box::new(alert)), said);
@@ -372,8 +380,9 @@ impl Open {
         }
         let rested = hold.at.since(self.alert_at) >= cooldown_of(hold.rule);
         let fires = rested || severity > self.alert_severity;
-        let grows =
-            severity > self.attack.severity || is_times(TOLD_AGAIN_AT, self.attack.peak, self.told_peak);
+        let grows = severity > self.attack.severity
+            || is_times(TOLD_AGAIN_AT, self.attack.peak, self.told_peak)
+            || hold.at.since(self.told) >= TOLD_AGAIN_AFTER;
         if !fires && !grows {
             return;
         }
@@ -394,8 +403,9 @@ impl Open {
         }
         if grows {
             self.told_peak = self.attack.peak;
+            self.told = hold.at;
             self.say(
-                hold.at,
+                told_at,
                 EventBody::AttackGrew(Box::new(self.attack.clone())),
                 said,
             );

@@ -15,6 +15,7 @@ use watchfold_schemas::{Chain, Time};
 use super::attacks::{Said, Seen};
 use super::clock::{CaptureClock, CaptureClocks, PacketCounters};
 use super::emit::Emitter;
+use super::extract::connections::Connections;
 use super::point::Point;
 use super::reputation::Verdicts;
 use super::rulebook::Rulebook;
@@ -141,11 +142,12 @@ impl PacketChain {
             let windows = lost.iter().map(|rule| stored::windows_of(collector, rule));
             self.unstored.gone.extend(windows);
             self.unstored.points.insert(collector.clone());
-            let at = self
-                .clocks
-                .captures
-                .get(collector)
-                .map_or(activation.at, |clock| clock.newest);
+            let clock = self.clocks.captures.get(collector);
+            let at = clock.map_or(activation.at, |clock| clock.newest);
+            if !(follows_connections(self.book.as_ref()) && follows_connections(Some(&book))) {
+                // Nobody looked meanwhile: what waits for an answer from before may have had it.
+                point.connections = Connections::new(clock.map_or(0, |clock| clock.incarnation));
+            }
             let mut said = Vec::new();
             let is_in_force = |category: &str, state: RuleState| {
                 let mut rules = book.compiled.rules.iter().map(|rule| &rule.rule);
@@ -169,9 +171,8 @@ impl PacketChain {
         out: &mut Emitter,
     ) {
         let collector = &observation.origin.collector;
-        if !self.clocks.admits(collector) {
-            self.counters.collectors_refused += 1;
-            return;
+        while !self.clocks.admits(collector) {
+            self.forget_oldest(out);
         }
         let view = match batch.map(PacketBatch::view).transpose() {
             Ok(view) => view,
@@ -230,6 +231,33 @@ impl PacketChain {
         self.counters.facts_evicted += facts;
         self.counters.lookups_withheld += std::mem::take(&mut point.questions.put_off);
         self.unstored.points.insert(collector.clone());
+    }
+
+    /// Too many capture points: the one whose packets are oldest goes, and its attacks are over.
+    fn forget_oldest(&mut self, out: &mut Emitter) {
+        let Some(collector) = self.clocks.oldest() else {
+            return;
+        };
+        let clock = self.clocks.captures.remove(&collector).unwrap_or_default();
+        if let (Some(book), Some(mut point)) = (&self.book, self.points.remove(&collector)) {
+            let mut turn = Turn {
+                book,
+                verdicts: &self.verdicts,
+                seen: Seen {
+                    site: &self.site,
+                    collector: &collector,
+                    incarnation: clock.incarnation,
+                    interface: &clock.interface,
+                },
+                point: &mut point,
+                out,
+            };
+            turn.end_all(clock.newest);
+        }
+        self.counters.captures_forgotten += 1;
+        self.unstored.points.remove(&collector);
+        let gone = [stored::point_of(&collector), stored::windows_of_all(&collector)];
+        self.unstored.gone.extend(gone);
     }
 
     /// A new incarnation: windows begin anew and attacks end. Who has which address is still known.
@@ -295,6 +323,10 @@ impl PacketChain {
             point.connections.forget_waiting();
         }
     }
+}
+
+fn follows_connections(book: Option<&Rulebook>) -> bool {
+    book.is_some_and(|book| !book.of_connections().is_empty())
 }
 
 /// There are payloads and the beginning of none: the capture keeps none, or not of these ports.

@@ -8,7 +8,7 @@ use crate::table::{Change, Table};
 /// A packet earlier than the newest of its collector by more than this is counted as late.
 pub const LATE_AFTER: Span = Span::from_seconds(1);
 
-/// The most capture points of one site; batches of further ones are counted and not judged.
+/// The most capture points of one site. With a further one, the one whose packets are oldest is forgotten.
 pub const CAPTURES_MAX: usize = 64;
 
 /// What the packet chain had to do without, for metrics. Counted since the process began.
@@ -20,9 +20,9 @@ pub struct PacketCounters {
     pub malformed_batches: u64,
     /// Packets more than a second older than the newest of their collector; they count at the newest's time.
     pub late_packets: u64,
-    /// Records of collectors beyond the most that one site may have.
-    pub collectors_refused: u64,
-    /// Keys of windows forgotten before their time because there were too many.
+    /// Capture points forgotten, and their attacks ended, because a further one came.
+    pub captures_forgotten: u64,
+    /// Keys of windows, and rows of exact sums, forgotten before their time because there were too many.
     pub windows_evicted: u64,
     /// Batches with payloads and no payload's beginning in them, while a rule asks for these: the capture keeps none.
     pub batches_without_heads: u64,
@@ -74,6 +74,13 @@ impl CaptureClocks {
     /// Whether the collector is known, or there is room for it.
     pub fn admits(&self, collector: &str) -> bool {
         self.captures.len() < CAPTURES_MAX || self.captures.get(collector).is_some()
+    }
+
+    /// The capture point whose packets are oldest, by name where several are.
+    pub fn oldest(&self) -> Option<String> {
+        let captures = self.captures.iter();
+        let oldest = captures.min_by_key(|(name, clock)| (clock.newest, *name));
+        oldest.map(|(name, _)| name.clone())
     }
 
     /// The greatest time of any capture point.

@@ -2,14 +2,16 @@
 
 use watchfold_schemas::Chain;
 use watchfold_schemas::fields::{Field, Source};
-use watchfold_schemas::rules::{RuleSet, RulesActivation};
+use watchfold_schemas::rules::RulesActivation;
 
 use super::columns::Columns;
 use super::conditions::{ColumnCheck, rows_of};
 use super::extract::addresses::Site;
 use super::mask::Mask;
-use crate::engine::compile::{Compiled, CompiledRule, When, compile};
-use crate::engine::window::Limits;
+use crate::engine::compile::{
+    Compiled, CompiledRule, Measure, When, WindowRule, compiled_as_far_as_possible,
+};
+use crate::engine::window::{Limits, QUEUE_MAX};
 
 /// The most keys of one rule at one capture point. An evicted one had no row for longest.
 pub const KEYS_MAX: usize = 65_536;
@@ -108,11 +110,10 @@ impl Rulebook {
             .iter()
             .filter(|rule| matches!(rule.when, When::Window(_)));
         let share = CELLS_MAX / windowed.count().max(1);
-        let threshold = match &rule.when {
-            When::Window(window) => usize::try_from(window.at_least).unwrap_or(usize::MAX),
+        let needed = match &rule.when {
+            When::Window(window) => cells_needed(window),
             When::Each | When::Value { .. } => 0,
         };
-        let needed = threshold.saturating_mul(CELLS_PER_THRESHOLD).min(CELLS_MAX);
         Limits {
             keys: KEYS_MAX,
             cells: share.max(CELLS_MIN).max(needed),
@@ -120,16 +121,49 @@ impl Rulebook {
     }
 }
 
-/// A set that was checked compiles whole. One that a newer version activated may hold what this one does not know: those
-/// rules judge nothing, and are counted.
-fn compiled_as_far_as_possible(set: &RuleSet) -> (Compiled, u64) {
-    let Err(problems) = compile(set) else {
-        return (compile(set).unwrap_or_default(), 0);
+/// What a rule needs so that single keys stay exact, whatever its share is.
+fn cells_needed(window: &WindowRule) -> usize {
+    let per_key = match window.measure {
+        Measure::Rows | Measure::Distinct(_) => usize::try_from(window.at_least).unwrap_or(usize::MAX),
+        Measure::Sum {
+            parts: Some(parts), ..
+        } => parts as usize,
+        // A threshold is an amount and says nothing of rows.
+        Measure::Sum { parts: None, .. } => return QUEUE_MAX,
     };
-    let mut known = set.clone();
-    known
-        .rules
-        .retain(|rule| !problems.iter().any(|problem| problem.rule == rule.name));
-    let refused = set.rules.len() - known.rules.len();
-    (compile(&known).unwrap_or_default(), refused as u64)
+    per_key.saturating_mul(CELLS_PER_THRESHOLD).min(CELLS_MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use watchfold_schemas::observation::Body;
+    use watchfold_schemas::rules::{Surroundings, Trigger};
+
+    use super::*;
+    use crate::packets::testing::activation;
+    use crate::packets::testing::rules::{count, rule, set, sum, truth};
+
+    /// One of a hundred rules like it may keep so much.
+    fn check(trigger: &Trigger, want: usize) {
+        let named = |number| {
+            let name = format!("many_{number}");
+            rule(&name, truth("tcp.syn", true), trigger.clone(), &["source.ip"])
+        };
+        let rules = set((0..100).map(named).collect());
+        let Body::Rules(activation) = activation(&rules, Surroundings::default()).body else {
+            panic!("an activation")
+        };
+        let book = Rulebook::of(*activation);
+        assert_eq!(book.refused, 0);
+        assert_eq!(book.limits(book.rule(0)).cells, want, "{trigger:?}");
+    }
+
+    #[test]
+    fn what_a_rule_may_keep_goes_by_rows_and_not_by_bytes() {
+        let (share, by) = (CELLS_MAX / 100, ["source.ip"]);
+        check(&count(&by, 1_000, 10), share);
+        check(&count(&by, 1_000, 100_000), 400_000);
+        check(&sum("network.bytes", &by, 60_000, 5_000_000, None), QUEUE_MAX);
+        check(&sum("network.bytes", &by, 60_000, 5_000_000, Some(60)), share);
+    }
 }

@@ -1,9 +1,11 @@
 //! Tests of rules on probes: what they say, whom they tell, and that they go on alike after a restart.
 
+use watchfold_schemas::alert::{Attack, AttackStage, Finding};
 use watchfold_schemas::config::Signal;
-use watchfold_schemas::event::{Event, EventBody, Severity};
+use watchfold_schemas::event::{Event, EventBody, Place, Severity};
 use watchfold_schemas::fields::Source;
-use watchfold_schemas::observation::{Body, Outcome, PingRound, PingRow};
+use watchfold_schemas::observation::{Body, Outcome, PingRound, PingRow, Tick};
+use watchfold_schemas::origin::EventId;
 use watchfold_schemas::rules::{
     Compare, FieldTest, Rule, RuleSet, RuleState, RulesActivation, Surroundings, Test, Trigger, Value,
 };
@@ -119,6 +121,34 @@ impl Site {
 
     fn quiet(&mut self, seconds: f64) {
         self.record(seconds, "ping", Body::Quiet);
+    }
+
+    /// Every hour a tick, up to this one.
+    fn hours(&mut self, hours: std::ops::RangeInclusive<u32>) {
+        for hour in hours {
+            let at = f64::from(hour) * 3_600.0;
+            let tick = Tick {
+                now: Time((at * 1e9) as i64),
+                interval_ms: 3_600_000,
+            };
+            self.record(at, "clock", Body::Tick(tick));
+        }
+    }
+
+    /// The packet chain tells of an attack.
+    fn finding(&mut self, hour: u32, stage: AttackStage, attack: &Attack) {
+        let at = f64::from(hour) * 3_600.0;
+        let attack = Attack {
+            last_at: Time((at * 1e9) as i64),
+            ..attack.clone()
+        };
+        let finding = Finding {
+            event: EventId(format!("{hour:032x}")),
+            place: Place::default(),
+            stage,
+            attack,
+        };
+        self.record(at, "packets", Body::Finding(Box::new(finding)));
     }
 
     /// What rules and incidents said, in short.
@@ -428,4 +458,63 @@ fn a_restart_writes_what_changed_alone() {
     site.rules(4.0, Vec::new());
     commit(&mut site);
     assert!(!stored.keys().any(|key| key.starts_with(b"rules/window/")));
+}
+
+#[test]
+fn a_rule_that_this_version_does_not_know_switches_no_other_off() {
+    let later = loss(|rule| {
+        rule.name = "later".into();
+        rule.subject = vec!["of.later.versions".into()];
+    });
+    check(
+        |site| {
+            site.rules(0.0, vec![later.clone(), loss(|_| {})]);
+            for second in [1.0, 2.0, 3.0] {
+                site.probe(second, "router", Outcome::TimedOut);
+            }
+        },
+        &[
+            "alert router 3",
+            "began router 3",
+            "opened attack:ping_loss:router 3",
+        ],
+    );
+}
+
+#[test]
+fn an_attack_that_nobody_tells_of_for_a_day_is_over_and_is_told_anew_when_it_grows() {
+    let mut seen = Site::new(false);
+    seen.rules(0.0, vec![loss(|_| {})]);
+    for second in [1.0, 2.0, 3.0] {
+        seen.probe(second, "router", Outcome::TimedOut);
+    }
+    let attack = seen.events.iter().find_map(|event| match &event.body {
+        EventBody::AttackBegan(attack) => Some(attack.clone()),
+        _ => None,
+    });
+    let attack = attack.unwrap();
+    let events = check(
+        |site| {
+            site.hours(1..=1);
+            site.finding(1, AttackStage::Began, &attack);
+            site.hours(2..=20);
+            site.finding(20, AttackStage::Grew, &attack);
+            site.hours(21..=50);
+            site.finding(50, AttackStage::Grew, &attack);
+            site.finding(51, AttackStage::Ended, &attack);
+            site.hours(51..=90);
+        },
+        &[
+            "opened attack:ping_loss:router 3600",
+            "closed attack:ping_loss:router 158400",
+            "opened attack:ping_loss:router 180000",
+            "closed attack:ping_loss:router 183600",
+        ],
+    );
+    let ids: Vec<&str> = events
+        .iter()
+        .filter(|event| event.body.kind() == "incident_opened")
+        .map(|event| event.key.as_str())
+        .collect();
+    assert!(ids.len() == 2 && ids[0] != ids[1], "{ids:?}");
 }

@@ -17,7 +17,7 @@ use super::print::Print;
 use super::varint::{Reader, Writer};
 
 pub use distinct::DistinctWindow;
-pub use queue::{PartsWindow, QueueWindow};
+pub use queue::{PartsWindow, QUEUE_MAX, QueueWindow};
 pub use rows::RowsWindow;
 pub use table::{Limits, Pushed, SHARDS, Table};
 
@@ -53,6 +53,11 @@ pub trait Window: Sized {
 
     /// How many rows or values are kept: what memory goes by.
     fn cells(&self) -> usize;
+
+    /// Rows that went although they still counted, since the last call.
+    fn take_dropped(&mut self) -> u64 {
+        0
+    }
 
     /// The number of the first packet that still counts, and how many count.
     fn causes(&self) -> (u64, u64);
@@ -112,7 +117,7 @@ impl Windows {
         each!(self, table => table.causes(number))
     }
 
-    /// Keys forgotten before their time, since the last call.
+    /// Keys, and rows of exact sums, forgotten before their time, since the last call.
     pub fn take_evicted(&mut self) -> u64 {
         each!(self, table => std::mem::take(&mut table.evicted))
     }

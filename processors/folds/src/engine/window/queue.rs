@@ -10,7 +10,7 @@ use super::{Entry, Plan, Window};
 use crate::engine::varint::{Reader, Writer};
 
 /// The most rows of one key: 5,000,000 bytes in packets of 20. Where they are more the oldest go, and the sum is too low.
-const QUEUE_MAX: usize = 262_144;
+pub const QUEUE_MAX: usize = 262_144;
 
 /// The newest rows, as many as it takes to reach the threshold.
 #[derive(Clone, Debug)]
@@ -19,6 +19,8 @@ pub struct QueueWindow {
     sum: u64,
     beyond: Option<Box<Buckets>>,
     last: Time,
+    /// Rows that still counted and went because they were too many.
+    dropped: u64,
 }
 
 impl Window for QueueWindow {
@@ -28,6 +30,7 @@ impl Window for QueueWindow {
             sum: 0,
             beyond: None,
             last: Time(i64::MIN),
+            dropped: 0,
         }
     }
 
@@ -45,6 +48,7 @@ impl Window for QueueWindow {
             self.beyond = None;
             if self.queue.len() > QUEUE_MAX {
                 self.pop();
+                self.dropped += 1;
             }
             return self.sum;
         }
@@ -75,6 +79,10 @@ impl Window for QueueWindow {
 
     fn cells(&self) -> usize {
         self.queue.len() + self.beyond.as_ref().map_or(0, |beyond| beyond.len())
+    }
+
+    fn take_dropped(&mut self) -> u64 {
+        std::mem::take(&mut self.dropped)
     }
 
     fn causes(&self) -> (u64, u64) {

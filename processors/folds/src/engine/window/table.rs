@@ -43,7 +43,7 @@ pub struct Table<W> {
     next_sweep: Option<Time>,
     /// Shards that changed since they were stored, one bit each.
     dirty: u64,
-    /// Keys forgotten before their time.
+    /// Keys forgotten before their time, and rows of a sum that had too many.
     pub evicted: u64,
 }
 
@@ -85,12 +85,14 @@ impl<W: Window> Table<W> {
                 if self.windows.len() >= self.limits.keys {
                     self.make_room(entry.at, None);
                 }
+                self.windows.seed(seed_of(entry.at, entry.number));
                 self.windows.insert(key, W::new(&self.plan))
             }
         };
         let window = self.windows.at_mut(number);
         let before = window.cells();
         let observed = window.push(&self.plan, entry);
+        self.evicted += window.take_dropped();
         self.cells = self.cells + window.cells() - before;
         self.dirty |= 1 << shard_of(key);
         if self.cells > self.limits.cells {
@@ -216,10 +218,16 @@ impl<W: Window> Table<W> {
                 return None;
             }
             self.cells += window.cells();
+            self.windows.seed(seed_of(window.last(), window.causes().0));
             self.windows.insert(key, window);
         }
         Some(())
     }
+}
+
+/// When a packet was captured, to the nanosecond, and its number: what nobody who sends packets knows.
+fn seed_of(at: Time, number: u64) -> Print {
+    Print::of_number(at.0).with(Print::of_number(number as i64))
 }
 
 fn shard_of(key: Print) -> usize {

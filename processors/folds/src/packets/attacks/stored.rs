@@ -11,8 +11,8 @@ use super::{Attacks, Open, place_of};
 pub struct StoredAttacks {
     open: Vec<Open>,
     next_ordinal: u64,
-    second: Time,
-    begun_in_second: u32,
+    minute: Time,
+    begun_in_minute: u32,
     evicted: u64,
     refused: u64,
 }
@@ -22,8 +22,8 @@ impl Attacks {
         StoredAttacks {
             open: self.open.iter().cloned().collect(),
             next_ordinal: self.next_ordinal,
-            second: self.second,
-            begun_in_second: self.begun_in_second,
+            minute: self.minute,
+            begun_in_minute: self.begun_in_minute,
             evicted: self.evicted,
             refused: self.refused,
         }
@@ -32,8 +32,8 @@ impl Attacks {
     pub fn load(stored: StoredAttacks) -> Attacks {
         let mut out = Attacks {
             next_ordinal: stored.next_ordinal,
-            second: stored.second,
-            begun_in_second: stored.begun_in_second,
+            minute: stored.minute,
+            begun_in_minute: stored.begun_in_minute,
             evicted: stored.evicted,
             refused: stored.refused,
             ..Attacks::default()

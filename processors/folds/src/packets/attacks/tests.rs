@@ -290,11 +290,12 @@ fn the_slowest_rule_of_a_category_says_when_it_is_over() {
 
 #[test]
 fn too_many_attacks_end_the_one_that_would_end_first() {
-    let scan = rule(|_| {});
+    let scan = rule(|rule| rule.cooldown_ms = 86_400_000);
     let mut attacks = Attacks::default();
     let mut said = Vec::new();
     let key = |number: usize| Print::of_number(number as i64);
-    let at = |number: usize| Time(number as i64 * 2_000_000);
+    // As fast as attacks may begin.
+    let at = |number: usize| seconds(number as f64 * 60.0 / f64::from(BEGINNINGS_PER_MINUTE_MAX));
     for number in 0..ATTACKS_MAX {
         give(
             &mut attacks,
@@ -334,7 +335,7 @@ fn too_many_attacks_end_the_one_that_would_end_first() {
 }
 
 #[test]
-fn a_second_begins_only_so_many() {
+fn a_minute_begins_only_so_many() {
     let scan = rule(|_| {});
     let mut attacks = Attacks::default();
     let mut said = Vec::new();
@@ -348,15 +349,41 @@ fn a_second_begins_only_so_many() {
             &mut said,
         );
     }
-    assert_eq!(attacks.len() as u32, BEGINNINGS_PER_SECOND_MAX);
-    assert_eq!(attacks.refused, u64::from(100_000 - BEGINNINGS_PER_SECOND_MAX));
+    assert_eq!(attacks.len() as u32, BEGINNINGS_PER_MINUTE_MAX);
+    assert_eq!(attacks.refused, u64::from(100_000 - BEGINNINGS_PER_MINUTE_MAX));
     // What goes on is still seen.
     let on = Hold {
         key: Print::of_number(0),
         ..hold(&scan, seconds(7.6))
     };
     give(&mut attacks, &on, &mut said);
-    assert_eq!(attacks.refused, u64::from(100_000 - BEGINNINGS_PER_SECOND_MAX));
+    assert_eq!(attacks.refused, u64::from(100_000 - BEGINNINGS_PER_MINUTE_MAX));
+    // The next minute has room again.
+    for at in [59.9, 60.0] {
+        let next = Hold {
+            key: Print::of_number(-1),
+            ..hold(&scan, seconds(at))
+        };
+        give(&mut attacks, &next, &mut said);
+    }
+    assert_eq!(attacks.len() as u32, BEGINNINGS_PER_MINUTE_MAX + 1);
+}
+
+#[test]
+fn what_goes_on_is_told_every_hour() {
+    let slow = rule(|rule| rule.cooldown_ms = 7_200_000);
+    let at = |seconds_| hold(&slow, seconds(seconds_));
+    check(
+        &[at(0.0), at(3_599.0), at(3_600.0), at(7_100.0), at(7_201.0)],
+        &[
+            "alert High 0",
+            "began High 0",
+            "grew High 15 3600",
+            "alert High 7201",
+            "grew High 15 7201",
+            "ended 14401 alerts 2 matches 5",
+        ],
+    );
 }
 
 #[test]
@@ -385,18 +412,21 @@ fn times_are_told_by_the_wall_and_counted_without_its_jumps() {
     // The wall jumped by an hour in which nobody measured.
     attacks.set_shift(Span::from_seconds(4_600));
     attacks.pop_due(seconds(15.9), &mut said);
-    give(&mut attacks, &hold(&scan, seconds(15.9)), &mut said);
+    let mut louder = hold(&scan, seconds(15.9));
+    louder.measured.observed = 30;
+    give(&mut attacks, &louder, &mut said);
     attacks.pop_due(seconds(30.9), &mut said);
     assert_eq!(
         short(&said),
         [
             "alert High 1001",
             "began High 1001",
+            "grew High 30 4615.9",
             "ended 4630.9 alerts 1 matches 2"
         ]
     );
-    assert_eq!(said[2].because, Because::Deadline(seconds(30.9)));
-    let EventBody::AttackEnded(attack) = &said[2].body else {
+    assert_eq!(said[3].because, Because::Deadline(seconds(30.9)));
+    let EventBody::AttackEnded(attack) = &said[3].body else {
         panic!("{said:?}")
     };
     assert_eq!(

@@ -183,6 +183,11 @@ impl PacketChain {
     }
 }
 
+/// What the names of everything else of a capture point begin with.
+pub fn point_of(collector: &str) -> String {
+    format!("{POINTS}{collector}/")
+}
+
 /// What the names of a rule's stored windows begin with.
 pub fn windows_of(collector: &str, rule: &str) -> String {
     format!("{WINDOWS}{collector}/{rule}/")

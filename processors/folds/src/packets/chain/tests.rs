@@ -1,5 +1,7 @@
 //! The packet chain from batches to events: thresholds, time, order, restarts.
 
+mod points;
+
 use proptest::prelude::*;
 use watchfold_schemas::rules::{Rule, Surroundings, Trigger};
 use watchfold_schemas::{EventBody, EventId};
@@ -568,16 +570,6 @@ fn what_cannot_be_used_is_counted() {
         Time::from_millis(1),
         Body::Batch(Box::new(broken)),
     ));
-    for number in 0..70 {
-        let batch = crate::packets::testing::batch(&[], 1);
-        fed.give(&observation(
-            &format!("capture-{number}"),
-            1,
-            1,
-            Time::EPOCH,
-            Body::Batch(Box::new(batch)),
-        ));
-    }
     let unknown = Rule {
         subject: vec!["of.later.versions".to_owned()],
         ..rule("later", word("payload.text", "x"), Trigger::Each, &[])
@@ -592,6 +584,5 @@ fn what_cannot_be_used_is_counted() {
         ),
         (1, 1, 1)
     );
-    assert_eq!(counters.collectors_refused, 7);
     assert_eq!(fed.chain.began_ms(), 0);
 }
