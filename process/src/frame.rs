@@ -99,20 +99,18 @@ impl Frame {
 
     /// A publisher for one collector of one site, flushed when the process ends.
     pub async fn publisher(&self, site: &str, collector: &str) -> Result<Arc<Publisher>, KitError> {
-        let directory = self.directory("collectors", site)?;
-        let publisher = Publisher::open(self.log.clone(), site, collector, &directory).await?;
-        self.join(site, collector, &publisher);
-        Ok(publisher)
+        self.open(site, collector, PublisherOptions::default()).await
+    }
+
+    /// The same for an oracle, whose verdicts stand among the packets. Nothing waits on disk: it takes turns under a lease.
+    pub async fn verdict_publisher(&self, site: &str, oracle: &str) -> Result<Arc<Publisher>, KitError> {
+        self.open(site, oracle, PublisherOptions::packets(None)).await
     }
 
     /// The same for what must not be lost while the log is away: it waits on disk, also over a restart.
     pub async fn spooling_publisher(&self, site: &str, collector: &str) -> Result<Arc<Publisher>, KitError> {
         let directory = self.directory("collectors", site)?;
-        let spool = SpoolOptions {
-            directory: self.directory("spool", site)?,
-            bytes_max: SPOOL_BYTES_MAX,
-        };
-        let log = self.log.clone();
+        let (log, spool) = (self.log.clone(), self.spool(site)?);
         let publisher = Publisher::open_with_spool(log, site, collector, &directory, spool).await?;
         self.join(site, collector, &publisher);
         Ok(publisher)
@@ -120,12 +118,24 @@ impl Frame {
 
     /// The same for a collector of packets, whose batches stand in a stream of their own.
     pub async fn packet_publisher(&self, site: &str, collector: &str) -> Result<Arc<Publisher>, KitError> {
-        let directory = self.directory("collectors", site)?;
-        let spool = SpoolOptions {
+        let options = PublisherOptions::packets(Some(self.spool(site)?));
+        self.open(site, collector, options).await
+    }
+
+    fn spool(&self, site: &str) -> Result<SpoolOptions, KitError> {
+        Ok(SpoolOptions {
             directory: self.directory("spool", site)?,
             bytes_max: SPOOL_BYTES_MAX,
-        };
-        let options = PublisherOptions::packets(Some(spool));
+        })
+    }
+
+    async fn open(
+        &self,
+        site: &str,
+        collector: &str,
+        options: PublisherOptions,
+    ) -> Result<Arc<Publisher>, KitError> {
+        let directory = self.directory("collectors", site)?;
         let publisher = Publisher::open_with(self.log.clone(), site, collector, &directory, options).await?;
         self.join(site, collector, &publisher);
         Ok(publisher)

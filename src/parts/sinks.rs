@@ -7,7 +7,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use watchfold_dashboard::{Dashboard, DashboardOptions};
 use watchfold_healthchecks::{Role, Stage};
-use watchfold_kit::{Progress, Publisher, SystemClock};
+use watchfold_kit::{Progress, Publisher, PublisherOptions, SystemClock};
 use watchfold_log::MessageLog;
 use watchfold_process::configured::{Without, while_configured};
 use watchfold_process::share::led;
@@ -119,7 +119,12 @@ pub fn run_virustotal(
         leases: house.leases.clone(),
         publishers: Arc::new(move |site| {
             let (log, kit) = (log.clone(), kit.clone());
-            async move { Publisher::open(log, &site, ORACLE, &kit).await }.boxed()
+            async move {
+                // Verdicts stand among the packets.
+                let options = PublisherOptions::packets(None);
+                Publisher::open_with(log, &site, ORACLE, &kit, options).await
+            }
+            .boxed()
         }),
         sites: [house.site.clone()].into(),
         clock: Arc::new(SystemClock::new()),

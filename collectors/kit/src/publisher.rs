@@ -49,7 +49,7 @@ impl PublisherOptions {
     /// The streams of a collector of packets: batches beside what everybody observes.
     pub(crate) const PACKETS: &'static [Stream] = &[Stream::Packets, Stream::Observations];
 
-    /// For a collector of packets.
+    /// For a collector of packets, or of verdicts, which stand among them.
     pub fn packets(spool: Option<SpoolOptions>) -> PublisherOptions {
         PublisherOptions {
             spool,

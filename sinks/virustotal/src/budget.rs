@@ -73,11 +73,23 @@ impl Budget {
         serde_json::to_string(self).unwrap_or_default()
     }
 
-    /// The greater counts of two that were stored in different places.
+    /// The greater of each count of two that were stored in different places, neither of which may be the newer. Only how
+    /// often it was too much falls again with an answer, so that is as of the later call.
     pub fn or_more(self, other: Budget) -> Budget {
-        match (self.day, self.used_month, self.used_day) >= (other.day, other.used_month, other.used_day) {
-            true => self,
-            false => other,
+        let (day, used_day) = (self.day, self.used_day).max((other.day, other.used_day));
+        let (month, used_month) = (self.month, self.used_month).max((other.month, other.used_month));
+        let (last_ms, quota_refusals) =
+            (self.last_ms, self.quota_refusals).max((other.last_ms, other.quota_refusals));
+        Budget {
+            day,
+            used_day,
+            month,
+            used_month,
+            last_ms,
+            closed_until_ms: self.closed_until_ms.max(other.closed_until_ms),
+            quota_refusals,
+            recent: Vec::new(),
+            inherited: true,
         }
     }
 
@@ -308,6 +320,39 @@ mod tests {
             (or_more.used_day(), Budget::default().or_more(again).used_day()),
             (500, 500)
         );
+    }
+
+    #[test]
+    fn of_two_places_each_count_is_the_greater() {
+        let now = at("2026-11-20T10:00:00Z");
+        let mut early = Budget::default();
+        early.spend(now, LIMITS);
+        let mut refused = early.clone();
+        refused.arrived(now + Span::from_seconds(1));
+        refused.refused(now, true, Some(Span::from_seconds(1_700)));
+        let mut accepted = refused.clone();
+        accepted.arrived(now + Span::from_seconds(2));
+        accepted.accepted();
+        let mut next_month = Budget::default();
+        next_month.spend(at("2026-12-01T00:00:00Z"), LIMITS);
+        // (calls in the day, in the month, refusals, when the wait ends)
+        let check = |one: &Budget, other: &Budget, want: (u32, u32, u32, i64)| {
+            for (one, other) in [(one, other), (other, one)] {
+                let both = one.clone().or_more(other.clone());
+                let refusals = both.quota_refusals;
+                let got = (both.used_day, both.used_month, refusals, both.closed_until_ms);
+                assert_eq!(got, want);
+                assert_eq!(both.last_ms, one.last_ms.max(other.last_ms));
+            }
+        };
+        let until = (now + Span::from_seconds(1_700)).as_millis();
+        check(&early, &refused, (1, 1, 1, until));
+        check(&refused, &accepted, (1, 1, 0, until));
+        check(&early, &accepted, (1, 1, 0, until));
+        check(&refused, &next_month, (1, 1, 0, until));
+        let mut twice = early.clone();
+        twice.spend(now, LIMITS);
+        check(&refused, &twice, (2, 2, 1, until));
     }
 
     #[test]

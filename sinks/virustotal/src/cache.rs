@@ -1,7 +1,8 @@
 //! What is known already: verdicts until they expire, failures until they may be tried again, and which site was told
 //! what. Pure.
 //!
-//! It is shared by all sites, because a subject is the same everywhere; each site is told a verdict once.
+//! It is shared by all sites, because a subject is the same everywhere; each site is told a verdict once, unless it shows
+//! that it has lost it.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -18,6 +19,10 @@ pub const CACHED_MAX: usize = 4_096;
 /// told twice, which changes nothing.
 const TOLD_MAX: usize = 1_024;
 
+/// A site that asks this long after it was told has lost what it was told, to eviction or with its state. Before that the
+/// verdict may still be on its way to the rules, and the clocks of two machines differ.
+pub const LOST_AFTER: Span = Span::from_seconds(30);
+
 /// How long a subject that VirusTotal refuses to answer is left alone.
 pub const REFUSED_FOR: Span = Span::from_seconds(86_400);
 
@@ -32,8 +37,8 @@ pub const ATTEMPTS_MAX: u32 = 3;
 pub struct Cached {
     pub subject: Subject,
     pub known: Known,
-    /// Sites that were told.
-    told: BTreeSet<String>,
+    /// Sites that were told, and when the log had it.
+    told: BTreeMap<String, Time>,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -106,7 +111,7 @@ impl Cache {
         self.put(Cached {
             subject,
             known,
-            told: BTreeSet::new(),
+            told: BTreeMap::new(),
         });
         let mut forgotten = 0;
         while self.entries.len() > CACHED_MAX {
@@ -126,19 +131,29 @@ impl Cache {
             return Advice::Ask;
         };
         match &entry.known {
-            Known::Verdict(_) if entry.told.contains(site) => Advice::Told,
+            Known::Verdict(_) if entry.told.contains_key(site) => Advice::Told,
             Known::Verdict(verdict) => Advice::Tell(verdict.clone()),
             Known::Failed { .. } => Advice::Hopeless,
         }
     }
 
     /// A site has the verdict that expires then; a newer one it does not have yet.
-    pub fn told(&mut self, subject: &Subject, site: &str, expires_at: Time) {
+    pub fn told(&mut self, subject: &Subject, site: &str, expires_at: Time, now: Time) {
         if let Some(entry) = self.entries.get_mut(subject)
             && matches!(&entry.known, Known::Verdict(verdict) if verdict.expires_at == expires_at)
             && entry.told.len() < TOLD_MAX
         {
-            entry.told.insert(site.to_owned());
+            entry.told.insert(site.to_owned(), now);
+        }
+    }
+
+    /// A site asked at `at`. Who has a verdict does not ask, so long after it was told it is to be told again.
+    pub fn asked(&mut self, subject: &Subject, site: &str, at: Time) {
+        if let Some(entry) = self.entries.get_mut(subject)
+            && let Some(told_at) = entry.told.get(site)
+            && at.since(*told_at) > LOST_AFTER
+        {
+            entry.told.remove(site);
         }
     }
 
@@ -197,13 +212,20 @@ mod tests {
         assert_eq!(advice(&cache, "cafe-1", 0), "ask");
         cache.learn(one.clone(), known(1, 0), at(0));
         assert_eq!(advice(&cache, "cafe-1", 0), "tell");
-        cache.told(&one, "cafe-1", at(100));
+        cache.told(&one, "cafe-1", at(100), at(60));
+        assert_eq!(advice(&cache, "cafe-1", 100), "told");
+        // What was asked before the verdict could arrive is answered by it; later the site has lost it.
+        cache.asked(&one, "cafe-1", at(90));
+        assert_eq!(advice(&cache, "cafe-1", 100), "told");
+        cache.asked(&one, "cafe-1", at(91));
+        assert_eq!(advice(&cache, "cafe-1", 100), "tell");
+        cache.told(&one, "cafe-1", at(100), at(92));
         assert_eq!(advice(&cache, "cafe-1", 100), "told");
         assert_eq!(advice(&cache, "cafe-2", 100), "tell");
         assert_eq!(advice(&cache, "cafe-1", 101), "ask");
         cache.learn(one.clone(), known(1, 101), at(101));
         // Word that the old one arrived says nothing about the new one.
-        cache.told(&one, "cafe-1", at(100));
+        cache.told(&one, "cafe-1", at(100), at(101));
         assert_eq!(advice(&cache, "cafe-1", 101), "tell");
         let failed = Known::Failed { until: at(300) };
         cache.learn(one.clone(), failed, at(202));

@@ -100,6 +100,6 @@ fn publishers(frame: &Arc<Frame>) -> Publishers {
     let frame = frame.clone();
     Arc::new(move |site| {
         let frame = frame.clone();
-        async move { frame.publisher(&site, ORACLE).await }.boxed()
+        async move { frame.verdict_publisher(&site, ORACLE).await }.boxed()
     })
 }

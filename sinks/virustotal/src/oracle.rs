@@ -235,12 +235,13 @@ impl Oracle {
                 return self.count(LookupCount::Private, 1);
             }
         };
+        let at = event.at.min(now);
+        self.memory.cache.asked(&subject, &event.site, at);
         match self.memory.cache.advise(&subject, &event.site, now) {
             Advice::Told | Advice::Hopeless => return self.count(LookupCount::FromCache, 1),
             Advice::Tell(_) => self.count(LookupCount::FromCache, 1),
             Advice::Ask => {}
         }
-        let at = event.at.min(now);
         let added = self
             .memory
             .queue
@@ -345,7 +346,10 @@ impl Oracle {
         match told.word {
             Word::Verdict(subject, verdict) => {
                 self.count(LookupCount::Verdicts, 1);
-                self.memory.cache.told(&subject, &told.site, verdict.expires_at);
+                let now = self.now();
+                self.memory
+                    .cache
+                    .told(&subject, &told.site, verdict.expires_at, now);
                 self.memory.queue.answered(&subject, &told.site);
             }
             Word::Fault { active: true, .. } => drop(self.memory.faulted.insert(told.site)),

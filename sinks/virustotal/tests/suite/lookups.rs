@@ -85,19 +85,22 @@ async fn an_address_is_asked_about_once_until_its_verdict_is_old() {
     world.answers(1).await;
     world.ask("185.220.101.1").await;
     world.answers(2).await;
+    running.counts(LookupCount::Verdicts, 2).await;
     assert_eq!(world.server.calls().len(), 2);
     // Six hours: what three engines call malicious is old just after, the clean one is not.
     world.clock.pass(6 * 3_600);
     world.ask("8.8.8.8").await;
     world.ask("185.220.101.1").await;
     running.counts(LookupCount::Asked, 1_003).await;
+    // Who asks again so late has lost what it was told.
+    running.counts(LookupCount::Verdicts, 4).await;
     world.no_further_call().await;
     world.clock.pass(1);
     world.ask("185.220.101.1").await;
-    world.answers(3).await;
+    world.answers(5).await;
     world.clock.pass(18 * 3_600);
     world.ask("8.8.8.8").await;
-    world.answers(4).await;
+    world.answers(6).await;
     world.calls(4).await;
     running.stop().await;
 }
@@ -110,7 +113,7 @@ async fn sites_share_calls_and_each_is_told_once() {
         world.ask_at(site, SubjectKind::Address, "8.8.8.8", 500).await;
     }
     world.answers(2).await;
-    world.clock.pass(3_600);
+    world.clock.pass(10);
     for site in ["cafe-1", "cafe-3", "cafe-2"] {
         world.ask_at(site, SubjectKind::Address, "8.8.8.8", 500).await;
     }
@@ -126,6 +129,30 @@ async fn sites_share_calls_and_each_is_told_once() {
         "{verdicts:?}"
     );
     assert_eq!(world.server.calls().len(), 1);
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn a_site_that_has_lost_a_verdict_is_told_again_without_a_call() {
+    let mut world = World::new().await;
+    let mut running = world.start();
+    world.ask("8.8.8.8").await;
+    running.counts(LookupCount::Verdicts, 1).await;
+    // As after an eviction; then with a restart between the telling and the question.
+    for told in 2..=3 {
+        world.clock.pass(31);
+        for _ in 0..3 {
+            world.ask("8.8.8.8").await;
+        }
+        world.answers(told).await;
+        running.stop().await;
+        running = world.start();
+        world.ask("8.8.8.8").await;
+        running.counts(LookupCount::FromCache, 1).await;
+        world.no_further_call().await;
+    }
+    assert_eq!(world.told("8.8.8.8"), [(SITE.to_owned(), 3)].into());
+    world.calls(1).await;
     running.stop().await;
 }
 
@@ -296,8 +323,8 @@ async fn two_machines_with_one_key_take_turns_under_one_budget() {
     }
     // It has no verdicts, but it knows that one call is left.
     second.counts(LookupCount::Calls, 1).await;
-    world.no_further_call().await;
     world.calls(3).await;
+    world.no_further_call().await;
     second.stop().await;
 }
 

@@ -11,7 +11,7 @@ use tempfile::TempDir;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
-use watchfold_kit::{Clock, KitError, Progress, Publisher, SystemClock};
+use watchfold_kit::{Clock, KitError, Progress, Publisher, PublisherOptions};
 use watchfold_log::memory::MemoryLog;
 use watchfold_log::{Append, Lease, Leases, LocalLeases, LogError, MessageLog};
 use watchfold_schemas::alert::{LookupWanted, SubjectKind, Verdict};
@@ -146,7 +146,8 @@ impl World {
                     path: data.display().to_string(),
                     source,
                 })?;
-                Publisher::open_with_clock(log, &site, ORACLE, &data, Box::new(SystemClock::new())).await
+                let options = PublisherOptions::packets(None);
+                Publisher::open_with(log, &site, ORACLE, &data, options).await
             }
             .boxed()
         })
