@@ -277,7 +277,14 @@ impl Keeper {
         pcapng::section(&mut header, "");
         pcapng::interface(&mut header, &piece.source);
         let mut file = File::create(&path)?;
-        file.write_all(&header)?;
+        if let Err(error) = file.write_all(&header) {
+            // Else every try on a full disk would leave an empty file.
+            drop(file);
+            if let Err(error) = std::fs::remove_file(&path) {
+                tracing::warn!(path = %path.display(), %error, "a file without packets stays");
+            }
+            return Err(error);
+        }
         Ok(Writing {
             path,
             file,

@@ -158,6 +158,31 @@ fn a_disk_that_takes_nothing_is_told_and_nothing_else_stops() {
     }
 }
 
+#[cfg(target_os = "linux")]
+#[test]
+fn a_full_disk_leaves_no_empty_file() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join(RingFile::name(5, 1, START));
+    std::os::unix::fs::symlink("/dev/full", &path).unwrap();
+    let keeper = Keeper {
+        directory: directory.path().to_owned(),
+        bytes_max: 1024 * 1024,
+        file: None,
+        shared: Arc::default(),
+    };
+    let piece = Piece {
+        incarnation: 5,
+        first: 1,
+        at: START,
+        source: source(),
+        packets: 1,
+        bytes: vec![0; 100],
+    };
+    let error = keeper.begin(&piece).err().unwrap();
+    assert_eq!(error.kind(), io::ErrorKind::StorageFull);
+    assert!(std::fs::symlink_metadata(&path).is_err());
+}
+
 #[test]
 fn capture_files_give_packets_too() {
     let directory = tempfile::tempdir().unwrap();
