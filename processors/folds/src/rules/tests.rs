@@ -501,14 +501,14 @@ fn an_attack_that_nobody_tells_of_for_a_day_is_over_and_is_told_anew_when_it_gro
             site.finding(20, AttackStage::Grew, &attack);
             site.hours(21..=50);
             site.finding(50, AttackStage::Grew, &attack);
-            site.finding(51, AttackStage::Ended, &attack);
             site.hours(51..=90);
+            site.finding(91, AttackStage::Ended, &attack);
         },
         &[
             "opened attack:ping_loss:router 3600",
             "closed attack:ping_loss:router 158400",
             "opened attack:ping_loss:router 180000",
-            "closed attack:ping_loss:router 183600",
+            "closed attack:ping_loss:router 266400",
         ],
     );
     let ids: Vec<&str> = events

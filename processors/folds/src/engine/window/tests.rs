@@ -195,3 +195,21 @@ fn only_shards_that_changed_are_stored_again() {
     assert_eq!(changed.len(), 2, "its shard, and when the next sweep is");
     assert!(windows.load(changed[0].0, b"garbage").is_none());
 }
+
+#[test]
+fn an_exact_sum_of_too_many_rows_is_too_low_and_counted() {
+    let mut windows = windows(SUM, u64::MAX);
+    windows.set_limits(Limits {
+        cells: 2 * QUEUE_MAX,
+        ..LIMITS
+    });
+    for _ in 0..QUEUE_MAX {
+        push(&mut windows, 1, 0, 1);
+    }
+    assert_eq!(windows.take_evicted(), 0);
+    for _ in 0..3 {
+        push(&mut windows, 1, 0, 1);
+    }
+    assert_eq!(push(&mut windows, 1, 0, 0), QUEUE_MAX as u64);
+    assert_eq!(windows.take_evicted(), 3);
+}
