@@ -34,7 +34,7 @@ impl Unit {
             })
             .collect();
         units.sort_by(|one, other| one.name.cmp(&other.name));
-        assert_eq!(units.len(), 8);
+        assert_eq!(units.len(), 10);
         units
     }
 
