@@ -19,7 +19,7 @@ use watchfold_log::MessageLog;
 use watchfold_process::exit::Unavailable;
 use watchfold_process::notify::Notifier;
 use watchfold_process::reload::{Followed, follow_file};
-use watchfold_process::rules::{SiteRules, activate_rules};
+use watchfold_process::rules::{RecordedRules, SiteRules};
 use watchfold_process::signals::listen_for_signals;
 use watchfold_rules::RulesError;
 use watchfold_schemas::SiteConfig;
@@ -70,9 +70,14 @@ impl Active {
         Ok(Active { site, rules })
     }
 
-    async fn record(&self, log: &Arc<dyn MessageLog>, publisher: &Publisher) -> anyhow::Result<()> {
+    async fn record(
+        &self,
+        log: &Arc<dyn MessageLog>,
+        publisher: &Publisher,
+        recorded: &mut RecordedRules,
+    ) -> anyhow::Result<()> {
         watchfold_process::activate(publisher, &self.site).await?;
-        activate_rules(log, publisher, &self.rules).await?;
+        recorded.record(log, publisher, &self.rules).await?;
         Ok(())
     }
 }
@@ -111,7 +116,8 @@ async fn record(args: &ActivateArgs, file: Followed<Asks>) -> anyhow::Result<()>
     if args.follow {
         keep(&opened.log, &publisher, active, file).await?;
     } else {
-        let recorded = active.record(&opened.log, &publisher);
+        let mut rules = RecordedRules::default();
+        let recorded = active.record(&opened.log, &publisher, &mut rules);
         let Ok(recorded) = tokio::time::timeout(PATIENCE, recorded).await else {
             let seconds = PATIENCE.as_secs();
             let place = &opened.place;
@@ -173,28 +179,34 @@ async fn record_each(
     mut active: watch::Receiver<Arc<Active>>,
     stop: &CancellationToken,
 ) -> anyhow::Result<()> {
+    let mut rules = RecordedRules::default();
     while !stop.is_cancelled() {
         let now: Arc<Active> = active.borrow_and_update().clone();
         tokio::select! {
             () = stop.cancelled() => break,
-            recorded = now.record(log, publisher) => recorded?,
+            recorded = now.record(log, publisher, &mut rules) => recorded?,
         }
         tracing::info!(site = now.site.site, "the configuration is recorded");
         tokio::select! {
             () = stop.cancelled() => {}
             changed = active.changed() => if changed.is_err() { break },
             () = tokio::time::sleep(RECORD_EVERY) => {}
-            never = keep_rules(log, publisher, &now.rules) => match never {},
+            never = keep_rules(log, publisher, &now.rules, &mut rules) => match never {},
         }
     }
     Ok(())
 }
 
 /// A log that does not answer is asked again.
-async fn keep_rules(log: &Arc<dyn MessageLog>, publisher: &Publisher, rules: &SiteRules) -> Infallible {
+async fn keep_rules(
+    log: &Arc<dyn MessageLog>,
+    publisher: &Publisher,
+    rules: &SiteRules,
+    recorded: &mut RecordedRules,
+) -> Infallible {
     loop {
         tokio::time::sleep(RULES_EVERY).await;
-        if let Err(error) = activate_rules(log, publisher, rules).await {
+        if let Err(error) = recorded.record(log, publisher, rules).await {
             tracing::warn!(%error, "the log does not say whether it still holds the rules in force");
         }
     }

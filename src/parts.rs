@@ -22,7 +22,7 @@ use watchfold_log::{LogError, MessageLog};
 use watchfold_process::activate;
 use watchfold_process::figures::Figures;
 use watchfold_process::health::Health;
-use watchfold_process::rules::{SiteRules, activate_rules};
+use watchfold_process::rules::{RecordedRules, SiteRules};
 use watchfold_schemas::{SiteConfig, Stream};
 
 use self::captures::run_captures;
@@ -96,7 +96,14 @@ impl Parts {
         let link_path = data.link();
         write_private(&link_path, &format!("{link}\n"))
             .with_context(|| format!("failed to write {}", link_path.display()))?;
-        let recording = record(&house, &config_publisher, &config.site, &rules);
+        let mut recorded_rules = RecordedRules::default();
+        let recording = record(
+            &house,
+            &config_publisher,
+            &config.site,
+            &rules,
+            &mut recorded_rules,
+        );
         match tokio::time::timeout(ACTIVATE_TIMEOUT, recording).await {
             Ok(recorded) => recorded?,
             Err(_) => {
@@ -131,9 +138,11 @@ impl Parts {
                 virustotal: virustotal_sender,
             },
             rules,
+            recorded_rules,
             log: house.log.clone(),
             publisher: config_publisher,
             progress: house.stages.add("config", None),
+            again_at: None,
         };
         collectors.tasks.spawn(reloader.run(collectors.cancel.clone()));
         Ok(Parts {
@@ -214,9 +223,10 @@ async fn record(
     publisher: &Publisher,
     site: &SiteConfig,
     rules: &SiteRules,
+    recorded: &mut RecordedRules,
 ) -> anyhow::Result<()> {
     activate(publisher, site).await?;
-    activate_rules(&house.log, publisher, rules).await?;
+    recorded.record(&house.log, publisher, rules).await?;
     Ok(())
 }
 

@@ -13,7 +13,7 @@ use watchfold_healthchecks::HealthchecksConfig;
 use watchfold_kit::{Progress, Publisher};
 use watchfold_log::MessageLog;
 use watchfold_process::activate;
-use watchfold_process::rules::{SiteRules, activate_rules};
+use watchfold_process::rules::{RecordedRules, SiteRules};
 use watchfold_process::signals::Hangup;
 use watchfold_schemas::SiteConfig;
 use watchfold_virustotal::VirusTotalConfig;
@@ -31,6 +31,9 @@ const RECORD_EVERY: Duration = Duration::from_secs(86_400);
 /// How often it is asked whether the log still holds the rules in force, and whether packets came that need some: packets
 /// push the oldest records out much sooner than days do.
 const RULES_EVERY: Duration = Duration::from_secs(60);
+
+/// A log that did not take the new configuration is asked again after this: each time costs it up to two records.
+const RECORD_AGAIN: Duration = Duration::from_secs(5);
 
 /// Where the parts get their configuration from.
 pub struct Channels {
@@ -50,9 +53,12 @@ pub struct Reloader {
     pub channels: Channels,
     /// Those of `current`.
     pub rules: SiteRules,
+    pub recorded_rules: RecordedRules,
     pub log: Arc<dyn MessageLog>,
     pub publisher: Arc<Publisher>,
     pub progress: Arc<Progress>,
+    /// When a good file that the log did not take is tried again.
+    pub again_at: Option<Instant>,
 }
 
 impl Reloader {
@@ -77,7 +83,8 @@ impl Reloader {
                     continue;
                 }
             };
-            if text != self.text.0 || forced {
+            let again = self.again_at.is_some_and(|at| at <= Instant::now());
+            if text != self.text.0 || forced || again {
                 self.text = FileText(text);
                 tokio::select! {
                     () = cancel.cancelled() => return,
@@ -88,7 +95,7 @@ impl Reloader {
                 rules_seen = Instant::now();
                 tokio::select! {
                     () = cancel.cancelled() => return,
-                    recorded = activate_rules(&self.log, &self.publisher, &self.rules) => if let Err(error) = recorded {
+                    recorded = self.recorded_rules.record(&self.log, &self.publisher, &self.rules) => if let Err(error) = recorded {
                         tracing::warn!(%error, "the log does not say whether it still holds the rules in force");
                     }
                 }
@@ -106,6 +113,7 @@ impl Reloader {
     }
 
     async fn take_over(&mut self) {
+        self.again_at = None;
         let new = match config::load(&self.path) {
             Ok(new) => new,
             Err(error) => return self.keep_last_good(&error.to_string()),
@@ -123,11 +131,10 @@ impl Reloader {
         if new.listen != self.current.listen {
             tracing::warn!(listen = %new.listen, "another address to listen on takes effect at the next start");
         }
-        if let Err(error) = activate(&self.publisher, &new.site).await {
-            return self.keep_last_good(&format!("it could not be recorded: {error}"));
-        }
-        if let Err(error) = activate_rules(&self.log, &self.publisher, &rules).await {
-            return self.keep_last_good(&error.to_string());
+        if let Err(why) = self.record(&new, &rules).await {
+            // That is no fault of the file, so it need not change to be tried again.
+            self.again_at = Some(Instant::now() + RECORD_AGAIN);
+            return self.keep_last_good(&why);
         }
         self.rules = rules;
         tracing::info!("the changed configuration is in force");
@@ -149,6 +156,14 @@ impl Reloader {
             .virustotal
             .send_replace(new.virustotal.clone().map(Arc::new));
         self.current = new;
+    }
+
+    async fn record(&mut self, new: &Config, rules: &SiteRules) -> Result<(), String> {
+        activate(&self.publisher, &new.site)
+            .await
+            .map_err(|error| format!("it could not be recorded: {error}"))?;
+        let recorded = self.recorded_rules.record(&self.log, &self.publisher, rules);
+        recorded.await.map(drop).map_err(|error| error.to_string())
     }
 
     fn keep_last_good(&self, why: &str) {

@@ -1,12 +1,14 @@
 //! The rules of a site in the log: recording those in force, for each chain in the stream that it reads.
 //!
-//! The party that records the configuration records these too. What equals the last record is not recorded again, and a
-//! site without packets gets no rules for them: its packet chain would only stand idle.
+//! The party that records the configuration records these too, and remembers where they stand: what the log still holds is
+//! not recorded again. No long stream is searched for what an earlier process recorded; it is recorded anew. A site
+//! without packets gets no rules for them: its packet chain would only stand idle.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use watchfold_kit::{KitError, Publisher};
-use watchfold_log::{LogError, MessageLog};
+use watchfold_log::{LogError, MessageLog, StreamInfo};
 use watchfold_schemas::rules::{RuleSet, RulesActivation, Surroundings};
 use watchfold_schemas::{Body, Chain, Stream, decode_observation, subjects};
 
@@ -17,6 +19,10 @@ const COLLECTOR: &str = "config";
 
 /// The kind of these records.
 const KIND: &str = "rules";
+
+/// Only a stream of at most this is searched for rules of an earlier process, which reads it whole where there are none:
+/// less than a second, also on a slow disk. A record costs less than more would.
+const SEARCH_BYTES_MAX: u64 = 16 * 1024 * 1024;
 
 /// That of packets.
 const BATCH: &str = "batch";
@@ -40,39 +46,86 @@ pub enum RulesNotRecorded {
     Publish(#[from] KitError),
 }
 
-/// Records what differs from the last record of each chain. Returns the chains that it recorded rules for.
-pub async fn activate_rules(
-    log: &Arc<dyn MessageLog>,
-    publisher: &Publisher,
-    rules: &SiteRules,
-) -> Result<Vec<Chain>, RulesNotRecorded> {
-    let mut recorded = Vec::new();
-    for chain in [Chain::Site, Chain::Packets] {
-        let set = rules.set.of_chain(chain);
-        let hash = RulesActivation::hash_of(chain, &set, &rules.surroundings);
-        let last = last_hash(log, chain, &rules.site).await?;
-        let needed = match (&last, chain) {
-            (Some(last), _) => *last != hash,
-            (None, Chain::Site) => !set.rules.is_empty(),
-            (None, Chain::Packets) => rules.captures || has_packets(log, &rules.site).await?,
-        };
-        if !needed {
-            continue;
-        }
-        let published = publisher.publish_with(|stamp| {
-            Body::Rules(Box::new(RulesActivation {
-                at: stamp.now(),
-                chain,
-                hash,
-                set,
-                surroundings: rules.surroundings.clone(),
-                software: SOFTWARE.to_owned(),
-            }))
-        });
-        published.await?;
-        recorded.push(chain);
+/// Which rules of a site the log holds, as far as this process knows.
+#[derive(Debug, Default)]
+pub struct RecordedRules {
+    known: BTreeMap<Chain, Known>,
+}
+
+/// The last record of rules for one chain.
+#[derive(Debug)]
+struct Known {
+    log_id: String,
+    /// `None` when there is none.
+    last: Option<Last>,
+}
+
+#[derive(Debug)]
+struct Last {
+    hash: String,
+    sequence: u64,
+}
+
+impl Known {
+    /// Whether the log is still the one that was asked, and holds that record.
+    fn holds(&self, info: &StreamInfo) -> bool {
+        let kept = info.first_sequence..=info.last_sequence;
+        let last = self.last.as_ref();
+        self.log_id == info.log_id && last.is_none_or(|last| kept.contains(&last.sequence))
     }
-    Ok(recorded)
+}
+
+impl RecordedRules {
+    /// Records what differs from the last record of each chain, or is no longer in the log. Returns the chains that it
+    /// recorded rules for.
+    pub async fn record(
+        &mut self,
+        log: &Arc<dyn MessageLog>,
+        publisher: &Publisher,
+        rules: &SiteRules,
+    ) -> Result<Vec<Chain>, RulesNotRecorded> {
+        let mut recorded = Vec::new();
+        for chain in [Chain::Site, Chain::Packets] {
+            let set = rules.set.of_chain(chain);
+            let hash = RulesActivation::hash_of(chain, &set, &rules.surroundings);
+            let info = log.info(stream_of(chain)).await?;
+            if !self.known.get(&chain).is_some_and(|known| known.holds(&info)) {
+                self.known.remove(&chain);
+                if info.bytes <= SEARCH_BYTES_MAX {
+                    self.learn(chain, &info, last(log, chain, &rules.site).await?);
+                }
+            }
+            let needed = match (self.known.get(&chain).map(|known| &known.last), chain) {
+                (Some(Some(last)), _) => last.hash != hash,
+                (Some(None), Chain::Site) => !set.rules.is_empty(),
+                // There may be some: also that there are none now is recorded.
+                (None, Chain::Site) => true,
+                (_, Chain::Packets) => rules.captures || has_packets(log, &rules.site).await?,
+            };
+            if !needed {
+                continue;
+            }
+            let published = publisher.publish_with(|stamp| {
+                Body::Rules(Box::new(RulesActivation {
+                    at: stamp.now(),
+                    chain,
+                    hash: hash.clone(),
+                    set,
+                    surroundings: rules.surroundings.clone(),
+                    software: SOFTWARE.to_owned(),
+                }))
+            });
+            let sequence = published.await?.sequence;
+            self.learn(chain, &info, Some(Last { hash, sequence }));
+            recorded.push(chain);
+        }
+        Ok(recorded)
+    }
+
+    fn learn(&mut self, chain: Chain, info: &StreamInfo, last: Option<Last>) {
+        let log_id = info.log_id.clone();
+        self.known.insert(chain, Known { log_id, last });
+    }
 }
 
 /// Whether packets of this site are in the log.
@@ -81,27 +134,35 @@ pub async fn has_packets(log: &Arc<dyn MessageLog>, site: &str) -> Result<bool, 
     Ok(log.last(Stream::Packets, &filter).await?.is_some())
 }
 
-/// A record that cannot be read equals nothing.
-async fn last_hash(log: &Arc<dyn MessageLog>, chain: Chain, site: &str) -> Result<Option<String>, LogError> {
-    let stream = match chain {
+fn stream_of(chain: Chain) -> Stream {
+    match chain {
         Chain::Site => Stream::Observations,
         Chain::Packets => Stream::Packets,
-    };
+    }
+}
+
+/// A record that cannot be read equals nothing.
+async fn last(log: &Arc<dyn MessageLog>, chain: Chain, site: &str) -> Result<Option<Last>, LogError> {
+    let stream = stream_of(chain);
     let filter = subjects::of_observation(stream, site, KIND, COLLECTOR);
-    let Some(record) = log.last(stream, &filter).await? else {
-        return Ok(None);
-    };
-    let hash = match decode_observation(&record.payload).map(|observation| observation.body) {
-        Ok(Body::Rules(activation)) => activation.hash,
-        _ => String::new(),
-    };
-    Ok(Some(hash))
+    let record = log.last(stream, &filter).await?;
+    Ok(record.map(|record| Last {
+        hash: match decode_observation(&record.payload).map(|observation| observation.body) {
+            Ok(Body::Rules(activation)) => activation.hash,
+            _ => String::new(),
+        },
+        sequence: record.sequence,
+    }))
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicU64, Ordering};
+
     use super::*;
+    use futures::future::BoxFuture;
     use watchfold_log::memory::MemoryLog;
+    use watchfold_log::{Ack, Append, LogReader, Position, Record, Start};
     use watchfold_schemas::event::Severity;
     use watchfold_schemas::fields::Source;
     use watchfold_schemas::rules::{Rule, RuleState, Test, Trigger};
@@ -153,13 +214,101 @@ mod tests {
             (rules(&[], false), vec![Chain::Site, Chain::Packets]),
             (rules(&[], false), vec![]),
         ];
+        let mut recorder = RecordedRules::default();
         for (step, (rules, want)) in steps.iter().enumerate() {
-            let recorded = activate_rules(&log, &publisher, rules).await.unwrap();
+            let recorded = recorder.record(&log, &publisher, rules).await.unwrap();
             assert_eq!(recorded, *want, "step {step}");
+            // Another process finds in the log what this one remembers.
+            let again = RecordedRules::default().record(&log, &publisher, rules).await;
+            assert_eq!(again.unwrap(), [], "step {step}");
         }
         assert!(
             !has_packets(&log, "cafe-1").await.unwrap(),
             "rules are no packets"
         );
+    }
+    /// A log that counts how often it is searched, and says how much it holds.
+    struct Large {
+        log: Arc<MemoryLog>,
+        bytes: u64,
+        searched: AtomicU64,
+    }
+
+    impl MessageLog for Large {
+        fn append(&self, messages: Vec<Append>) -> BoxFuture<'_, Result<Vec<Ack>, LogError>> {
+            self.log.append(messages)
+        }
+
+        fn reader(
+            &self,
+            stream: Stream,
+            filter: &str,
+            start: Start,
+        ) -> BoxFuture<'_, Result<Box<dyn LogReader>, LogError>> {
+            self.log.reader(stream, filter, start)
+        }
+
+        fn info(&self, stream: Stream) -> BoxFuture<'_, Result<StreamInfo, LogError>> {
+            let bytes = self.bytes;
+            let info = self.log.info(stream);
+            Box::pin(async move { info.await.map(|info| StreamInfo { bytes, ..info }) })
+        }
+
+        fn get(&self, stream: Stream, sequence: u64) -> BoxFuture<'_, Result<Option<Record>, LogError>> {
+            self.log.get(stream, sequence)
+        }
+
+        fn last(&self, stream: Stream, filter: &str) -> BoxFuture<'_, Result<Option<Record>, LogError>> {
+            if filter.contains(KIND) {
+                self.searched.fetch_add(1, Ordering::Relaxed);
+            }
+            self.log.last(stream, filter)
+        }
+
+        fn load_position(&self, name: &str) -> BoxFuture<'_, Result<Option<Position>, LogError>> {
+            self.log.load_position(name)
+        }
+
+        fn save_position(&self, name: &str, position: Position) -> BoxFuture<'_, Result<(), LogError>> {
+            self.log.save_position(name, position)
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_long_log_is_not_searched_and_a_short_one_only_once() {
+        // Each: what the log holds, what the first look records, and how often all looks searched.
+        for (bytes, first, searched) in [
+            (SEARCH_BYTES_MAX, vec![Chain::Packets], 2),
+            (SEARCH_BYTES_MAX + 1, vec![Chain::Site, Chain::Packets], 0),
+        ] {
+            let memory = MemoryLog::new();
+            let large = Arc::new(Large {
+                log: memory.clone(),
+                bytes,
+                searched: AtomicU64::new(0),
+            });
+            let log: Arc<dyn MessageLog> = large.clone();
+            let state = tempfile::tempdir().unwrap();
+            let publisher = Publisher::open(memory.clone(), "cafe-1", COLLECTOR, state.path());
+            let publisher = publisher.await.unwrap();
+            let rules = SiteRules {
+                site: "cafe-1".to_owned(),
+                set: RuleSet {
+                    name: "mine".to_owned(),
+                    rules: vec![rule("port_scan", Source::Packet)],
+                },
+                surroundings: Surroundings::default(),
+                captures: true,
+            };
+            let mut recorder = RecordedRules::default();
+            for want in [first, vec![], vec![]] {
+                assert_eq!(recorder.record(&log, &publisher, &rules).await.unwrap(), want);
+            }
+            assert_eq!(large.searched.load(Ordering::Relaxed), searched, "{bytes}");
+            // Packets pushed the rules out.
+            memory.truncate_front(Stream::Packets, 1);
+            let recorded = recorder.record(&log, &publisher, &rules).await.unwrap();
+            assert_eq!(recorded, [Chain::Packets], "{bytes}");
+        }
     }
 }
