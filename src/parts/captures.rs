@@ -65,7 +65,13 @@ async fn reconcile(
     for name in names {
         let stays = wanted.iter().any(|config| running[&name].config == *config);
         if !stays && let Some(capture) = running.remove(&name) {
+            let config = capture.config.clone();
             capture.end(house).await;
+            if wanted.iter().all(|config| config.name != name)
+                && let Err(error) = say_over(house, &config).await
+            {
+                tracing::error!(capture = name, %error, "what was open of a capture that is over stays open");
+            }
         }
     }
     for config in wanted {
@@ -73,6 +79,12 @@ async fn reconcile(
             running.insert(config.name.clone(), start(house, config.clone(), cancel));
         }
     }
+}
+
+/// The capture took its publisher with it, so another says that it is over.
+async fn say_over(house: &House, config: &CaptureConfig) -> anyhow::Result<()> {
+    let publisher = house.packet_publisher(&config.collector()).await?;
+    Ok(watchfold_capture::farewell(&publisher).await?)
 }
 
 fn start(house: &House, config: CaptureConfig, cancel: &CancellationToken) -> Running {

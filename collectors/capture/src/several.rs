@@ -9,16 +9,20 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::watch;
-use tokio::task::JoinSet;
+use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use watchfold_config::CaptureConfig;
 use watchfold_kit::{KitError, Progress, Publisher};
+use watchfold_schemas::{Body, Stream};
 
 use crate::error::CaptureError;
 use crate::probe;
 
 /// How long one that failed is left alone.
 const PAUSE: Duration = Duration::from_secs(5);
+
+/// How long the word that a capture is over may take into the log before others are looked after.
+const FAREWELL_WAIT: Duration = Duration::from_secs(1);
 
 /// What one interface's capture needs of its process.
 #[derive(Clone)]
@@ -40,30 +44,27 @@ where
     O: Fn(CaptureConfig) -> F,
     F: Future<Output = Result<Given, KitError>>,
 {
+    // Also when this ends in an error, nothing is left behind.
+    let stopping = cancel.child_token();
+    let _stop_on_return = stopping.clone().drop_guard();
     let mut given: BTreeMap<String, Given> = BTreeMap::new();
-    let mut running: JoinSet<()> = JoinSet::new();
-    let mut current: BTreeMap<String, (CaptureConfig, CancellationToken)> = BTreeMap::new();
+    let mut running: BTreeMap<String, Running> = BTreeMap::new();
     loop {
         let wanted = configs.borrow_and_update().clone();
-        let is_wanted = |config: &CaptureConfig| wanted.contains(config);
-        let stopped = current.len();
-        current.retain(|_, (config, stop)| {
-            let stays = is_wanted(config);
-            if !stays {
-                stop.cancel();
-            }
-            stays
-        });
-        // What stops and begins again must have stopped before: both publish under one name.
-        if current.len() < stopped {
-            let ended = stopped - current.len();
-            for _ in 0..ended {
-                running.join_next().await;
+        let gone = running.extract_if(.., |_, one| !wanted.contains(&one.config));
+        for (collector, one) in gone.collect::<Vec<_>>() {
+            // What stops and begins again must have stopped before: both publish under one name.
+            one.end().await;
+            let is_over = wanted.iter().all(|config| config.collector() != collector);
+            if let (true, Some(parts)) = (is_over, given.get(&collector))
+                && let Err(error) = farewell(&parts.publisher).await
+            {
+                tracing::error!(collector, %error, "what was open of a capture that is over stays open");
             }
         }
         for config in wanted.iter() {
             let collector = config.collector();
-            if current.contains_key(&collector) {
+            if running.contains_key(&collector) {
                 continue;
             }
             let parts = match given.get(&collector) {
@@ -71,13 +72,14 @@ where
                 None => open(config.clone()).await?,
             };
             given.insert(collector.clone(), parts.clone());
-            let stop = cancel.child_token();
-            current.insert(collector, (config.clone(), stop.clone()));
-            let ring = rings.join(config.collector());
-            running.spawn(one(parts, config.clone(), ring, stop));
+            let stop = stopping.child_token();
+            let ring = rings.join(&collector);
+            let task = tokio::spawn(one(parts, config.clone(), ring, stop.clone()));
+            let config = config.clone();
+            running.insert(collector, Running { config, stop, task });
         }
         for (collector, parts) in &given {
-            if !current.contains_key(collector) {
+            if !running.contains_key(collector) {
                 parts.progress.advance(0, 0);
                 parts.progress.ok();
             }
@@ -88,23 +90,148 @@ where
             changed = configs.changed() => if changed.is_err() { cancel.cancelled().await; break },
         }
     }
-    while running.join_next().await.is_some() {}
+    for one in running.into_values() {
+        one.end().await;
+    }
     Ok(())
 }
 
+/// One that captures.
+struct Running {
+    config: CaptureConfig,
+    stop: CancellationToken,
+    task: JoinHandle<()>,
+}
+
+impl Running {
+    async fn end(self) {
+        self.stop.cancel();
+        if let Err(error) = self.task.await {
+            tracing::error!(interface = self.config.interface, %error, "a capture ended in a panic");
+        }
+    }
+}
+
+/// Tells who folds packets that this collector captures no more: a new incarnation without packets, with which what was
+/// open of it ends. Nothing else would come of it.
+pub async fn farewell(publisher: &Publisher) -> Result<(), KitError> {
+    publisher.renew();
+    publisher.submit_in(Stream::Packets, Body::Quiet)?;
+    if tokio::time::timeout(FAREWELL_WAIT, publisher.flush())
+        .await
+        .is_err()
+    {
+        tracing::warn!("the log does not take yet that a capture is over");
+    }
+    Ok(())
+}
+
+/// A capture that ends before it is stopped, in an error or in a panic, begins again.
 async fn one(given: Given, config: CaptureConfig, ring: PathBuf, stop: CancellationToken) {
     while !stop.is_cancelled() {
         let Given { publisher, progress } = given.clone();
         let shown = progress.clone();
-        let Err(error) = probe::run(publisher, config.clone(), ring.clone(), progress, stop.clone()).await
-        else {
-            return;
+        let captured = probe::run(publisher, config.clone(), ring.clone(), progress, stop.clone());
+        let why = match tokio::spawn(captured).await {
+            _ if stop.is_cancelled() => return,
+            Ok(Ok(())) => "it ended by itself".to_owned(),
+            Ok(Err(error)) => error.to_string(),
+            Err(panic) => panic.to_string(),
         };
-        tracing::error!(interface = config.interface, %error, "the capture stopped");
-        shown.fail(format!("stopped: {error}"));
+        tracing::error!(interface = config.interface, why, "the capture stopped");
+        shown.fail(format!("stopped: {why}"));
         tokio::select! {
             () = stop.cancelled() => return,
             () = tokio::time::sleep(PAUSE) => {}
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use watchfold_kit::PublisherOptions;
+    use watchfold_log::memory::MemoryLog;
+    use watchfold_schemas::{Observation, decode_observation};
+
+    fn capture(name: &str) -> CaptureConfig {
+        CaptureConfig {
+            name: name.to_owned(),
+            ..CaptureConfig::of("none-such")
+        }
+    }
+
+    /// Of this collector, in the stream of packets.
+    fn records(log: &MemoryLog, config: &CaptureConfig) -> Vec<Observation> {
+        log.records(Stream::Packets)
+            .iter()
+            .map(|record| decode_observation(&record.payload).unwrap())
+            .filter(|observation| observation.origin.collector == config.collector())
+            .collect()
+    }
+
+    async fn until(what: &str, is_so: impl Fn() -> bool) {
+        for _ in 0..3_000 {
+            if is_so() {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        panic!("{what} did not come");
+    }
+
+    #[tokio::test]
+    async fn one_that_is_taken_out_says_so_among_the_packets_and_the_other_goes_on() {
+        let log = MemoryLog::new();
+        let directory = tempfile::tempdir().unwrap();
+        let (lan, wan) = (capture("lan"), capture("wan"));
+        let (sender, configs) = watch::channel(Arc::new(vec![lan.clone(), wan.clone()]));
+        let cancel = CancellationToken::new();
+        let (opened, state) = (log.clone(), directory.path().to_owned());
+        let open = move |config: CaptureConfig| {
+            let (log, state) = (opened.clone(), state.clone());
+            async move {
+                let options = PublisherOptions::packets(None);
+                let name = config.collector();
+                let publisher = Publisher::open_with(log, "cafe-1", &name, &state, options);
+                Ok(Given {
+                    publisher: publisher.await?,
+                    progress: Progress::new("capture"),
+                })
+            }
+        };
+        let running = run_several(configs, open, directory.path().join("ring"), cancel.clone());
+        let running = tokio::spawn(running);
+        let told = |config: &CaptureConfig| {
+            let collector = config.collector();
+            let of = |record: &watchfold_log::Record| {
+                decode_observation(&record.payload).unwrap().origin.collector == collector
+            };
+            log.records(Stream::Observations).iter().filter(|r| of(r)).count()
+        };
+        // Each tells that it starts, and that there is no such interface.
+        until("a fault of each", || told(&lan) >= 2 && told(&wan) >= 2).await;
+        assert!(records(&log, &lan).is_empty());
+        sender.send_replace(Arc::new(vec![wan.clone()]));
+        until("the farewell", || !records(&log, &lan).is_empty()).await;
+        let farewell = records(&log, &lan);
+        assert_eq!(farewell.len(), 1);
+        assert_eq!(farewell[0].body, Body::Quiet);
+        let incarnations = |config: &CaptureConfig| {
+            let all = log.records(Stream::Observations).into_iter();
+            all.map(|record| decode_observation(&record.payload).unwrap().origin)
+                .filter(|origin| origin.collector == config.collector())
+                .map(|origin| origin.incarnation)
+                .max()
+        };
+        assert!(Some(farewell[0].origin.incarnation) > incarnations(&lan));
+        assert!(records(&log, &wan).is_empty(), "that one goes on");
+        // The same again under its old name.
+        let before = incarnations(&lan);
+        sender.send_replace(Arc::new(vec![lan.clone(), wan.clone()]));
+        until("a new start", || incarnations(&lan) > before).await;
+        cancel.cancel();
+        running.await.unwrap().unwrap();
+        assert_eq!(records(&log, &lan).len(), 1, "a stop is no farewell");
     }
 }
