@@ -49,6 +49,9 @@ pub(crate) const SNAPSHOTS_PER_STREAM: u64 = 8;
 /// lost, and one that is older than what the stream holds still knows the rules and the attacks that are open.
 const PACKET_SNAPSHOT_DISTANCE: Duration = Duration::from_secs(600);
 
+/// One is overdue after this many distances of this machine's own time, whatever the collectors' clocks say: an hour.
+pub(crate) const SNAPSHOT_OVERDUE_DISTANCES: u32 = 6;
+
 /// The largest state of a packet chain in a snapshot: the stream of snapshots is shared with chains whose snapshots are
 /// needed for longer.
 const PACKET_SNAPSHOT_BYTES_MAX: usize = 32 * 1024 * 1024;

@@ -18,7 +18,7 @@ use crate::crash::{CrashHook, CrashPoint};
 use crate::error::RunnerError;
 use crate::intake::{Intake, Taken, apply};
 use crate::layout::{self, Changes, Facts, SnapshotClock};
-use crate::options::{RunnerOptions, SNAPSHOTS_PER_STREAM};
+use crate::options::{RunnerOptions, SNAPSHOT_OVERDUE_DISTANCES, SNAPSHOTS_PER_STREAM};
 use crate::outbox::{Outbox, append, stored, told};
 use crate::published::Published;
 use crate::recover::{Recovered, set_aside};
@@ -57,6 +57,8 @@ pub(crate) struct ChainState {
     snapshot: SnapshotClock,
     /// One is on its way; it counts only once its manifest stands.
     underway: Option<SnapshotDue>,
+    /// When this run took the last one, or began.
+    snapshot_at: Instant,
     /// What the store holds; `None` until it holds what was recovered.
     facts: Option<Facts>,
     uncommitted: Uncommitted,
@@ -79,6 +81,8 @@ struct Limits {
     outbox_bytes: usize,
     idle_commit: std::time::Duration,
     snapshot_every: Span,
+    /// Where snapshots go by the clocks of collectors: one that was far ahead once must not put them off for good.
+    snapshot_overdue: Option<std::time::Duration>,
     snapshot_bytes: u64,
     snapshot_bytes_max: usize,
     /// The outbox was full at the last look.
@@ -126,6 +130,7 @@ impl ChainState {
             published_before: recovered.published,
             snapshot: recovered.snapshot,
             underway: None,
+            snapshot_at: Instant::now(),
             facts: recovered.facts,
             uncommitted,
             limits: Limits {
@@ -134,6 +139,8 @@ impl ChainState {
                 outbox_bytes: options.outbox_bytes_max,
                 idle_commit: options.idle_commit,
                 snapshot_every: options.snapshot_every,
+                snapshot_overdue: (chain == Chain::Packets && !options.snapshot_distance.is_zero())
+                    .then(|| options.snapshot_distance * SNAPSHOT_OVERDUE_DISTANCES),
                 snapshot_bytes: (options.stream_bytes_max / SNAPSHOTS_PER_STREAM).max(1),
                 snapshot_bytes_max: options.snapshot_bytes_max,
                 full: false,
@@ -323,8 +330,11 @@ impl ChainState {
         let bytes_read = self.snapshot.bytes_read;
         let by_time = taken_period.is_some_and(|period| period < self.current_period());
         let by_size = bytes_read - taken_bytes >= self.limits.snapshot_bytes;
+        let is_overdue = |after| self.snapshot_at.elapsed() >= after;
+        let by_age =
+            self.underway.is_none() && bytes_read > 0 && self.limits.snapshot_overdue.is_some_and(is_overdue);
         let period = taken_period.map(|_| self.current_period());
-        (by_time || by_size).then_some(SnapshotDue { period, bytes_read })
+        (by_time || by_size || by_age).then_some(SnapshotDue { period, bytes_read })
     }
 
     pub(crate) fn snapshot_begun(&mut self, due: SnapshotDue) {
@@ -336,6 +346,7 @@ impl ChainState {
         let (Some(taken), Some(manifest)) = (self.underway.take(), manifest) else {
             return;
         };
+        self.snapshot_at = Instant::now();
         self.snapshot.period = taken.period;
         self.snapshot.bytes_read -= taken.bytes_read;
         self.snapshot.manifest = Some(manifest);

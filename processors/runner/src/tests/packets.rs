@@ -7,12 +7,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
+use tokio_util::sync::CancellationToken;
 use watchfold_log::memory::MemoryLog;
 use watchfold_log::{Append, DuplicateWindow, MessageLog};
-use watchfold_schemas::{Chain, Observation, Span, Stream, Time};
+use watchfold_schemas::{Body, Chain, Observation, Span, Stream, Time};
 
 use super::crash::{crash_and_finish, crash_once};
-use super::world::{CountingFold, Rng, SITE, World, inputs_in, seeds, told};
+use super::world::{CountingFold, Rng, SITE, World, inputs_in, message_in, observation, seeds, told};
 use crate::intake::{Intake, Taken};
 use crate::{CrashHook, CrashPoint, RunnerError, SledStore};
 
@@ -213,4 +214,32 @@ async fn new_software_folds_again_from_the_checkpoint() {
     world.check(fold(), "with new software").await;
     check_told(&world, "with new software").await;
     assert_eq!(world.log.info(Stream::Packets).await.unwrap().last_sequence, 500);
+}
+
+/// One distance is two seconds here, so that one is overdue after twelve.
+#[tokio::test(start_paused = true)]
+async fn a_clock_that_was_far_ahead_once_does_not_put_snapshots_off_for_good() {
+    let world = world(MemoryLog::new(), (Duration::from_secs(3_600), u64::MAX));
+    let mut ahead = observation("capture-old", 1, 1, Body::Quiet);
+    ahead.observed_at = Time::from_seconds(4_000_000_000);
+    ahead.through = ahead.observed_at;
+    world.feed(&[message_in(Stream::Packets, &ahead)]).await;
+    let runner = world.open(fold()).await;
+    let (stats, cancel) = (runner.stats(), CancellationToken::new());
+    let feeding = async {
+        for number in 1..=40 {
+            let quiet = observation("capture-lan", 1, number, Body::Quiet);
+            world.feed(&[message_in(Stream::Packets, &quiet)]).await;
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+        let taken = stats.snapshot().snapshots;
+        // Where nothing comes, there is nothing to take.
+        tokio::time::sleep(Duration::from_secs(100)).await;
+        cancel.cancel();
+        taken
+    };
+    let (driven, taken) = tokio::join!(runner.drive(cancel.clone()), feeding);
+    driven.unwrap();
+    assert_eq!(taken, 3);
+    assert!(stats.snapshot().snapshots <= 4, "{:?}", stats.snapshot());
 }

@@ -269,7 +269,7 @@ pub(super) fn message(observation: &Observation) -> Append {
     message_in(Stream::Observations, observation)
 }
 
-fn message_in(stream: Stream, observation: &Observation) -> Append {
+pub(super) fn message_in(stream: Stream, observation: &Observation) -> Append {
     Append {
         stream,
         subject: subjects::of_observation(
