@@ -23,10 +23,12 @@ pub fn packets(args: &BenchPacketsArgs) -> anyhow::Result<Report> {
     let path = capture(args, directory.path(), &mut report)?;
 
     let bare = stages::bare(&path)?;
-    let packets = bare.packets;
-    report.add("packets", packets as f64, "packets", "in the file");
-    rate(&mut report, "libpcap_per_s", "a bare libpcap loop", &bare);
+    if let Some(bare) = &bare {
+        rate(&mut report, "libpcap_per_s", "a bare libpcap loop", bare);
+    }
     let decoded = stages::decode(&path)?;
+    let packets = decoded.packets;
+    report.add("packets", packets as f64, "packets", "in the file");
     rate(&mut report, "decode_per_s", "decoding alone", &decoded);
     let batched = stages::batch(&path)?;
     rate(
@@ -45,8 +47,10 @@ pub fn packets(args: &BenchPacketsArgs) -> anyhow::Result<Report> {
         "the whole path, to attacks told to the site chain",
         &whole.pass,
     );
-    let vs = ("vs_libpcap", "the whole path against the bare loop");
-    report.ratio(vs.0, per_s(&whole.pass), per_s(&bare), vs.1);
+    if let Some(bare) = &bare {
+        let what = "the whole path against the bare loop";
+        report.ratio("vs_libpcap", per_s(&whole.pass), per_s(bare), what);
+    }
     report.ratio(
         "log_bytes_per_packet",
         whole.log_bytes as f64,
@@ -70,7 +74,16 @@ pub fn packets(args: &BenchPacketsArgs) -> anyhow::Result<Report> {
         &replayed,
     );
 
-    let payloads = stages::recorded(&whole.log)?;
+    packs(&mut report, &whole.log)?;
+    if let Some(sources) = args.flood {
+        flood(&mut report, sources)?;
+    }
+    Ok(report)
+}
+
+/// The same batches under either pack.
+fn packs(report: &mut Report, log: &Path) -> anyhow::Result<()> {
+    let payloads = stages::recorded(log)?;
     let mut took = Vec::new();
     for pack in PACKS {
         let source: RuleSource = pack.parse().context("a pack of rules is missing")?;
@@ -78,13 +91,13 @@ pub fn packets(args: &BenchPacketsArgs) -> anyhow::Result<Report> {
     }
     let [classic, default] = [&took[0], &took[1]];
     rate(
-        &mut report,
+        report,
         "fold_classic_per_s",
         "decoding batches and judging, classic",
         classic,
     );
     rate(
-        &mut report,
+        report,
         "fold_default_per_s",
         "decoding batches and judging, default",
         default,
@@ -95,10 +108,7 @@ pub fn packets(args: &BenchPacketsArgs) -> anyhow::Result<Report> {
         classic.took.as_secs_f64(),
         "time of default against that of classic",
     );
-    if let Some(sources) = args.flood {
-        flood(&mut report, sources)?;
-    }
-    Ok(report)
+    Ok(())
 }
 
 /// The file that is measured with: the one that was named, or a generated one.
