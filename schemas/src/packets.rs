@@ -67,7 +67,8 @@ pub struct PacketBatch {
     #[serde(with = "serde_bytes")]
     #[cfg_attr(feature = "json-schema", schemars(with = "Vec<u8>"))]
     pub at_ns: Vec<u8>,
-    /// Signed 32 bits for each packet: its number, counted from `first`.
+    /// Signed 32 bits for each packet: its number, counted from `first`. Empty where they count on without a hole, as nearly
+    /// always.
     #[serde(with = "serde_bytes")]
     #[cfg_attr(feature = "json-schema", schemars(with = "Vec<u8>"))]
     pub numbers: Vec<u8>,
@@ -231,7 +232,13 @@ impl PacketBatch {
     /// Typed access, or what is wrong with the columns.
     pub fn view(&self) -> Result<PacketView<'_>, MalformedBatch> {
         let rows = self.len();
-        let wide = [&self.at_ns, &self.numbers];
+        // Left out, numbers count on.
+        let numbers = if self.numbers.is_empty() {
+            &self.at_ns
+        } else {
+            &self.numbers
+        };
+        let wide = [&self.at_ns, numbers];
         let narrow = [
             &self.sources,
             &self.destinations,
@@ -323,6 +330,9 @@ impl<'a> PacketView<'a> {
 
     /// The packet's number within its collector's incarnation.
     pub fn number(&self, row: usize) -> u64 {
+        if self.batch.numbers.is_empty() {
+            return self.batch.first.saturating_add(row as u64);
+        }
         self.batch
             .first
             .saturating_add_signed(i64::from(wide(&self.batch.numbers, row)))
@@ -482,6 +492,14 @@ mod tests {
             (None, 443, 42)
         );
         assert_eq!(view.destination_ports().collect::<Vec<_>>(), [443, 0]);
+    }
+
+    #[test]
+    fn numbers_that_are_left_out_count_on() {
+        let mut batch = batch();
+        batch.numbers.clear();
+        let view = batch.view().unwrap();
+        assert_eq!((view.number(0), view.number(1)), (7, 8));
     }
 
     #[test]

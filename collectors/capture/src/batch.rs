@@ -47,10 +47,7 @@ pub enum Pushed {
 impl BatchBuilder {
     pub fn new(source: CaptureSource, mut head_ports: Vec<u16>) -> BatchBuilder {
         head_ports.truncate(HEAD_PORTS_MAX);
-        let batch = PacketBatch {
-            source,
-            ..PacketBatch::default()
-        };
+        let batch = empty(source);
         BatchBuilder {
             batch,
             indices: HashMap::default(),
@@ -143,24 +140,16 @@ impl BatchBuilder {
 
     /// The batch so far, with these counts; the builder begins anew. An empty one says that nothing came.
     pub fn take(&mut self, counts: CaptureCounts) -> PacketBatch {
-        let next = PacketBatch {
-            source: self.batch.source.clone(),
-            ..PacketBatch::default()
-        };
+        let next = empty(self.batch.source.clone());
         let mut batch = std::mem::replace(&mut self.batch, next);
         batch.counts = counts;
         let places = dictionary(&self.addresses, &mut batch);
         let place = |index: &u16| places.get(usize::from(*index)).copied().unwrap_or(NO_ADDRESS);
-        batch.sources = self
-            .sources
-            .iter()
-            .flat_map(|index| place(index).to_le_bytes())
-            .collect();
-        batch.destinations = self
-            .destinations
-            .iter()
-            .flat_map(|index| place(index).to_le_bytes())
-            .collect();
+        batch.sources = little_endian(&self.sources, place);
+        batch.destinations = little_endian(&self.destinations, place);
+        if counts_on(&batch.numbers) {
+            batch.numbers.clear();
+        }
         self.indices.clear();
         self.addresses.clear();
         self.sources.clear();
@@ -229,6 +218,41 @@ impl BatchBuilder {
         };
         self.side_bytes += SIDE_ROW_BYTES + text_bytes;
     }
+}
+
+/// A batch without packets and with room for all that may come.
+fn empty(source: CaptureSource) -> PacketBatch {
+    let column = |bytes: usize| Vec::with_capacity(PACKET_ROWS_MAX * bytes);
+    PacketBatch {
+        source,
+        at_ns: column(4),
+        numbers: column(4),
+        source_ports: column(2),
+        destination_ports: column(2),
+        lengths: column(2),
+        protocols: column(1),
+        tcp_flags: column(1),
+        marks: column(1),
+        ..PacketBatch::default()
+    }
+}
+
+fn little_endian(indices: &[u16], place: impl Fn(&u16) -> u16) -> Vec<u8> {
+    let mut out = vec![0; indices.len() * 2];
+    for (bytes, index) in out.as_chunks_mut::<2>().0.iter_mut().zip(indices) {
+        *bytes = place(index).to_le_bytes();
+    }
+    out
+}
+
+/// Whether numbers grow by one from 0 on, so that they need not be written.
+fn counts_on(numbers: &[u8]) -> bool {
+    let numbers = numbers
+        .as_chunks::<4>()
+        .0
+        .iter()
+        .map(|bytes| i32::from_le_bytes(*bytes));
+    numbers.enumerate().all(|(row, number)| number as usize == row)
 }
 
 fn offset_ns(offset: Span) -> Option<i32> {
@@ -303,6 +327,7 @@ mod tests {
         assert_eq!(view.source(1), Some(IpAddr::from([10, 0, 0, 2])));
         assert_eq!(view.destination(0), view.destination(1));
         assert_eq!((view.addresses(), view.destination_port(0)), (3, 22));
+        assert_eq!(batch.numbers.len(), 8, "there is a hole between 5 and 7");
         assert_eq!(batch.heads.len(), 1);
         assert_eq!(batch.heads[0].bytes, b"SSH-2.0");
         assert!(builder.is_empty() && builder.take(counts).view().unwrap().is_empty());
@@ -316,7 +341,9 @@ mod tests {
             assert_eq!(push(&mut builder, number + 1, Time(0), &bytes), Pushed::Taken);
         }
         assert_eq!(push(&mut builder, 5_000, Time(0), &bytes), Pushed::Full);
-        let _full = builder.take(CaptureCounts::default());
+        let full = builder.take(CaptureCounts::default());
+        assert!(full.numbers.is_empty(), "they count on");
+        assert_eq!(full.view().unwrap().number(4_095), 4_096);
         assert_eq!(push(&mut builder, 5_000, Time(0), &bytes), Pushed::Taken);
         assert_eq!(
             push(&mut builder, 5_001, Time(3_000_000_000), &bytes),

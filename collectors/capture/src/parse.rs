@@ -5,6 +5,7 @@
 
 mod inside;
 mod link;
+mod plain;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -81,6 +82,14 @@ pub fn decode(link: LinkType, frame: &[u8], wire_length: u32) -> Result<Packet<'
 
 /// Reads from the network header on.
 fn network(ether_type: EtherType, bytes: &[u8], depth: u8) -> Result<Packet<'_>, Undecoded> {
+    match plain::packet(ether_type, bytes) {
+        Some(packet) => Ok(packet),
+        None => any_network(ether_type, bytes, depth),
+    }
+}
+
+/// The same, whatever it is.
+fn any_network(ether_type: EtherType, bytes: &[u8], depth: u8) -> Result<Packet<'_>, Undecoded> {
     match ether_type.0 {
         link::PPPOE_SESSION => {
             let (inner, payload) = link::open_pppoe(bytes)?;

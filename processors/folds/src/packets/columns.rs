@@ -40,6 +40,7 @@ pub struct Columns<'a> {
     pub names: Vec<NameFacts<'a>>,
     /// For each ARP row whether it is a reply that changes an owner; `None` for other messages.
     pub arp_changed: Vec<Option<bool>>,
+    is_in_order: bool,
 }
 
 /// Which rows are what.
@@ -118,6 +119,7 @@ impl<'a> Columns<'a> {
             lengths: view.lengths().collect(),
             names: batch.dns.iter().map(|dns| facts(&dns.name)).collect(),
             arp_changed,
+            is_in_order: are_in_order(batch),
         }
     }
 
@@ -136,45 +138,54 @@ impl<'a> Columns<'a> {
     /// The DNS message of a row, and what its name is made of.
     pub fn dns(&self, row: u16) -> Option<(&'a DnsRow, &NameFacts<'a>)> {
         let rows = &self.batch().dns;
-        let number = found(rows, row, |dns| dns.row)?;
+        let number = found(rows, row, self.is_in_order, |dns| dns.row)?;
         Some((&rows[number], &self.names[number]))
     }
 
     /// The ARP message of a row, and whether it changes an owner.
     pub fn arp(&self, row: u16) -> Option<(&'a ArpRow, Option<bool>)> {
         let rows = &self.batch().arp;
-        let number = found(rows, row, |arp| arp.row)?;
+        let number = found(rows, row, self.is_in_order, |arp| arp.row)?;
         Some((&rows[number], self.arp_changed.get(number).copied().flatten()))
     }
 
     pub fn vlan(&self, row: u16) -> Option<u16> {
         let rows = &self.batch().vlans;
-        found(rows, row, |(row, _)| *row).map(|number| rows[number].1)
+        found(rows, row, self.is_in_order, |(row, _)| *row).map(|number| rows[number].1)
     }
 
     pub fn tls_name(&self, row: u16) -> Option<&'a str> {
         let rows = &self.batch().tls_names;
-        found(rows, row, |(row, _)| *row).map(|number| rows[number].1.as_str())
+        found(rows, row, self.is_in_order, |(row, _)| *row).map(|number| rows[number].1.as_str())
     }
 
     pub fn http_host(&self, row: u16) -> Option<&'a str> {
         let rows = &self.batch().http_hosts;
-        found(rows, row, |(row, _)| *row).map(|number| rows[number].1.as_str())
+        found(rows, row, self.is_in_order, |(row, _)| *row).map(|number| rows[number].1.as_str())
     }
 
     pub fn head(&self, row: u16) -> Option<&'a [u8]> {
         let rows = &self.batch().heads;
-        found(rows, row, |head| head.row).map(|number| rows[number].bytes.as_slice())
+        found(rows, row, self.is_in_order, |head| head.row).map(|number| rows[number].bytes.as_slice())
     }
 }
 
-/// Where a side table has this row. Builders write them in the order of rows; one that is not is searched whole.
-fn found<T>(rows: &[T], row: u16, row_of: impl Fn(&T) -> u16) -> Option<usize> {
-    match rows.binary_search_by_key(&row, &row_of) {
-        Ok(number) => Some(number),
-        Err(_) if rows.is_sorted_by_key(&row_of) => None,
-        Err(_) => rows.iter().position(|entry| row_of(entry) == row),
+/// Where a side table has this row.
+fn found<T>(rows: &[T], row: u16, is_in_order: bool, row_of: impl Fn(&T) -> u16) -> Option<usize> {
+    if is_in_order {
+        return rows.binary_search_by_key(&row, row_of).ok();
     }
+    rows.iter().position(|entry| row_of(entry) == row)
+}
+
+/// Whether every side table has its rows in their order, as builders write them. One that has not is searched whole.
+fn are_in_order(batch: &PacketBatch) -> bool {
+    batch.dns.is_sorted_by_key(|dns| dns.row)
+        && batch.arp.is_sorted_by_key(|arp| arp.row)
+        && batch.vlans.is_sorted_by_key(|(row, _)| *row)
+        && batch.tls_names.is_sorted_by_key(|(row, _)| *row)
+        && batch.http_hosts.is_sorted_by_key(|(row, _)| *row)
+        && batch.heads.is_sorted_by_key(|head| head.row)
 }
 
 impl Kinds {
