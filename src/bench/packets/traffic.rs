@@ -76,7 +76,9 @@ pub fn write(path: &Path, packets: u64) -> io::Result<u64> {
         out.write_all(&traffic.frame)?;
         bytes += 16 + u64::from(length);
     }
-    out.into_inner().map_err(io::IntoInnerError::into_error)?;
+    let file = out.into_inner().map_err(io::IntoInnerError::into_error)?;
+    // Or its writing would go on beneath what is measured.
+    file.sync_all()?;
     Ok(bytes)
 }
 
