@@ -51,11 +51,11 @@ pub fn packets(args: &BenchPacketsArgs) -> anyhow::Result<Report> {
         let what = "the whole path against the bare loop";
         report.ratio("vs_libpcap", per_s(&whole.pass), per_s(bare), what);
     }
-    report.ratio(
+    report.add(
         "log_bytes_per_packet",
-        whole.log_bytes as f64,
-        packets as f64,
-        "bytes of the log for each packet",
+        whole.log_bytes as f64 / packets.max(1) as f64,
+        "bytes",
+        "of the log for each packet",
     );
     report.add("events", whole.events as f64, "events", "alerts and attacks told");
     if let Some(bytes) = machine::resident_bytes_max() {
