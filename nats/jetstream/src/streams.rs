@@ -19,6 +19,10 @@ use crate::link::{ApiError, Link, is_missing_stream};
 /// events and chains tell that by id and by number.
 pub(crate) const DUPLICATE_WINDOW: Duration = Duration::from_secs(120);
 
+/// A stream in which nothing was ever stored may be one that another client is making at this moment. nats-server 2.9.10
+/// ends with a nil pointer when it is asked for a message of such a stream, so it is given this long.
+const SETTLE: Duration = Duration::from_millis(200);
+
 /// Replicas of what is made on a cluster, unless told otherwise: one server may go without a loss.
 const CLUSTER_REPLICAS: usize = 3;
 
@@ -40,7 +44,13 @@ pub(crate) async fn ensure(link: &Link, client: &Client, stream: Stream) -> Resu
     let wanted = wanted(link, client, stream);
     let found = match info(link, client, stream).await {
         Err(Failure::NobodyThere) => create(link, client, &wanted).await?,
-        other => other?,
+        Ok(found) => {
+            if found.state.last_sequence == 0 {
+                tokio::time::sleep(SETTLE).await;
+            }
+            found
+        }
+        Err(error) => return Err(error),
     };
     check(link.place(), &found.config, &wanted).map_err(Failure::Final)?;
     for difference in differences(&found.config, &wanted) {
