@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use async_nats::jetstream::ErrorCode;
-use async_nats::jetstream::stream::{Config, DiscardPolicy, StorageType};
+use async_nats::jetstream::stream::{Config, DiscardPolicy, Info, StorageType};
 use async_nats::{Client, HeaderMap};
 use bytes::Bytes;
 use serde_json::json;
@@ -39,6 +39,14 @@ impl Bucket {
         client: &Client,
         key: &str,
     ) -> Result<Option<Entry>, Failure> {
+        // nats-server 2.9.10 ends with a nil pointer when it is asked for a message of a stream that another client is
+        // making at this moment. One that never held anything has nothing to ask for.
+        let what = format!("STREAM.INFO.KV_{}", self.name);
+        if let Ok(info) = link.api::<Info>(client, &what, &()).await?
+            && info.state.last_sequence == 0
+        {
+            return Ok(None);
+        }
         let body = json!({ "last_by_subj": format!("$KV.{}.{key}", self.name) });
         let what = format!("STREAM.MSG.GET.KV_{}", self.name);
         let raw = match link.api::<Got>(client, &what, &body).await? {
