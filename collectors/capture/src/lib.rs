@@ -11,6 +11,7 @@ mod hostile;
 mod live;
 mod look;
 pub mod observe;
+mod order;
 pub mod parse;
 mod pcapng;
 mod probe;

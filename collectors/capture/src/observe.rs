@@ -1,7 +1,7 @@
 //! Capture files as observations: what a live capture of the same packets would have published.
 //!
-//! It appends to no log and stamps nothing by a clock: times are those of the packets. Several files in order are one
-//! capture, and their packets are numbered on.
+//! It appends to no log and stamps nothing by a clock: times are those of the packets. Several files are one capture, in the
+//! order of [`in_time_order`], and their packets are numbered on.
 
 use std::collections::VecDeque;
 use std::ops::ControlFlow;
@@ -14,10 +14,14 @@ use watchfold_schemas::{Body, Observation, Origin, Span, Time};
 use crate::batch::{BatchBuilder, Pushed};
 use crate::error::CaptureError;
 use crate::file::{CaptureFile, End, Frame};
+use crate::order::in_time_order;
 use crate::parse::decode;
 
 /// A batch holds no more time than this, so that what folds it hears of time passing.
 pub const BATCH_SPAN_MAX: Span = Span::from_seconds(1);
+
+/// A file that begins this much before the end of the one before it is told: its packets count at the later time.
+const OVERLAP_MAX: Span = Span::from_seconds(1);
 
 /// Whose observations they are to be.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -68,6 +72,8 @@ struct Open {
     path: PathBuf,
     file: CaptureFile,
     name: String,
+    /// Where the files before it had come to, until its first packet was compared with that.
+    unchecked: Option<Time>,
 }
 
 /// The batch under way, and what is known of the packets so far.
@@ -90,7 +96,7 @@ impl FileObservations {
     pub fn open(paths: &[PathBuf], options: FileOptions) -> Result<FileObservations, CaptureError> {
         let builder = BatchBuilder::new(CaptureSource::default(), options.head_ports.clone());
         let mut observations = FileObservations {
-            files: paths.iter().cloned().collect(),
+            files: in_time_order(paths)?.into(),
             open: None,
             batching: Batching {
                 builder,
@@ -125,16 +131,26 @@ impl FileObservations {
         };
         let file = CaptureFile::open(&path)?;
         let name = source_name(&path);
-        self.open = Some(Open { path, file, name });
+        let unchecked = self.batching.through;
+        self.open = Some(Open {
+            path,
+            file,
+            name,
+            unchecked,
+        });
         Ok(())
     }
 
     /// Reads until an observation is full or the files are over.
     fn advance(&mut self) -> Result<Option<Observation>, CaptureError> {
         while let Some(open) = &mut self.open {
-            let (batching, name) = (&mut self.batching, &open.name);
+            let (batching, name, path) = (&mut self.batching, &open.name, &open.path);
+            let unchecked = &mut open.unchecked;
             let mut ready = None;
             let end = open.file.for_each(|frame| {
+                if let Some(until) = unchecked.take() {
+                    warn_of_overlap(path, frame.at, until);
+                }
                 ready = batching.take_in(&frame, name);
                 if ready.is_some() {
                     ControlFlow::Break(())
@@ -251,6 +267,17 @@ impl Batching {
         let through = self.through?;
         let batch = self.builder.take_at(through, self.last_number + 1, self.counts);
         Some((through, Body::Batch(Box::new(batch))))
+    }
+}
+
+fn warn_of_overlap(path: &Path, begin: Time, until: Time) {
+    let overlap = until.since(begin);
+    if overlap > OVERLAP_MAX {
+        tracing::warn!(
+            path = %path.display(),
+            overlap_s = overlap.0 / 1_000_000_000,
+            "this capture file begins before the one before it ends; its packets count at the later time: merge the two by time first"
+        );
     }
 }
 

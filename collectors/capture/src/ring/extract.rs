@@ -10,6 +10,7 @@ use super::files;
 use crate::error::CaptureError;
 use crate::file::{CaptureFile, End, Frame};
 use crate::observe::source_name;
+use crate::order::in_time_order;
 use crate::pcapng::{self, PacketRecord};
 
 /// Files are told apart by the time of their first packet, and a packet may come this much late.
@@ -20,7 +21,7 @@ const LATE: Span = Span::from_seconds(1);
 pub enum Kept {
     /// The ring of one collector: a directory.
     Ring(PathBuf),
-    /// Capture files that were read as one, in this order.
+    /// Capture files that were read as one.
     Files(Vec<PathBuf>),
 }
 
@@ -106,7 +107,7 @@ fn sources(kept: &Kept, wanted: &Wanted) -> Result<Vec<Source>, CaptureError> {
                 path: path.clone(),
                 before: Some(0),
             };
-            return Ok(paths.iter().map(given).collect());
+            return Ok(in_time_order(paths)?.iter().map(given).collect());
         }
     };
     let failed = |source| CaptureError::Ring {

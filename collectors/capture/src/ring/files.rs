@@ -19,8 +19,9 @@ pub(crate) struct RingFile {
 }
 
 impl RingFile {
+    /// With leading zeros, so that a shell lists the files in the order in which they were written.
     pub(crate) fn name(incarnation: u64, first: u64, at: Time) -> String {
-        format!("{incarnation}-{first}-{}{SUFFIX}", at.0)
+        format!("{incarnation:020}-{first:020}-{}{SUFFIX}", at.0)
     }
 
     fn parse(name: &str) -> Option<(u64, u64, Time)> {

@@ -103,6 +103,10 @@ fn the_oldest_go_and_a_new_process_goes_on() {
     keep(directory.path(), bytes_max, 1..1_000);
     keep(directory.path(), bytes_max, 1_000..2_000);
     let files = files::list(directory.path()).unwrap();
+    assert!(
+        files.is_sorted_by(|earlier, later| earlier.path < later.path),
+        "a shell lists them in the order in which they were written: {files:?}"
+    );
     let bytes: u64 = files.iter().map(|file| file.bytes).sum();
     assert!((bytes_max / 2..=bytes_max).contains(&bytes), "{bytes}");
     let cut = extract(&ring(directory.path()), &wanted(&[(1_990, 1_999)], (0, 0))).unwrap();
