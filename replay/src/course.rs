@@ -1,6 +1,6 @@
 //! One chain of a site as a replay runs it: what was read of its stream, how it began, and what is not known whole yet.
 
-use watchfold_folds::{LoadError, PacketChain, SiteChain, StateEntries};
+use watchfold_folds::{PacketChain, SiteChain, StateMachine};
 use watchfold_schemas::snapshot::{CollectorPosition, FoldVersion, StateEntry};
 use watchfold_schemas::{Chain, Span, Time};
 
@@ -25,15 +25,10 @@ pub struct WarmUp {
     pub until: Option<Time>,
 }
 
-/// What both chains can do.
-pub(crate) trait Judging: Sized {
+/// A chain that a replay can begin.
+pub(crate) trait Judging: StateMachine {
     const CHAIN: Chain;
     fn begin(site: &str) -> Self;
-    /// What changed is of no interest.
-    fn settle(&mut self);
-    fn versions(&self) -> Vec<(String, u32)>;
-    fn entries(&self) -> StateEntries;
-    fn load(&mut self, versions: &[(String, u32)], entries: StateEntries) -> Result<(), LoadError>;
 }
 
 impl Judging for SiteChain {
@@ -41,36 +36,12 @@ impl Judging for SiteChain {
     fn begin(site: &str) -> SiteChain {
         SiteChain::new(site)
     }
-    fn settle(&mut self) {
-        drop(self.drain_dirty());
-    }
-    fn versions(&self) -> Vec<(String, u32)> {
-        self.versions()
-    }
-    fn entries(&self) -> StateEntries {
-        self.entries()
-    }
-    fn load(&mut self, versions: &[(String, u32)], entries: StateEntries) -> Result<(), LoadError> {
-        self.load(versions, entries)
-    }
 }
 
 impl Judging for PacketChain {
     const CHAIN: Chain = Chain::Packets;
     fn begin(site: &str) -> PacketChain {
         PacketChain::new(site)
-    }
-    fn settle(&mut self) {
-        drop(self.drain_dirty());
-    }
-    fn versions(&self) -> Vec<(String, u32)> {
-        self.versions()
-    }
-    fn entries(&self) -> StateEntries {
-        self.entries()
-    }
-    fn load(&mut self, versions: &[(String, u32)], entries: StateEntries) -> Result<(), LoadError> {
-        self.load(versions, entries)
     }
 }
 
@@ -165,7 +136,7 @@ impl<C: Judging> Course<C> {
         self.unsettled_records += 1;
         if self.unsettled_records >= SETTLE_EVERY_RECORDS {
             self.unsettled_records = 0;
-            self.chain.settle();
+            drop(self.chain.drain_dirty());
         }
     }
 }

@@ -46,6 +46,17 @@ pub struct Counters {
     pub joints: u64,
 }
 
+impl Counters {
+    /// What a record gave, unless it belongs to the warm-up.
+    fn told(&mut self, events: Vec<Event>, is_warming_up: bool) -> Vec<Event> {
+        if !is_warming_up {
+            return events;
+        }
+        self.warm_up_events += events.len() as u64;
+        Vec::new()
+    }
+}
+
 /// What stands in no input and went into a chain all the same: ticks of capture files, and what other rules found.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Made {
@@ -352,13 +363,23 @@ impl Engine {
         Some(site)
     }
 
+    /// The observation that a record brings its chain, if there is one that was not dealt with before.
+    fn admitted<C: Judging>(
+        &mut self,
+        name: &str,
+        record: &StoredRecord,
+        lead_in: bool,
+    ) -> Option<Observation>
+    where
+        Site: Holds<C>,
+    {
+        let site = self.chain_for::<C>(name, record.sequence, &record.payload)?;
+        let taken = site.course().as_mut()?.admit(record.sequence, &record.payload)?;
+        counted(taken, lead_in, &mut self.counters)
+    }
+
     fn observed(&mut self, name: &str, record: &StoredRecord, lead_in: bool) -> Vec<Event> {
-        if self
-            .chain_for::<SiteChain>(name, record.sequence, &record.payload)
-            .is_none()
-        {
-            return Vec::new();
-        }
+        let observation = self.admitted::<SiteChain>(name, record, lead_in);
         let Engine {
             under,
             sites,
@@ -366,14 +387,7 @@ impl Engine {
             made,
             ..
         } = self;
-        let Some(site) = sites.get_mut(name) else {
-            return Vec::new();
-        };
-        let taken = site.observations.as_mut();
-        let Some(taken) = taken.and_then(|course| course.admit(record.sequence, &record.payload)) else {
-            return Vec::new();
-        };
-        let Some(observation) = counted(taken, lead_in, counters) else {
+        let (Some(observation), Some(site)) = (observation, sites.get_mut(name)) else {
             return Vec::new();
         };
         if lead_in {
@@ -388,20 +402,11 @@ impl Engine {
         let mut events = site.hand_on(name, stored, under, made);
         events.extend(site.fold_under(under, record, observation, counters, made));
         number(&mut events);
-        if is_warming_up {
-            counters.warm_up_events += events.len() as u64;
-            return Vec::new();
-        }
-        events
+        counters.told(events, is_warming_up)
     }
 
     fn packets(&mut self, name: &str, record: &StoredRecord, lead_in: bool) -> Vec<Event> {
-        if self
-            .chain_for::<PacketChain>(name, record.sequence, &record.payload)
-            .is_none()
-        {
-            return Vec::new();
-        }
+        let observation = self.admitted::<PacketChain>(name, record, lead_in);
         let Engine {
             under,
             sites,
@@ -410,14 +415,7 @@ impl Engine {
             recorded_findings,
             ..
         } = self;
-        let Some(site) = sites.get_mut(name) else {
-            return Vec::new();
-        };
-        let taken = site.packets.as_mut();
-        let Some(taken) = taken.and_then(|course| course.admit(record.sequence, &record.payload)) else {
-            return Vec::new();
-        };
-        let Some(observation) = counted(taken, lead_in, counters) else {
+        let (Some(observation), Some(site)) = (observation, sites.get_mut(name)) else {
             return Vec::new();
         };
         let is_warming_up = !lead_in && is_warming_up(&mut site.packets, &observation);
@@ -439,11 +437,7 @@ impl Engine {
         if lead_in {
             return Vec::new();
         }
-        if is_warming_up {
-            counters.warm_up_events += events.len() as u64;
-            return Vec::new();
-        }
-        events
+        counters.told(events, is_warming_up)
     }
 
     /// Packets without a log around them: their findings and the ticks of their time are made here.

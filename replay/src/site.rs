@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use watchfold_folds::{PacketChain, SiteChain};
+use watchfold_folds::{PacketChain, SiteChain, StateMachine};
 use watchfold_schemas::observation::Activation;
 use watchfold_schemas::rules::RulesActivation;
 use watchfold_schemas::{Body, Chain, Event, Observation, SiteConfig, Stream, Time};

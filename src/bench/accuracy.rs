@@ -10,7 +10,7 @@ use anyhow::{Context, ensure};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use watchfold_capture::observe::{FileObservations, FileOptions};
-use watchfold_folds::PacketChain;
+use watchfold_folds::{PacketChain, StateMachine};
 use watchfold_rules::{RuleSource, load};
 use watchfold_schemas::alert::Attack;
 use watchfold_schemas::rules::{RuleSet, RulesActivation, Surroundings};

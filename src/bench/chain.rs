@@ -7,9 +7,10 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
 use tokio_util::sync::CancellationToken;
+use watchfold_folds::SiteChain;
 use watchfold_kit::Progress;
 use watchfold_log::{Append, Embedded, MessageLog, Options, StreamOptions};
-use watchfold_runner::{ChainRunner, RunnerOptions, SiteFold, StatsHandle};
+use watchfold_runner::{ChainRunner, RunnerOptions, StatsHandle};
 use watchfold_schemas::{Body, Chain, Span, Stream, codec, subjects};
 
 use super::month::{Month, SITE, START};
@@ -102,7 +103,7 @@ async fn run(args: &BenchChainArgs, is_backlog: bool) -> anyhow::Result<Run> {
         append_all(&log, &mut batches, None).await?;
     }
     let store = directory.path().join("state");
-    let fold = Box::new(SiteFold::new(SITE));
+    let fold = Box::new(SiteChain::new(SITE));
     let options = RunnerOptions::for_chain(Chain::Site);
     let progress = Progress::new("chain");
     let runner = ChainRunner::open(log.clone(), &store, SITE, Chain::Site, fold, progress, options).await?;

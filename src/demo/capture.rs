@@ -296,7 +296,7 @@ fn batch(base: Time, first: u64, rows: &[Packet]) -> PacketBatch {
 
 #[cfg(test)]
 mod tests {
-    use watchfold_runner::{ChainFold, ChainInput, PacketFold};
+    use watchfold_folds::{PacketChain, StateMachine};
     use watchfold_schemas::EventBody;
 
     use super::*;
@@ -305,7 +305,7 @@ mod tests {
     #[test]
     fn the_rules_that_ship_find_the_planned_attacks_and_nothing_else() {
         let start: Time = "2026-03-01T00:00:00Z".parse().unwrap();
-        let mut fold = PacketFold::new(SITE);
+        let mut fold = PacketChain::new(SITE);
         let (mut began, mut ended) = (Vec::new(), Vec::new());
         let until = start + Span::from_seconds(16 * HOUR);
         let day = Capture::new(start, 24 * HOUR).unwrap();
@@ -313,12 +313,7 @@ mod tests {
             if let Body::Batch(batch) = &observation.body {
                 batch.view().unwrap();
             }
-            let input = ChainInput::Observation {
-                sequence,
-                observation: &observation,
-                size_bytes: 0,
-            };
-            for event in fold.apply(input) {
+            for event in fold.apply(sequence, &observation) {
                 match event.body {
                     EventBody::AttackBegan(attack) => began.push((attack.category, attack.began_at)),
                     EventBody::AttackEnded(attack) => ended.push((attack.category, attack.began_at)),

@@ -20,10 +20,11 @@ use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use watchfold_dashboard::{Dashboard, DashboardOptions};
+use watchfold_folds::{PacketChain, SiteChain, StateMachine};
 use watchfold_kit::Progress;
 use watchfold_log::{Embedded, MessageLog, Options, StreamOptions};
 use watchfold_process::signals::listen_for_signals;
-use watchfold_runner::{ChainFold, ChainRunner, PacketFold, RunnerOptions, SiteFold};
+use watchfold_runner::{ChainRunner, RunnerOptions};
 use watchfold_schemas::{Chain, Span, Stream, Time};
 
 use crate::cli::DemoArgs;
@@ -153,9 +154,9 @@ impl House {
     }
 
     async fn run_chain(&self, data: &Data, chain: Chain) -> anyhow::Result<()> {
-        let (fold, progress, stream_bytes_max): (Box<dyn ChainFold>, _, _) = match chain {
-            Chain::Site => (Box::new(SiteFold::new(SITE)), &self.chain, OBSERVATION_BYTES_MAX),
-            Chain::Packets => (Box::new(PacketFold::new(SITE)), &self.packets, PACKETS_BYTES_MAX),
+        let (fold, progress, stream_bytes_max): (Box<dyn StateMachine>, _, _) = match chain {
+            Chain::Site => (Box::new(SiteChain::new(SITE)), &self.chain, OBSERVATION_BYTES_MAX),
+            Chain::Packets => (Box::new(PacketChain::new(SITE)), &self.packets, PACKETS_BYTES_MAX),
         };
         let options = RunnerOptions {
             stream_bytes_max,

@@ -5,10 +5,10 @@ use std::sync::LazyLock;
 use std::time::Duration;
 
 use watchfold_dashboard::{ExplainFailure, ExplainKind, ExplainRequest, ExplainTurn};
+use watchfold_folds::{SiteChain, StateMachine};
 use watchfold_kit::Progress;
 use watchfold_log::memory::MemoryLog;
 use watchfold_log::{MessageLog, Start};
-use watchfold_runner::{ChainFold, ChainInput, SiteFold};
 use watchfold_schemas::event::{Incident, IncidentClass, Session, SubjectState};
 use watchfold_schemas::{Chain, Event, EventBody, Observation, Span, Stream, Time, codec, subjects};
 
@@ -52,15 +52,10 @@ fn short_day(seed: u64) -> impl Iterator<Item = Observation> {
 }
 
 fn fold(observations: impl Iterator<Item = Observation>) -> Vec<Event> {
-    let mut fold = SiteFold::new(SITE);
+    let mut fold = SiteChain::new(SITE);
     let mut events = Vec::new();
     for (sequence, observation) in (1..).zip(observations) {
-        let input = ChainInput::Observation {
-            sequence,
-            observation: &observation,
-            size_bytes: 0,
-        };
-        events.extend(fold.apply(input));
+        events.extend(fold.apply(sequence, &observation));
         fold.drain_dirty();
     }
     events

@@ -6,14 +6,13 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use watchfold_config::CaptureConfig;
+use watchfold_folds::{PacketChain, SiteChain};
 use watchfold_healthchecks::Role;
 use watchfold_kit::{Progress, Publisher};
 use watchfold_process::rules::has_packets;
 use watchfold_process::share::led;
 use watchfold_process::supervise::supervise;
-use watchfold_runner::{
-    ChainRunner, PacketFold, ParityCheck, ParityOptions, RunnerError, RunnerOptions, SiteFold, StatsHandle,
-};
+use watchfold_runner::{ChainRunner, ParityCheck, ParityOptions, RunnerError, RunnerOptions, StatsHandle};
 use watchfold_schemas::{Body, Chain};
 
 use super::house::{Group, House};
@@ -37,7 +36,7 @@ async fn fold_site(
     progress: Arc<Progress>,
     cancel: CancellationToken,
 ) -> Result<(), RunnerError> {
-    let fold = Box::new(SiteFold::new(&house.site));
+    let fold = Box::new(SiteChain::new(&house.site));
     let options = RunnerOptions::for_chain(Chain::Site);
     let (log, store) = (house.log.clone(), house.data.store(&house.site));
     let runner = ChainRunner::open(log, &store, &house.site, Chain::Site, fold, progress, options).await?;
@@ -88,7 +87,7 @@ async fn fold_packets(
     progress: Arc<Progress>,
     cancel: CancellationToken,
 ) -> Result<(), RunnerError> {
-    let fold = Box::new(PacketFold::new(&house.site));
+    let fold = Box::new(PacketChain::new(&house.site));
     let options = RunnerOptions::for_chain(Chain::Packets);
     let (log, store) = (house.log.clone(), house.data.packet_store(&house.site));
     let runner = ChainRunner::open(log, &store, &house.site, Chain::Packets, fold, progress, options).await?;
@@ -112,12 +111,11 @@ fn show(house: &House, chain: Chain, stats: StatsHandle) -> Arc<StatsHandle> {
 /// Now and then folds an hour again; what it finds goes into the log, and the chain judges it like anything else.
 pub fn run_parity(house: &House, publisher: &Arc<Publisher>, group: &Group) {
     let progress = house.stages.add("parity", None);
-    let site = house.site.clone();
     let check = ParityCheck {
         log: house.log.clone(),
-        site: site.clone(),
+        site: house.site.clone(),
         chain: Chain::Site,
-        fold: Arc::new(move || Box::new(SiteFold::new(&site))),
+        fold: |site| Box::new(SiteChain::new(site)),
         options: ParityOptions::default(),
     };
     let (told, shown, cancel) = (publisher.clone(), progress.clone(), group.cancel.clone());

@@ -3,14 +3,14 @@
 //! Rows and timers of a collector run in time order up to the record's `through`; rows after it wait. Timers that
 //! are due at the instant of a row run before it, so that "at least ten seconds" holds at exactly ten.
 
+mod machine;
 mod stored;
 
-pub use stored::{LoadError, StateEntries};
-pub(crate) use stored::{version_of, versions};
+pub(crate) use stored::versions;
 
 use watchfold_schemas::alert::Finding;
-use watchfold_schemas::event::{Causes, Event, EventBody};
-use watchfold_schemas::observation::{Activation, Body, Fault, Gap, Observation, PingRow, PingRowRef, Tick};
+use watchfold_schemas::event::{Causes, EventBody};
+use watchfold_schemas::observation::{Activation, Fault, Gap, Observation, PingRow, PingRowRef, Tick};
 use watchfold_schemas::origin::Cause;
 use watchfold_schemas::rules::RulesActivation;
 use watchfold_schemas::{Chain, SiteConfig, Span, Time};
@@ -107,76 +107,6 @@ impl SiteChain {
             hours: Hours::new(),
             counters: ChainCounters::default(),
         }
-    }
-
-    /// Folds one observation and tells what follows from it.
-    pub fn apply(&mut self, sequence: u64, observation: &Observation) -> Vec<Event> {
-        let message = observation.message_id();
-        let mut out = Output {
-            site: self.site.clone(),
-            input: sequence,
-            message: Some(message.clone()),
-            ..Output::default()
-        };
-        let cause = Cause::Message(message);
-        match &observation.body {
-            Body::Tick(tick) => self.tick(tick, &cause, &mut out),
-            Body::Activation(activation) => self.activate(activation, &cause, &mut out),
-            Body::Operator(act) => self.run_now(Step::Operator(act), &cause, &mut out),
-            Body::Parity(parity) => self.run_now(Step::Parity(parity), &cause, &mut out),
-            Body::Finding(finding) => self.finding(finding, observation.observed_at, &cause, &mut out),
-            // Packets and verdicts stand in another stream.
-            Body::Receipt(_) | Body::Batch(_) | Body::Verdict(_) => {}
-            Body::Rules(activation) => self.activate_rules(activation, &cause, &mut out),
-            Body::PingRound(round) => {
-                let rows = round.rows().unwrap_or_else(|_| {
-                    self.counters.malformed_rounds += 1;
-                    Vec::new()
-                });
-                self.collector_record(&Turn::new(observation, &cause), &rows, None, &mut out);
-            }
-            Body::Quiet => self.collector_record(&Turn::new(observation, &cause), &[], None, &mut out),
-            Body::Fault(fault) => {
-                let turn = Turn::new(observation, &cause);
-                if self.clocks.measures(turn.collector) {
-                    self.collector_record(&turn, &[], None, &mut out);
-                    self.fault(&turn, fault, &mut out);
-                } else {
-                    self.fault_of_other(&turn, fault, &mut out);
-                }
-            }
-            Body::Gap(gap) => {
-                self.collector_record(&Turn::new(observation, &cause), &[], Some(gap), &mut out);
-            }
-        }
-        self.hours.add(&out.events);
-        if matches!(observation.body, Body::Tick(_)) {
-            self.end_hour(&cause, &mut out);
-        }
-        out.events
-    }
-
-    /// Records of the chain's own stream are gone. What they held is unknown and ends nothing: every collector's next
-    /// record shows the hole in its times, and its clock jumps over it. A chain that has no state yet misses nothing.
-    pub fn apply_lost(&mut self, from: u64, to: u64) -> Vec<Event> {
-        if !self.clocks.has_ticked() {
-            return Vec::new();
-        }
-        let mut out = Output {
-            site: self.site.clone(),
-            input: to,
-            ..Output::default()
-        };
-        let now = self.clocks.now();
-        // No message is left to name. Another loss before the next tick adds nothing to what is told.
-        let cause = Cause::Timer {
-            timer: "chain/lost".to_owned(),
-            deadline: now.steady,
-        };
-        let records = to.saturating_sub(from) + 1;
-        self.run(Step::Lost { records }, now, None, &cause, &mut out);
-        self.hours.add(&out.events);
-        out.events
     }
 
     /// The digest of an hour comes after everything that its last tick made.

@@ -12,6 +12,7 @@ mod history;
 mod hours;
 mod incidents;
 mod liveness;
+mod machine;
 mod notify;
 mod occupancy;
 mod packets;
@@ -19,8 +20,9 @@ mod rules;
 mod table;
 mod timers;
 
-pub use chain::{ChainCounters, LoadError, SiteChain, StateEntries};
+pub use chain::{ChainCounters, SiteChain};
 pub use engine::{RuleProblem, rules_problems};
 pub use fold::{Fold, FoldId};
 pub use hours::SOFTWARE;
+pub use machine::{LoadError, STATE_KEY_BYTES_MAX, StateEntries, StateMachine};
 pub use packets::{PacketChain, PacketCounters, RuleRows, community_id};

@@ -15,7 +15,7 @@ use watchfold_process::share::{Share, Site, share};
 use watchfold_process::supervise::supervise;
 use watchfold_process::{Frame, ProcessArgs, Program, SitesArgs};
 use watchfold_runner::{
-    ChainRunner, PacketFold, ParityCheck, ParityOptions, RunnerError, RunnerOptions, SiteFold, StatsHandle,
+    ChainRunner, PacketChain, ParityCheck, ParityOptions, RunnerError, RunnerOptions, SiteChain, StatsHandle,
 };
 use watchfold_schemas::{Body, Chain};
 
@@ -82,7 +82,7 @@ enum FoldError {
 
 async fn fold(frame: Arc<Frame>, site: Site, parity: ParityOptions) -> Result<(), FoldError> {
     let store = frame.directory("state", &site.name)?;
-    let fold = Box::new(SiteFold::new(&site.name));
+    let fold = Box::new(SiteChain::new(&site.name));
     let options = RunnerOptions::for_chain(Chain::Site);
     let log = frame.log.clone();
     let runner =
@@ -101,7 +101,7 @@ async fn fold(frame: Arc<Frame>, site: Site, parity: ParityOptions) -> Result<()
 async fn fold_packets(frame: Arc<Frame>, site: Site) -> Result<(), FoldError> {
     // A site's name holds no dot, so this is no other site's.
     let store = frame.directory("state", &format!("{}.packets", site.name))?;
-    let fold = Box::new(PacketFold::new(&site.name));
+    let fold = Box::new(PacketChain::new(&site.name));
     let options = RunnerOptions::for_chain(Chain::Packets);
     let (log, chain) = (frame.log.clone(), Chain::Packets);
     let runner = ChainRunner::open(log, &store, &site.name, chain, fold, site.progress, options).await?;
@@ -126,9 +126,9 @@ async fn check_hours(
     let stage = frame.stages.join(&format!("parity/{site}"));
     let check = ParityCheck {
         log: frame.log.clone(),
-        site: site.clone(),
+        site,
         chain: Chain::Site,
-        fold: Arc::new(move || Box::new(SiteFold::new(&site))),
+        fold: |site| Box::new(SiteChain::new(site)),
         options,
     };
     let progress = stage.progress().clone();

@@ -4,12 +4,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use watchfold_folds::StateMachine;
 use watchfold_log::{LogError, LogReader, Record};
 use watchfold_schemas::event::Place;
 use watchfold_schemas::snapshot::CollectorPosition;
 use watchfold_schemas::{Event, Observation, decode_observation};
-
-use crate::chain::{ChainFold, ChainInput};
 
 /// The most collectors of one site that are told apart: far above any site, and bounded against a forged flood of
 /// names. The one heard of longest ago is forgotten first.
@@ -117,13 +116,8 @@ impl Intake {
     }
 }
 
-/// Applies one input and stamps the place of each event.
-pub(crate) fn apply(fold: &mut dyn ChainFold, input: ChainInput<'_>) -> Vec<Event> {
-    let sequence = match input {
-        ChainInput::Observation { sequence, .. } => sequence,
-        ChainInput::Lost { to, .. } => to,
-    };
-    let mut events = fold.apply(input);
+/// The events of the record at `sequence`, each with its place.
+pub(crate) fn placed(sequence: u64, mut events: Vec<Event>) -> Vec<Event> {
     for (index, event) in (0_u32..).zip(&mut events) {
         event.place = Place {
             input: sequence,
@@ -149,7 +143,7 @@ pub struct Folded {
 pub async fn fold_all(
     reader: &mut dyn LogReader,
     site: &str,
-    fold: &mut dyn ChainFold,
+    fold: &mut dyn StateMachine,
 ) -> Result<Folded, LogError> {
     let mut intake = Intake::new(site, Vec::new());
     let mut folded = Folded::default();
@@ -161,26 +155,16 @@ pub async fn fold_all(
         if let Some(lost) = batch.lost {
             folded.lost_records += lost.to - lost.from + 1;
             folded.last_sequence = lost.to;
-            folded.events.extend(apply(
-                fold,
-                ChainInput::Lost {
-                    from: lost.from,
-                    to: lost.to,
-                },
-            ));
+            let events = fold.apply_lost(lost.from, lost.to);
+            folded.events.extend(placed(lost.to, events));
         }
         for record in batch.records {
             folded.last_sequence = record.sequence;
             match intake.take(&record) {
                 Taken::Observation(observation) => {
                     folded.records += 1;
-                    let (sequence, size_bytes) = (record.sequence, record.payload.len());
-                    let input = ChainInput::Observation {
-                        sequence,
-                        observation: &observation,
-                        size_bytes,
-                    };
-                    folded.events.extend(apply(fold, input));
+                    let events = fold.apply(record.sequence, &observation);
+                    folded.events.extend(placed(record.sequence, events));
                 }
                 Taken::Duplicate => folded.duplicates += 1,
                 Taken::Quarantined(_) => folded.quarantined += 1,

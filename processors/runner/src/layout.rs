@@ -10,9 +10,9 @@ use watchfold_schemas::event::Place;
 use watchfold_schemas::snapshot::{CollectorPosition, StoredEvent};
 use watchfold_schemas::{Chain, CodecError, Time};
 
-use crate::chain::STATE_KEY_BYTES_MAX;
 use crate::error::RunnerError;
 use crate::store::{Batch, StateStore, StoreError};
+use watchfold_folds::STATE_KEY_BYTES_MAX;
 
 /// The version of the layout. A store of another version is set aside and rebuilt.
 const STORE_VERSION: u16 = 1;

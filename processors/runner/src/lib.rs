@@ -1,9 +1,8 @@
 //! Runs chains: reads the log, folds, commits to the store, publishes.
 //!
 //! It holds nothing that cannot be rebuilt from the log, judges nothing, and knows no kind of event. The folds are
-//! behind [`ChainFold`], the log behind [`watchfold_log::MessageLog`], the store behind [`StateStore`].
+//! behind [`watchfold_folds::StateMachine`], the log behind [`watchfold_log::MessageLog`], the store behind [`StateStore`].
 
-mod chain;
 mod checkpoints;
 mod crash;
 mod error;
@@ -12,13 +11,11 @@ mod layout;
 mod memory_store;
 mod options;
 mod outbox;
-mod packets;
 mod parity;
 mod published;
 mod recover;
 mod retry;
 mod runner;
-mod site;
 mod sled_store;
 mod snapshot;
 mod state;
@@ -27,17 +24,16 @@ mod store;
 #[cfg(test)]
 mod tests;
 
-pub use chain::{ChainFold, ChainInput, STATE_KEY_BYTES_MAX};
 pub use crash::{CrashHook, CrashPoint};
 pub use error::RunnerError;
 pub use intake::{COLLECTORS_MAX, Folded, fold_all};
 pub use memory_store::MemoryStore;
 pub use options::RunnerOptions;
 pub use outbox::PUBLISH_EVENTS_MAX;
-pub use packets::PacketFold;
-pub use parity::{Checked, FoldMaker, ParityCheck, ParityOptions};
+pub use parity::{Checked, NewChain, ParityCheck, ParityOptions};
 pub use runner::ChainRunner;
-pub use site::SiteFold;
 pub use sled_store::{BROKEN_KEPT_MAX, SledStore};
 pub use stats::{RunnerStats, StatsHandle};
 pub use store::{Batch, Pairs, StateStore, StoreError};
+/// What is run, so that a program of chains needs no further package.
+pub use watchfold_folds::{PacketChain, SiteChain};

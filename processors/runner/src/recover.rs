@@ -3,12 +3,12 @@
 //! The rule is one for stores and snapshots: the position agrees with the log, no event that it takes for published
 //! is missing from the log of events, and the folds take its entries over.
 
+use watchfold_folds::StateMachine;
 use watchfold_log::{LogError, MessageLog, Position, StreamInfo, agrees};
 use watchfold_schemas::event::Place;
 use watchfold_schemas::snapshot::{CollectorPosition, StoredEvent};
 use watchfold_schemas::{Chain, Stream};
 
-use crate::chain::ChainFold;
 use crate::error::RunnerError;
 use crate::layout::{self, Content, Opened, SnapshotClock};
 use crate::memory_store::MemoryStore;
@@ -73,7 +73,7 @@ struct Claim {
 pub(crate) async fn recover(
     subject: &Subject<'_>,
     store: &mut Box<dyn StateStore>,
-    fold: &mut dyn ChainFold,
+    fold: &mut dyn StateMachine,
 ) -> Result<Recovered, RunnerError> {
     let (log, stream) = (subject.log, subject.stream);
     let input = log.info(stream).await?;
@@ -119,7 +119,8 @@ pub(crate) async fn recover(
             Some(reason) => Some(reason),
             None => fold
                 .load(&found.facts.versions, std::mem::take(&mut found.entries))
-                .err(),
+                .err()
+                .map(|error| error.to_string()),
         };
         match refused {
             None => return Ok(from_store(*found, fold, &known)),
@@ -164,7 +165,7 @@ async fn evidence<'a>(
     Ok(evidence)
 }
 
-fn from_store(content: Content, fold: &dyn ChainFold, known: &Known) -> Recovered {
+fn from_store(content: Content, fold: &dyn StateMachine, known: &Known) -> Recovered {
     let Content {
         facts,
         outbox,
@@ -189,7 +190,7 @@ fn from_store(content: Content, fold: &dyn ChainFold, known: &Known) -> Recovere
 
 async fn rebuild(
     subject: &Subject<'_>,
-    fold: &mut dyn ChainFold,
+    fold: &mut dyn StateMachine,
     known: &Known,
     input: &StreamInfo,
     events: &StreamInfo,
@@ -224,7 +225,7 @@ async fn rebuild(
 
 async fn from_snapshot(
     subject: &Subject<'_>,
-    fold: &mut dyn ChainFold,
+    fold: &mut dyn StateMachine,
     known: &Known,
     events: &StreamInfo,
     snapshot: &Candidate,
@@ -249,8 +250,8 @@ async fn from_snapshot(
         .into_iter()
         .map(|entry| (entry.key, entry.value))
         .collect();
-    if let Err(reason) = fold.load(&snapshot.versions(), entries) {
-        return Ok(Err(reason));
+    if let Err(error) = fold.load(&snapshot.versions(), entries) {
+        return Ok(Err(error.to_string()));
     }
     Ok(Ok(Recovered {
         committed: None,

@@ -11,11 +11,11 @@ use std::sync::Arc;
 use futures::future::BoxFuture;
 use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
+use watchfold_folds::StateMachine;
 use watchfold_kit::Progress;
 use watchfold_log::{Ack, Batch, LogError, LogReader, MessageLog, Start};
 use watchfold_schemas::{Chain, Stream, subjects};
 
-use crate::chain::ChainFold;
 use crate::crash::CrashPoint;
 use crate::error::RunnerError;
 use crate::memory_store::MemoryStore;
@@ -77,7 +77,7 @@ impl ChainRunner {
         store_dir: &Path,
         site: &str,
         chain: Chain,
-        fold: Box<dyn ChainFold>,
+        fold: Box<dyn StateMachine>,
         progress: Arc<Progress>,
         options: RunnerOptions,
     ) -> Result<ChainRunner, RunnerError> {
@@ -114,7 +114,7 @@ impl ChainRunner {
         mut store: Box<dyn StateStore>,
         site: &str,
         chain: Chain,
-        mut fold: Box<dyn ChainFold>,
+        mut fold: Box<dyn StateMachine>,
         progress: Arc<Progress>,
         options: RunnerOptions,
     ) -> Result<ChainRunner, RunnerError> {

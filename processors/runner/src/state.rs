@@ -5,6 +5,7 @@
 use std::sync::{Arc, PoisonError};
 
 use tokio::time::Instant;
+use watchfold_folds::StateMachine;
 use watchfold_log::{Append, LostRange, Position, Record};
 use watchfold_schemas::event::Place;
 use watchfold_schemas::snapshot::{
@@ -12,11 +13,10 @@ use watchfold_schemas::snapshot::{
 };
 use watchfold_schemas::{Body, Chain, Event, Observation, Span, Time};
 
-use crate::chain::{ChainFold, ChainInput};
 use crate::checkpoints::Checkpoints;
 use crate::crash::{CrashHook, CrashPoint};
 use crate::error::RunnerError;
-use crate::intake::{Intake, Taken, apply};
+use crate::intake::{Intake, Taken, placed};
 use crate::layout::{self, Changes, Facts, SnapshotClock};
 use crate::options::{RunnerOptions, SNAPSHOT_OVERDUE_DISTANCES, SNAPSHOTS_PER_STREAM};
 use crate::outbox::{Outbox, append, stored, told};
@@ -43,7 +43,7 @@ pub(crate) struct ChainState {
     site: String,
     chain: Chain,
     store: Box<dyn StateStore>,
-    fold: Box<dyn ChainFold>,
+    fold: Box<dyn StateMachine>,
     intake: Intake,
     outbox: Outbox,
     /// The last input in the folds.
@@ -94,7 +94,7 @@ impl ChainState {
         site: &str,
         chain: Chain,
         store: Box<dyn StateStore>,
-        fold: Box<dyn ChainFold>,
+        fold: Box<dyn StateMachine>,
         recovered: Recovered,
         options: &RunnerOptions,
         counters: Arc<Counters>,
@@ -233,8 +233,8 @@ impl ChainState {
             "the log no longer has these records"
         );
         self.counters.lost_records.add(to.saturating_sub(from) + 1);
-        let events = apply(self.fold.as_mut(), ChainInput::Lost { from, to });
-        self.emit(events);
+        let events = self.fold.apply_lost(from, to);
+        self.emit(placed(to, events));
         self.position.sequence = to;
         // No record stands there to be compared with.
         self.position.id.clear();
@@ -248,13 +248,8 @@ impl ChainState {
         match self.intake.take(&record) {
             Taken::Observation(observation) => {
                 self.counters.records.add(1);
-                let input = ChainInput::Observation {
-                    sequence: *sequence,
-                    observation: &observation,
-                    size_bytes,
-                };
-                let events = apply(self.fold.as_mut(), input);
-                self.emit(events);
+                let events = self.fold.apply(*sequence, &observation);
+                self.emit(placed(*sequence, events));
                 self.see_time(&observation);
             }
             Taken::Duplicate => self.counters.duplicates.add(1),
@@ -563,7 +558,7 @@ impl ChainState {
     fn show(&self) {
         self.counters.position.set(self.position.sequence);
         self.counters.outbox.set(self.outbox.len() as u64);
-        let counters = self.fold.counters();
+        let counters = self.fold.counts();
         *self.counters.fold.lock().unwrap_or_else(PoisonError::into_inner) = counters;
     }
 }

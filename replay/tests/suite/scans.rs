@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
-use watchfold_folds::{PacketChain, SiteChain};
+use watchfold_folds::{PacketChain, SiteChain, StateMachine};
 use watchfold_log::{Append, Embedded, MessageLog, Options};
 use watchfold_replay::{CapturedBatches, Opens, Outside, OutsideError};
 use watchfold_schemas::alert::Finding;

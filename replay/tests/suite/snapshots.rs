@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use watchfold_folds::SiteChain;
+use watchfold_folds::{SiteChain, StateMachine};
 use watchfold_log::{Append, Embedded, MessageLog, Options, StreamOptions, StreamReport, stat};
 use watchfold_replay::{Selection, Under};
 use watchfold_schemas::codec::encode;

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
+use watchfold_folds::{SiteChain, StateMachine};
 use watchfold_log::{Append, Embedded, MessageLog, Options, StreamOptions, default_stream_options};
 use watchfold_replay::digest::Digests;
 use watchfold_replay::{
@@ -89,7 +90,7 @@ pub struct GrowingLog {
     log: std::sync::Arc<Embedded>,
     now: Arc<AtomicI64>,
     runtime: tokio::runtime::Runtime,
-    chains: std::collections::BTreeMap<String, watchfold_folds::SiteChain>,
+    chains: std::collections::BTreeMap<String, SiteChain>,
     sequence: u64,
 }
 
@@ -142,7 +143,7 @@ impl GrowingLog {
             let chain = self
                 .chains
                 .entry(site.clone())
-                .or_insert_with(|| watchfold_folds::SiteChain::new(site));
+                .or_insert_with(|| SiteChain::new(site));
             derived.extend(chain.apply(self.sequence, observation));
         }
         derived

@@ -13,11 +13,11 @@ use watchfold_capture::batch::{BatchBuilder, Pushed};
 use watchfold_capture::file::CaptureFile;
 use watchfold_capture::observe::{FileObservations, FileOptions};
 use watchfold_capture::parse::{Inside, Packet, decode as decode_packet};
-use watchfold_folds::PacketChain;
+use watchfold_folds::{PacketChain, StateMachine};
 use watchfold_kit::Progress;
 use watchfold_log::{Append, Embedded, MessageLog, Options, Start, StreamOptions};
 use watchfold_replay::{Engine, Input, Selection, Under};
-use watchfold_runner::{ChainRunner, PacketFold, RunnerOptions, StatsHandle};
+use watchfold_runner::{ChainRunner, RunnerOptions, StatsHandle};
 use watchfold_schemas::event::EventBody;
 use watchfold_schemas::observation::OBSERVATION_VERSION;
 use watchfold_schemas::packets::{CaptureCounts, CaptureSource};
@@ -161,7 +161,7 @@ async fn through_the_log(
     rules: RuleSet,
 ) -> anyhow::Result<(Pass, u64)> {
     let store = directory.join("state");
-    let fold = Box::new(PacketFold::new(SITE));
+    let fold = Box::new(PacketChain::new(SITE));
     let options = RunnerOptions::for_chain(Chain::Packets);
     let progress = Progress::new("chain");
     let runner =

@@ -21,7 +21,7 @@ mod parse;
 pub use observe::observations;
 pub use parse::{Expectation, Story, parse};
 
-use watchfold_folds::SiteChain;
+use watchfold_folds::{SiteChain, StateMachine};
 use watchfold_schemas::event::{Event, EventBody, Notice};
 use watchfold_schemas::{Observation, Span, Time};
 

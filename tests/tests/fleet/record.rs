@@ -3,8 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use watchfold_discord::testing::DiscordServer;
+use watchfold_folds::SiteChain;
 use watchfold_log::{MessageLog, Record, Start};
-use watchfold_runner::{SiteFold, fold_all};
+use watchfold_runner::fold_all;
 use watchfold_schemas::event::{Incident, IncidentClass};
 use watchfold_schemas::observation::{DeliveryOutcome, Receipt};
 use watchfold_schemas::{
@@ -49,7 +50,7 @@ impl Recorded {
             .reader(Stream::Observations, &filter, Start::First)
             .await
             .unwrap();
-        let folded = fold_all(reader.as_mut(), site, &mut SiteFold::new(site))
+        let folded = fold_all(reader.as_mut(), site, &mut SiteChain::new(site))
             .await
             .unwrap();
         Recorded {

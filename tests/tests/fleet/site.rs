@@ -11,9 +11,10 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use watchfold_discord::DiscordConfig;
 use watchfold_discord::testing::DiscordServer;
+use watchfold_folds::{SiteChain, StateMachine};
 use watchfold_jetstream::{JetStream, JetStreamOptions};
 use watchfold_kit::{Progress, Publisher, SpoolOptions};
-use watchfold_runner::{ChainFold, ChainRunner, RunnerOptions, SiteFold};
+use watchfold_runner::{ChainRunner, RunnerOptions};
 use watchfold_schemas::config::{NetworkConfig, ProbeSpec, SignalSpec, Target};
 use watchfold_schemas::event::NoticeClass;
 use watchfold_schemas::observation::Activation;
@@ -118,7 +119,7 @@ impl Site {
     pub async fn start_whole(plan: &Plan) -> Site {
         let mut site = Site::start(plan).await;
         let cancel = site.running.child_token();
-        site.chain("one", Box::new(SiteFold::new(SITE)), cancel).await;
+        site.chain("one", Box::new(SiteChain::new(SITE)), cancel).await;
         site.tell().await;
         site.rounds(ROUNDS_UP).await;
         site
@@ -193,7 +194,7 @@ impl Site {
     }
 
     /// Folds the site until cancelled; several chains are several processes.
-    pub async fn chain(&mut self, name: &str, fold: Box<dyn ChainFold>, cancel: CancellationToken) {
+    pub async fn chain(&mut self, name: &str, fold: Box<dyn StateMachine>, cancel: CancellationToken) {
         let log = JetStream::start(self.broker.clone());
         let store = self.place.path().join(name);
         let (progress, options) = (Progress::new(name), RunnerOptions::for_chain(Chain::Site));

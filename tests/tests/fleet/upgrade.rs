@@ -1,9 +1,9 @@
 //! A rolling upgrade: the processes of version n+1 start while those of n still fold the same site. Each incident is
 //! told once, whoever comes first.
 
-use watchfold_runner::{ChainFold, ChainInput, SiteFold};
+use watchfold_folds::{LoadError, SiteChain, StateEntries, StateMachine};
 use watchfold_schemas::event::{Incident, Notice};
-use watchfold_schemas::{Event, EventBody};
+use watchfold_schemas::{Event, EventBody, Observation};
 
 use watchfold_jetstream::testing::NatsServer;
 
@@ -18,7 +18,7 @@ async fn two_versions_that_overlap_tell_each_incident_once() {
     let broker = NatsServer::start().await.unwrap();
     let mut site = Site::start(&Plan::new(broker.options())).await;
     let (older, newer) = (site.running().child_token(), site.running().child_token());
-    site.chain("older", Box::new(SiteFold::new(SITE)), older.clone())
+    site.chain("older", Box::new(SiteChain::new(SITE)), older.clone())
         .await;
     site.tell().await;
     site.one_outage().await;
@@ -27,7 +27,7 @@ async fn two_versions_that_overlap_tell_each_incident_once() {
     // The newer one starts in the middle of an incident, with a state of its own to derive.
     site.loses_the_internet().await;
     site.told("Internet is down", 2).await;
-    site.chain("newer", Box::new(Newer(SiteFold::new(SITE))), newer)
+    site.chain("newer", Box::new(Newer(SiteChain::new(SITE))), newer)
         .await;
     site.finds_the_internet().await;
     site.told("Internet is back", 2).await;
@@ -56,22 +56,26 @@ async fn two_versions_that_overlap_tell_each_incident_once() {
 }
 
 /// The site chain, one version later: what it emits about incidents reads otherwise under the same ids.
-struct Newer(SiteFold);
+struct Newer(SiteChain);
 
-impl ChainFold for Newer {
+impl StateMachine for Newer {
     fn versions(&self) -> Vec<(String, u32)> {
         let versions = self.0.versions().into_iter();
         versions.map(|(fold, version)| (fold, version + 1)).collect()
     }
 
-    fn apply(&mut self, input: ChainInput<'_>) -> Vec<Event> {
-        let mut events = self.0.apply(input);
+    fn apply(&mut self, sequence: u64, observation: &Observation) -> Vec<Event> {
+        let mut events = self.0.apply(sequence, observation);
         for event in &mut events {
             if let Some(incident) = incident_of(&mut event.body) {
                 incident.detail = Some(NEWER_WORDS.to_owned());
             }
         }
         events
+    }
+
+    fn apply_lost(&mut self, from: u64, to: u64) -> Vec<Event> {
+        self.0.apply_lost(from, to)
     }
 
     fn drain_dirty(&mut self) -> Vec<(Vec<u8>, Option<Vec<u8>>)> {
@@ -83,7 +87,7 @@ impl ChainFold for Newer {
     }
 
     /// Takes over what the version before stored, and its own.
-    fn load(&mut self, versions: &[(String, u32)], entries: Vec<(Vec<u8>, Vec<u8>)>) -> Result<(), String> {
+    fn load(&mut self, versions: &[(String, u32)], entries: StateEntries) -> Result<(), LoadError> {
         let known = self.0.versions();
         let as_known: Vec<(String, u32)> = versions
             .iter()

@@ -12,10 +12,11 @@ use tokio_util::sync::CancellationToken;
 use watchfold_capture::{FileObservations, FileOptions};
 use watchfold_discord::DiscordConfig;
 use watchfold_discord::testing::DiscordServer;
+use watchfold_folds::{PacketChain, SiteChain, StateMachine};
 use watchfold_kit::{Clock, Progress, Publisher, SystemClock};
 use watchfold_log::{Append, Embedded, MessageLog, Options};
 use watchfold_rules::{PackName, RuleSource, load};
-use watchfold_runner::{ChainFold, ChainRunner, PacketFold, RunnerOptions, SiteFold, StatsHandle};
+use watchfold_runner::{ChainRunner, RunnerOptions, StatsHandle};
 use watchfold_schemas::event::NoticeClass;
 use watchfold_schemas::rules::{RulesActivation, Surroundings};
 use watchfold_schemas::{
@@ -69,8 +70,8 @@ impl House {
             parts: Vec::new(),
             chains: Vec::new(),
         };
-        let site: Box<dyn ChainFold> = Box::new(SiteFold::new(SITE));
-        let packets: Box<dyn ChainFold> = Box::new(PacketFold::new(SITE));
+        let site: Box<dyn StateMachine> = Box::new(SiteChain::new(SITE));
+        let packets: Box<dyn StateMachine> = Box::new(PacketChain::new(SITE));
         for (chain, fold) in [(Chain::Site, site), (Chain::Packets, packets)] {
             let store = self.place.path().join(chain.token());
             let (log, options) = (self.log.clone(), RunnerOptions::for_chain(chain));

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-use watchfold_folds::SiteChain;
+use watchfold_folds::{SiteChain, StateMachine};
 use watchfold_log::{Record, StreamFiles, verify};
 use watchfold_schemas::digest::EventDigest;
 use watchfold_schemas::event::{Incident, IncidentClass};

@@ -1,6 +1,6 @@
 //! A named limit that is reached shows: nothing is dropped without a word.
 
-use watchfold_folds::SiteChain;
+use watchfold_folds::{SiteChain, StateMachine};
 use watchfold_schemas::event::EventBody;
 use watchfold_schemas::observation::{Act, Body, OBSERVATION_VERSION, OperatorAct};
 use watchfold_schemas::{Observation, Origin, Span};

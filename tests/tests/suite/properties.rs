@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::LazyLock;
 
 use proptest::prelude::*;
-use watchfold_folds::SiteChain;
+use watchfold_folds::{SiteChain, StateMachine};
 use watchfold_rules::{RuleSource, load};
 use watchfold_schemas::digest::EventDigest;
 use watchfold_schemas::event::{Event, EventBody, IncidentClass};

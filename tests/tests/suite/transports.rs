@@ -5,11 +5,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
+use watchfold_folds::SiteChain;
 use watchfold_jetstream::JetStream;
 use watchfold_jetstream::testing::NatsServer;
 use watchfold_kit::Progress;
 use watchfold_log::{Append, Embedded, MessageLog, Options, Record, Start};
-use watchfold_runner::{ChainRunner, MemoryStore, RunnerOptions, SiteFold};
+use watchfold_runner::{ChainRunner, MemoryStore, RunnerOptions};
 use watchfold_schemas::{Chain, Observation, Stream, encode_observation, subjects};
 use watchfold_tests::story::{fold, observations, parse};
 
@@ -56,7 +57,7 @@ async fn derive(log: Arc<dyn MessageLog>, input: &[Observation], expected: usize
         Box::new(MemoryStore::new()),
         SITE,
         Chain::Site,
-        Box::new(SiteFold::new(SITE)),
+        Box::new(SiteChain::new(SITE)),
         Progress::new("site"),
         RunnerOptions::for_chain(Chain::Site),
     );

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use watchfold_folds::{LoadError, SiteChain};
+use watchfold_folds::{LoadError, SiteChain, StateMachine};
 use watchfold_schemas::Event;
 use watchfold_schemas::event::{EventBody, Notice};
 use watchfold_tests::story::{fold, observations, parse};

@@ -159,7 +159,7 @@ mod tests {
     use watchfold_schemas::observation::{Fault, Observation, Tick};
     use watchfold_schemas::{Body, Origin, Time};
 
-    use crate::SiteChain;
+    use crate::{SiteChain, StateMachine};
 
     /// Folds a tick each second, and (second, whether active) faults of a sink; tells incidents.
     fn check(faults: &[(i64, bool)], until_s: i64, want: &[&str]) {

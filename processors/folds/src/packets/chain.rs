@@ -1,19 +1,19 @@
 //! The packet chain: records in the order of the log, each in its collector's own time, under the rules in force.
 
+mod machine;
 mod stored;
 
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
-use watchfold_schemas::event::Event;
-use watchfold_schemas::observation::{Body, Gap, Observation};
+use watchfold_schemas::Time;
+use watchfold_schemas::observation::{Gap, Observation};
 use watchfold_schemas::origin::{Cause, MessageId};
-use watchfold_schemas::packets::PacketBatch;
+use watchfold_schemas::packets::{CaptureCounts, PacketBatch};
 use watchfold_schemas::rules::{RuleState, RulesActivation};
-use watchfold_schemas::{Chain, Time};
 
 use super::attacks::{Said, Seen};
-use super::clock::{CaptureClock, CaptureClocks, PacketCounters};
+use super::clock::{CAPTURES_MAX, CaptureClock, CaptureClocks, PacketCounters};
 use super::emit::Emitter;
 use super::extract::connections::Connections;
 use super::point::Point;
@@ -33,6 +33,8 @@ pub struct PacketChain {
     points: BTreeMap<String, Point>,
     verdicts: Verdicts,
     counters: PacketCounters,
+    /// What each capture said last of what it received and what was dropped; for metrics alone.
+    counts: BTreeMap<String, CaptureCounts>,
     blobs: Blobs,
     /// What has to be stored again.
     unstored: Unstored,
@@ -66,52 +68,10 @@ impl PacketChain {
             points: BTreeMap::new(),
             verdicts: Verdicts::default(),
             counters: PacketCounters::default(),
+            counts: BTreeMap::new(),
             blobs: Blobs::default(),
             unstored: Unstored::default(),
         }
-    }
-
-    /// Folds one observation and tells what follows from it. Without rules nothing does.
-    pub fn apply(&mut self, sequence: u64, observation: &Observation) -> Vec<Event> {
-        if self.begun.get("").is_none() {
-            let began_ms = u64::try_from(observation.observed_at.as_millis()).unwrap_or_default();
-            self.begun.insert("", Begun { began_ms });
-        }
-        let message = observation.origin.message_id();
-        let mut out = Emitter::new(&self.site, sequence, Some(message.clone()));
-        match &observation.body {
-            Body::Batch(batch) => self.record(observation, Some(batch), None, &mut out),
-            Body::Gap(gap) => self.record(observation, None, Some(gap), &mut out),
-            Body::Fault(_) | Body::Quiet => self.record(observation, None, None, &mut out),
-            Body::Verdict(verdict) => {
-                self.verdicts.learn(verdict);
-                self.unstored.verdicts = true;
-            }
-            Body::Rules(activation) if activation.chain == Chain::Packets => {
-                self.activate(activation, message, &mut out);
-            }
-            // These stand in another stream, or are rules of another chain.
-            Body::Rules(_)
-            | Body::PingRound(_)
-            | Body::Tick(_)
-            | Body::Operator(_)
-            | Body::Receipt(_)
-            | Body::Activation(_)
-            | Body::Parity(_)
-            | Body::Finding(_) => {}
-        }
-        out.events
-    }
-
-    /// Records of the chain's own stream are gone. What they held is unknown and ends nothing: each collector's next record
-    /// shows how long it was.
-    pub fn apply_lost(&mut self, _from: u64, _to: u64) -> Vec<Event> {
-        for collector in self.clocks.captures.keys() {
-            if let Some(clock) = self.clocks.captures.get_mut(&collector) {
-                clock.lost = true;
-            }
-        }
-        Vec::new()
     }
 
     pub fn counters(&self) -> PacketCounters {
@@ -132,6 +92,14 @@ impl PacketChain {
     /// The greatest time of any capture point.
     pub fn now(&self) -> Option<Time> {
         self.clocks.now()
+    }
+
+    fn note_counts(&mut self, collector: &str, counts: CaptureCounts) {
+        if let Some(known) = self.counts.get_mut(collector) {
+            *known = counts;
+        } else if self.counts.len() < CAPTURES_MAX {
+            self.counts.insert(collector.to_owned(), counts);
+        }
     }
 
     fn activate(&mut self, activation: &RulesActivation, message: MessageId, out: &mut Emitter) {

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use super::arrivals::hash_bytes;
-use crate::chain::StateEntries;
+use crate::machine::StateEntries;
 use crate::table::Change;
 
 /// The largest stored entry. Stores and snapshots take 256 KiB.

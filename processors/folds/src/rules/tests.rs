@@ -11,7 +11,7 @@ use watchfold_schemas::rules::{
 };
 use watchfold_schemas::{Chain, Observation, Origin, Time};
 
-use crate::SiteChain;
+use crate::{SiteChain, StateMachine};
 
 fn loss(change: impl FnOnce(&mut Rule)) -> Rule {
     let mut rule = Rule {

@@ -3,7 +3,7 @@
 
 use core::net::{IpAddr, SocketAddr};
 
-use watchfold_folds::PacketChain;
+use watchfold_folds::{PacketChain, StateMachine};
 use watchfold_schemas::alert::{Alert, Attack, LookupWanted, SubjectKind, Verdict};
 use watchfold_schemas::event::{EventBody, Severity};
 use watchfold_schemas::observation::{Body, OBSERVATION_VERSION, Observation};

@@ -2,16 +2,16 @@
 
 use std::time::Duration;
 
+use watchfold_folds::StateMachine;
 use watchfold_log::{LogError, Start, agrees};
 use watchfold_schemas::event::Place;
 use watchfold_schemas::observation::{Parity, ParityDifference, ParityVerdict};
-use watchfold_schemas::{Chain, Event, Stream, decode_event, subjects};
+use watchfold_schemas::{Chain, Stream, decode_event, subjects};
 
 use super::compare::{Comparison, Parting, compare_entries};
 use super::hours::{Digests, Hour};
 use super::{Checked, ParityCheck};
-use crate::chain::{ChainFold, ChainInput};
-use crate::intake::{Intake, Taken, apply};
+use crate::intake::{Intake, Taken, placed};
 use crate::outbox::PUBLISH_EVENTS_MAX;
 use crate::snapshot::{Candidate, newest_before};
 
@@ -88,7 +88,7 @@ impl ParityCheck {
 
     /// What the hour left behind: a difference that shows in no event yet would never show, because the next hour is
     /// folded from this state.
-    async fn compare_state(&self, hour: &Hour, fold: &dyn ChainFold) -> Result<(), Ended> {
+    async fn compare_state(&self, hour: &Hour, fold: &dyn StateMachine) -> Result<(), Ended> {
         let (log, end) = (self.log.as_ref(), hour.end.place);
         let Some(snapshot) = newest_before(log, &self.site, self.chain, end.input).await? else {
             return Ok(());
@@ -220,10 +220,10 @@ impl ParityCheck {
         hour: &Hour,
         snapshot: &Candidate,
         comparison: &mut Comparison,
-    ) -> Result<Box<dyn ChainFold>, Ended> {
+    ) -> Result<Box<dyn StateMachine>, Ended> {
         let state = snapshot.read(self.log.as_ref()).await?;
         let state = state.map_err(|reason| not_compared(format!("the snapshot before it: {reason}")))?;
-        let mut fold = (self.fold)();
+        let mut fold = (self.fold)(&self.site);
         let entries = state.entries.into_iter().map(|entry| (entry.key, entry.value));
         fold.load(&snapshot.versions(), entries.collect())
             .map_err(|reason| not_compared(format!("the snapshot before it: {reason}")))?;
@@ -250,12 +250,12 @@ impl ParityCheck {
                     return Ok(fold);
                 }
                 if let Taken::Observation(observation) = intake.take(&record) {
-                    let input = ChainInput::Observation {
-                        sequence,
-                        observation: &observation,
-                        size_bytes: record.payload.len(),
-                    };
-                    derive(fold.as_mut(), input, hour.begin.place, comparison).map_err(Ended::Differed)?;
+                    let events = placed(sequence, fold.apply(sequence, &observation));
+                    // What it gives after the beginning belongs to the hour.
+                    let of_hour = events.iter().filter(|event| event.place > hour.begin.place);
+                    for event in of_hour {
+                        comparison.derive(event).map_err(Ended::Differed)?;
+                    }
                 }
                 if sequence == hour.end.place.input {
                     return Ok(fold);
@@ -283,20 +283,6 @@ impl ParityCheck {
             Chain::Packets => Stream::Packets,
         }
     }
-}
-
-/// Folds one record; what it gives after `begin` belongs to the hour.
-fn derive(
-    fold: &mut dyn ChainFold,
-    input: ChainInput<'_>,
-    begin: Place,
-    comparison: &mut Comparison,
-) -> Result<(), Parting> {
-    let events: Vec<Event> = apply(fold, input);
-    events
-        .iter()
-        .filter(|event| event.place > begin)
-        .try_for_each(|event| comparison.derive(event))
 }
 
 fn pause(records: usize, per_second: u32) -> Duration {

@@ -13,12 +13,12 @@ use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
+use watchfold_folds::StateMachine;
 use watchfold_kit::Progress;
 use watchfold_log::MessageLog;
 use watchfold_schemas::Chain;
 use watchfold_schemas::observation::{Parity, ParityVerdict};
 
-use crate::chain::ChainFold;
 use crate::error::RunnerError;
 
 /// The first check waits until the start with its own load is over.
@@ -42,8 +42,8 @@ const CHECKS_AT_ONCE: usize = 1;
 /// How often a check that waits or works says that it does.
 const ALIVE_EVERY: Duration = Duration::from_secs(5);
 
-/// Makes the chain's folds, as new.
-pub type FoldMaker = Arc<dyn Fn() -> Box<dyn ChainFold> + Send + Sync>;
+/// Makes the chain of a site, as new.
+pub type NewChain = fn(site: &str) -> Box<dyn StateMachine>;
 
 /// The rhythm and the limits of the check. Production uses the defaults.
 #[derive(Clone, Debug)]
@@ -98,7 +98,7 @@ pub struct ParityCheck {
     pub log: Arc<dyn MessageLog>,
     pub site: String,
     pub chain: Chain,
-    pub fold: FoldMaker,
+    pub fold: NewChain,
     pub options: ParityOptions,
 }
 

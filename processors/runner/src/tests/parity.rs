@@ -7,11 +7,11 @@ use std::time::Duration;
 
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
+use watchfold_folds::{LoadError, StateEntries, StateMachine};
 use watchfold_kit::Progress;
 use watchfold_log::{Append, MessageLog};
 use watchfold_schemas::event::Place;
 use watchfold_schemas::observation::{Outcome, Parity, ParityDifference, ParityVerdict, PingRound, PingRow};
-use watchfold_schemas::snapshot::StoredEvent;
 use watchfold_schemas::{
     Body, Chain, Event, EventBody, MessageId, Observation, Span, Stream, encode_event, subjects,
 };
@@ -19,26 +19,28 @@ use watchfold_schemas::{
 use super::crash::crash_once;
 use super::site::story;
 use super::world::{Rng, SITE, World, message, observation};
-use crate::{
-    ChainFold, ChainInput, Checked, CrashHook, CrashPoint, ParityCheck, ParityOptions, RunnerError, SiteFold,
-};
+use crate::{Checked, CrashHook, CrashPoint, NewChain, ParityCheck, ParityOptions, RunnerError, SiteChain};
 
 /// It begins 800 s after a full hour, so two whole hours lie between its three digests.
 const SECONDS: i64 = 10_100;
 
 /// The chain with something done to it: a bug, or a clock that somebody looks at.
-struct Planted<F: FnMut(&mut SiteFold, ChainInput<'_>) -> Vec<Event> + Send + 'static> {
-    fold: SiteFold,
+struct Planted<F: FnMut(&mut SiteChain, u64, &Observation) -> Vec<Event> + Send + 'static> {
+    fold: SiteChain,
     apply: F,
 }
 
-impl<F: FnMut(&mut SiteFold, ChainInput<'_>) -> Vec<Event> + Send + 'static> ChainFold for Planted<F> {
+impl<F: FnMut(&mut SiteChain, u64, &Observation) -> Vec<Event> + Send + 'static> StateMachine for Planted<F> {
     fn versions(&self) -> Vec<(String, u32)> {
         self.fold.versions()
     }
 
-    fn apply(&mut self, input: ChainInput<'_>) -> Vec<Event> {
-        (self.apply)(&mut self.fold, input)
+    fn apply(&mut self, sequence: u64, observation: &Observation) -> Vec<Event> {
+        (self.apply)(&mut self.fold, sequence, observation)
+    }
+
+    fn apply_lost(&mut self, from: u64, to: u64) -> Vec<Event> {
+        self.fold.apply_lost(from, to)
     }
 
     fn drain_dirty(&mut self) -> Vec<(Vec<u8>, Option<Vec<u8>>)> {
@@ -49,7 +51,7 @@ impl<F: FnMut(&mut SiteFold, ChainInput<'_>) -> Vec<Event> + Send + 'static> Cha
         self.fold.entries()
     }
 
-    fn load(&mut self, versions: &[(String, u32)], entries: Vec<(Vec<u8>, Vec<u8>)>) -> Result<(), String> {
+    fn load(&mut self, versions: &[(String, u32)], entries: StateEntries) -> Result<(), LoadError> {
         self.fold.load(versions, entries)
     }
 
@@ -59,56 +61,20 @@ impl<F: FnMut(&mut SiteFold, ChainInput<'_>) -> Vec<Event> + Send + 'static> Cha
 }
 
 fn planted(
-    apply: impl FnMut(&mut SiteFold, ChainInput<'_>) -> Vec<Event> + Send + 'static,
-) -> Box<dyn ChainFold> {
-    Box::new(Planted {
-        fold: SiteFold::new(SITE),
+    apply: impl FnMut(&mut SiteChain, u64, &Observation) -> Vec<Event> + Send + 'static,
+) -> impl StateMachine {
+    Planted {
+        fold: SiteChain::new(SITE),
         apply,
-    })
-}
-
-impl ChainFold for Box<dyn ChainFold> {
-    fn versions(&self) -> Vec<(String, u32)> {
-        self.as_ref().versions()
-    }
-
-    fn apply(&mut self, input: ChainInput<'_>) -> Vec<Event> {
-        self.as_mut().apply(input)
-    }
-
-    fn drain_dirty(&mut self) -> Vec<(Vec<u8>, Option<Vec<u8>>)> {
-        self.as_mut().drain_dirty()
-    }
-
-    fn entries(&self) -> Vec<(Vec<u8>, Vec<u8>)> {
-        self.as_ref().entries()
-    }
-
-    fn load(&mut self, versions: &[(String, u32)], entries: Vec<(Vec<u8>, Vec<u8>)>) -> Result<(), String> {
-        self.as_mut().load(versions, entries)
-    }
-
-    fn reset(&mut self) {
-        self.as_mut().reset();
-    }
-
-    fn told_before(&self, event: &StoredEvent) -> Option<Observation> {
-        self.as_ref().told_before(event)
-    }
-
-    fn counters(&self) -> Vec<(&'static str, u64)> {
-        self.as_ref().counters()
     }
 }
 
-type Maker = Arc<dyn Fn() -> Box<dyn ChainFold> + Send + Sync>;
-
-fn sound() -> Maker {
-    Arc::new(|| Box::new(SiteFold::new(SITE)))
+fn sound(site: &str) -> Box<dyn StateMachine> {
+    Box::new(SiteChain::new(site))
 }
 
 /// A world in which `fold` ran live over a story of three hours.
-async fn lived(fold: impl ChainFold) -> World {
+async fn lived(fold: impl StateMachine) -> World {
     let world = World::new();
     for chunk in story(7, SECONDS).chunks(1_000) {
         world.feed(chunk).await;
@@ -117,7 +83,7 @@ async fn lived(fold: impl ChainFold) -> World {
     world
 }
 
-fn check_of(world: &World, fold: Maker) -> ParityCheck {
+fn check_of(world: &World, fold: NewChain) -> ParityCheck {
     ParityCheck {
         log: world.log.clone(),
         site: SITE.to_owned(),
@@ -138,7 +104,7 @@ async fn checked(check: &ParityCheck, number: u64) -> Parity {
 }
 
 /// The difference that a check of any hour finds, with the record that it names held against the log.
-async fn difference(world: &World, fold: Maker) -> (Parity, ParityDifference) {
+async fn difference(world: &World, fold: NewChain) -> (Parity, ParityDifference) {
     let check = check_of(world, fold);
     for number in 0..8 {
         let parity = checked(&check, number).await;
@@ -168,22 +134,22 @@ async fn hours_that_lived_through_crashes_agree_with_what_is_folded_again() {
     for chunk in messages.chunks(messages.len().div_ceil(9)) {
         world.feed(chunk).await;
         world.options.crash = crash_once(CrashPoint::ALL[rng.below(6) as usize], 1 + rng.below(6), || ());
-        match world.settle_runner(world.open(SiteFold::new(SITE)).await).await {
+        match world.settle_runner(world.open(SiteChain::new(SITE)).await).await {
             Ok(_) => {}
             Err(RunnerError::Crashed(_)) => world.store.crash(),
             Err(error) => panic!("{error}"),
         }
     }
     world.options.crash = CrashHook::default();
-    world.settle(SiteFold::new(SITE)).await;
+    world.settle(SiteChain::new(SITE)).await;
     // The digests too: the same through crashes and in one go.
-    world.check(SiteFold::new(SITE), "three hours").await;
+    world.check(SiteChain::new(SITE), "three hours").await;
     let digests = world.published();
     let digests = digests
         .iter()
         .filter(|event| matches!(event.body, EventBody::Digest(_)));
     assert_eq!(digests.count(), 3);
-    let check = check_of(&world, sound());
+    let check = check_of(&world, sound);
     let mut hours = std::collections::BTreeSet::new();
     for number in 0..8 {
         let parity = checked(&check, number).await;
@@ -194,39 +160,43 @@ async fn hours_that_lived_through_crashes_agree_with_what_is_folded_again() {
     assert_eq!(hours.len(), 2, "both whole hours have their turn");
 }
 
+fn reads_hash_order() -> impl StateMachine {
+    let order = RandomState::new();
+    planted(move |fold, sequence, observation| {
+        let mut events = fold.apply(sequence, observation);
+        let place = |event: &Event| (event.body.kind() == "digest", order.hash_one(&event.key));
+        events.sort_by_key(place);
+        events
+    })
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_fold_that_reads_hash_order_is_caught() {
-    let maker: Maker = Arc::new(|| {
-        let order = RandomState::new();
-        planted(move |fold, input| {
-            let mut events = fold.apply(input);
-            let place = |event: &Event| (event.body.kind() == "digest", order.hash_one(&event.key));
-            events.sort_by_key(place);
-            events
-        })
-    });
-    let (_, difference) = difference(&lived(maker()).await, maker).await;
+    let world = lived(reads_hash_order()).await;
+    let (_, difference) = difference(&world, |_| Box::new(reads_hash_order())).await;
     assert_ne!(difference.recorded, difference.derived);
+}
+
+#[expect(clippy::disallowed_methods, reason = "this is the bug that must be found")]
+fn reads_a_clock() -> impl StateMachine {
+    planted(|fold, sequence, observation| {
+        let mut events = fold.apply(sequence, observation);
+        let now = std::time::SystemTime::now()
+            .duration_since(std::time::UNIX_EPOCH)
+            .unwrap();
+        for event in &mut events {
+            if let EventBody::JitterRecorded(jitter) = &mut event.body {
+                jitter.duration_ms = now.as_millis() as u64;
+            }
+        }
+        events
+    })
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_fold_that_reads_a_clock_is_caught() {
-    #[expect(clippy::disallowed_methods, reason = "this is the bug that must be found")]
-    let maker: Maker = Arc::new(|| {
-        planted(|fold, input| {
-            let mut events = fold.apply(input);
-            let now = std::time::SystemTime::now()
-                .duration_since(std::time::UNIX_EPOCH)
-                .unwrap();
-            for event in &mut events {
-                if let EventBody::JitterRecorded(jitter) = &mut event.body {
-                    jitter.duration_ms = now.as_millis() as u64;
-                }
-            }
-            events
-        })
-    });
-    let (_, difference) = difference(&lived(maker()).await, maker).await;
+    let world = lived(reads_a_clock()).await;
+    let (_, difference) = difference(&world, |_| Box::new(reads_a_clock())).await;
     for side in [&difference.recorded, &difference.derived] {
         assert!(
             side.as_ref().unwrap().starts_with("jitter_recorded"),
@@ -237,18 +207,10 @@ async fn a_fold_that_reads_a_clock_is_caught() {
 
 /// Every fiftieth round that has such results is folded again with those alone, as if its record were read again after
 /// an error.
-fn counts_a_retry_twice(subject: &'static str, outcome: Outcome) -> Box<dyn ChainFold> {
+fn counts_a_retry_twice(subject: &'static str, outcome: Outcome) -> impl StateMachine {
     let mut seen = 0;
-    planted(move |fold, input| {
-        let mut events = fold.apply(input);
-        let ChainInput::Observation {
-            sequence,
-            observation,
-            size_bytes,
-        } = input
-        else {
-            return events;
-        };
+    planted(move |fold, sequence, observation| {
+        let mut events = fold.apply(sequence, observation);
         let Body::PingRound(round) = &observation.body else {
             return events;
         };
@@ -259,12 +221,7 @@ fn counts_a_retry_twice(subject: &'static str, outcome: Outcome) -> Box<dyn Chai
         if !again.is_empty() && seen.is_multiple_of(50) {
             let mut observation = observation.clone();
             observation.body = Body::PingRound(PingRound::from_rows(round.round, round.attempt, again));
-            let input = ChainInput::Observation {
-                sequence,
-                observation: &observation,
-                size_bytes,
-            };
-            events.extend(fold.apply(input));
+            events.extend(fold.apply(sequence, &observation));
         }
         events
     })
@@ -273,11 +230,11 @@ fn counts_a_retry_twice(subject: &'static str, outcome: Outcome) -> Box<dyn Chai
 #[tokio::test(start_paused = true)]
 async fn a_retry_counted_twice_is_caught_and_the_incident_names_the_record() {
     let world = lived(counts_a_retry_twice("server", Outcome::TimedOut)).await;
-    let (parity, difference) = difference(&world, sound()).await;
+    let (parity, difference) = difference(&world, sound).await;
     let number = 1;
     let told = observation("parity", 1, number, Body::Parity(parity.clone()));
     world.feed(&[message(&told)]).await;
-    world.settle(SiteFold::new(SITE)).await;
+    world.settle(SiteChain::new(SITE)).await;
     let incidents = |world: &World| -> Vec<Event> {
         let events = world.published().into_iter();
         events
@@ -317,7 +274,7 @@ async fn a_retry_counted_twice_is_caught_and_the_incident_names_the_record() {
                 Body::Parity(agreed(hours)),
             ))])
             .await;
-        world.settle(SiteFold::new(SITE)).await;
+        world.settle(SiteChain::new(SITE)).await;
         assert_eq!(incidents(&world).len(), events, "{hours} h");
     }
 }
@@ -326,7 +283,7 @@ async fn a_retry_counted_twice_is_caught_and_the_incident_names_the_record() {
 #[tokio::test(start_paused = true)]
 async fn what_shows_only_in_the_state_is_caught() {
     let world = lived(counts_a_retry_twice("router", Outcome::Ok)).await;
-    let (parity, difference) = difference(&world, sound()).await;
+    let (parity, difference) = difference(&world, sound).await;
     let recorded = difference.recorded.unwrap();
     assert_eq!(difference.input, parity.to);
     assert!(recorded.starts_with("the state history/hour/"), "{recorded}");
@@ -335,7 +292,7 @@ async fn what_shows_only_in_the_state_is_caught() {
 #[tokio::test(start_paused = true)]
 async fn what_cannot_be_compared_says_why_and_accuses_nobody() {
     async fn refused(world: &World, software: &str, number: u64) -> String {
-        let mut check = check_of(world, sound());
+        let mut check = check_of(world, sound);
         check.options.software = software.to_owned();
         match checked(&check, number).await.verdict {
             ParityVerdict::NotCompared { reason } => reason,
@@ -345,13 +302,13 @@ async fn what_cannot_be_compared_says_why_and_accuses_nobody() {
     let ours = watchfold_folds::SOFTWARE.as_str();
     let world = World::new();
     assert_eq!(
-        check_of(&world, sound()).check(0).await.unwrap(),
+        check_of(&world, sound).check(0).await.unwrap(),
         Checked::Nothing("no whole hour is recorded")
     );
-    let world = lived(SiteFold::new(SITE)).await;
+    let world = lived(SiteChain::new(SITE)).await;
     let other = refused(&world, "9.9.9", 0).await;
     assert_eq!(other, format!("derived by version {ours}, and this is 9.9.9"));
-    let mut limited = check_of(&world, sound());
+    let mut limited = check_of(&world, sound);
     limited.options.records_max = 100;
     let verdict = checked(&limited, 0).await.verdict;
     assert!(
@@ -380,7 +337,7 @@ async fn what_cannot_be_compared_says_why_and_accuses_nobody() {
 #[tokio::test(start_paused = true)]
 async fn an_event_is_called_missing_only_where_that_is_certain() {
     async fn found(world: &World, is_it: impl Fn(&ParityVerdict) -> bool) -> bool {
-        let check = check_of(world, sound());
+        let check = check_of(world, sound);
         for number in 0..8 {
             if is_it(&checked(&check, number).await.verdict) {
                 return true;
@@ -390,9 +347,9 @@ async fn an_event_is_called_missing_only_where_that_is_certain() {
     }
     let held_back = Arc::new(Mutex::new(None));
     let (holds, mut begun) = (held_back.clone(), None);
-    let fold = planted(move |fold, input| {
-        let mut events = fold.apply(input);
-        if let (ChainInput::Observation { sequence, .. }, [event]) = (input, events.as_slice()) {
+    let fold = planted(move |fold, sequence, observation| {
+        let mut events = fold.apply(sequence, observation);
+        if let [event] = events.as_slice() {
             // The newest whole hour begins 6,400 s after the story.
             let told = event.at.since(*begun.get_or_insert(event.at));
             if told > Span::from_seconds(7_000) && holds.lock().unwrap().is_none() {
@@ -469,8 +426,8 @@ async fn the_sites_of_a_process_are_checked_one_after_the_other() {
         options.apart("cafe").first_after
     );
 
-    let world = lived(SiteFold::new(SITE)).await;
-    let check = check_of(&world, sound());
+    let world = lived(SiteChain::new(SITE)).await;
+    let check = check_of(&world, sound);
     let turn = check
         .options
         .apart("another")
@@ -494,12 +451,12 @@ async fn the_sites_of_a_process_are_checked_one_after_the_other() {
 
 #[tokio::test(start_paused = true)]
 async fn the_check_runs_by_itself_and_tells_what_it_found() {
-    let world = lived(SiteFold::new(SITE)).await;
+    let world = lived(SiteChain::new(SITE)).await;
     let (sender, mut told) = mpsc::unbounded_channel();
     let progress = Progress::new("parity");
     let cancel = CancellationToken::new();
     let rounds = Arc::new(AtomicUsize::new(0));
-    let (check, shown, stop) = (check_of(&world, sound()), progress.clone(), cancel.clone());
+    let (check, shown, stop) = (check_of(&world, sound), progress.clone(), cancel.clone());
     let counted = rounds.clone();
     let running = tokio::spawn(check.run(shown, stop, move |parity| {
         counted.fetch_add(1, Ordering::Relaxed);

@@ -11,7 +11,7 @@ use watchfold_schemas::{Body, EventBody, Origin, SiteConfig, Span, Stream, Time}
 
 use super::crash::crash_once;
 use super::world::{Rng, SITE, World, message, seeds};
-use crate::{CrashHook, CrashPoint, RunnerError, SiteFold};
+use crate::{CrashHook, CrashPoint, RunnerError, SiteChain};
 
 /// Seconds of the story, with a tick each second and a round every other.
 const SECONDS: i64 = 1_500;
@@ -178,7 +178,7 @@ async fn the_site_chain_survives_crashes_and_rebuilds_without_a_trace() {
             world.feed(chunk).await;
             let point = CrashPoint::ALL[rng.below(6) as usize];
             world.options.crash = crash_once(point, 1 + rng.below(6), || ());
-            match world.settle_runner(world.open(SiteFold::new(SITE)).await).await {
+            match world.settle_runner(world.open(SiteChain::new(SITE)).await).await {
                 Ok(stats) => assert_eq!(stats.published_duplicates, 0),
                 Err(RunnerError::Crashed(_)) => world.store.crash(),
                 Err(error) => panic!("seed {seed}: {error}"),
@@ -189,8 +189,8 @@ async fn the_site_chain_survives_crashes_and_rebuilds_without_a_trace() {
             }
         }
         world.options.crash = CrashHook::default();
-        world.settle(SiteFold::new(SITE)).await;
-        world.check(SiteFold::new(SITE), &format!("seed {seed}")).await;
+        world.settle(SiteChain::new(SITE)).await;
+        world.check(SiteChain::new(SITE), &format!("seed {seed}")).await;
         let (events, snapshots) = (
             world.published().len(),
             world.log.records(Stream::Snapshots).len(),
@@ -208,10 +208,10 @@ async fn records_that_were_gone_before_they_were_judged_are_a_fault_told_once() 
     let (read, missed) = messages.split_at(messages.len() / 2);
     let world = World::new();
     world.feed(read).await;
-    world.settle(SiteFold::new(SITE)).await;
+    world.settle(SiteChain::new(SITE)).await;
     world.feed(missed).await;
     world.log.truncate_front(Stream::Observations, read.len() + 100);
-    let stats = world.settle(SiteFold::new(SITE)).await;
+    let stats = world.settle(SiteChain::new(SITE)).await;
     assert_eq!((stats.lost_records, stats.rebuilds), (100, 0));
     let events = world.published();
     let told = |incident: &Incident| incident.subject == "chain:site";
@@ -240,7 +240,7 @@ async fn a_chain_that_begins_behind_what_is_kept_misses_nothing() {
     let world = World::new();
     world.feed(&story(1, 100)).await;
     world.log.truncate_front(Stream::Observations, 50);
-    world.settle(SiteFold::new(SITE)).await;
+    world.settle(SiteChain::new(SITE)).await;
     let faults = world
         .published()
         .into_iter()

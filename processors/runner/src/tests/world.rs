@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
+use watchfold_folds::{LoadError, StateEntries, StateMachine};
 use watchfold_kit::Progress;
 use watchfold_log::memory::MemoryLog;
 use watchfold_log::{Append, MessageLog, Start};
@@ -18,10 +19,7 @@ use watchfold_schemas::{
     subjects,
 };
 
-use crate::{
-    ChainFold, ChainInput, ChainRunner, MemoryStore, RunnerError, RunnerOptions, RunnerStats, StateStore,
-    fold_all,
-};
+use crate::{ChainRunner, MemoryStore, RunnerError, RunnerOptions, RunnerStats, StateStore, fold_all};
 
 pub(super) const SITE: &str = "cafe";
 
@@ -103,20 +101,18 @@ impl CountingFold {
     }
 }
 
-impl ChainFold for CountingFold {
+impl StateMachine for CountingFold {
     fn versions(&self) -> Vec<(String, u32)> {
         vec![("counting".into(), self.version)]
     }
 
-    fn apply(&mut self, input: ChainInput<'_>) -> Vec<Event> {
-        let observation = match input {
-            ChainInput::Observation { observation, .. } => observation,
-            ChainInput::Lost { from, to } => {
-                self.lost += to - from + 1;
-                self.dirty.insert("lost".into());
-                return Vec::new();
-            }
-        };
+    fn apply_lost(&mut self, from: u64, to: u64) -> Vec<Event> {
+        self.lost += to - from + 1;
+        self.dirty.insert("lost".into());
+        Vec::new()
+    }
+
+    fn apply(&mut self, _sequence: u64, observation: &Observation) -> Vec<Event> {
         let collector = &observation.origin.collector;
         self.total += 1;
         *self.by_collector.entry(collector.clone()).or_default() += 1;
@@ -176,17 +172,19 @@ impl ChainFold for CountingFold {
             .collect()
     }
 
-    fn load(&mut self, versions: &[(String, u32)], entries: Vec<(Vec<u8>, Vec<u8>)>) -> Result<(), String> {
+    fn load(&mut self, versions: &[(String, u32)], entries: StateEntries) -> Result<(), LoadError> {
         self.reset();
+        let damaged = |reason: &str| LoadError::Damaged(reason.to_owned());
         let [(_, before)] = versions else {
-            return Err("another chain".into());
+            return Err(damaged("another chain"));
         };
         if *before != self.version && (self.version == 3 || *before > self.version) {
-            return Err(format!("counts of version {before} mean something else"));
+            let reason = format!("counts of version {before} mean something else");
+            return Err(damaged(&reason));
         }
         for (key, value) in entries {
-            let key = String::from_utf8(key).map_err(|error| error.to_string())?;
-            let value = u64::from_le_bytes(value.try_into().map_err(|_| "not a count".to_owned())?);
+            let key = String::from_utf8(key).map_err(|error| damaged(&error.to_string()))?;
+            let value = u64::from_le_bytes(value.try_into().map_err(|_| damaged("not a count"))?);
             match key.as_str() {
                 "ticks" => self.ticks = value,
                 "lost" => self.lost = value,
@@ -194,7 +192,7 @@ impl ChainFold for CountingFold {
                 key => {
                     let name = key
                         .strip_prefix("collector/")
-                        .ok_or(format!("a strange key {key}"))?;
+                        .ok_or_else(|| LoadError::UnknownEntry { key: key.to_owned() })?;
                     self.by_collector.insert(name.into(), value);
                 }
             }
@@ -348,14 +346,14 @@ impl World {
         }
     }
 
-    pub(super) async fn open(&self, fold: impl ChainFold) -> ChainRunner {
+    pub(super) async fn open(&self, fold: impl StateMachine) -> ChainRunner {
         self.open_with(Box::new(self.store.clone()), fold).await.unwrap()
     }
 
     pub(super) async fn open_with(
         &self,
         store: Box<dyn StateStore>,
-        fold: impl ChainFold,
+        fold: impl StateMachine,
     ) -> Result<ChainRunner, RunnerError> {
         let progress = Progress::new("chain");
         let (log, options) = (self.log.clone(), self.options.clone());
@@ -363,7 +361,7 @@ impl World {
     }
 
     /// Runs the chain until it has dealt with everything and stands still, then stops it.
-    pub(super) async fn settle(&self, fold: impl ChainFold) -> RunnerStats {
+    pub(super) async fn settle(&self, fold: impl StateMachine) -> RunnerStats {
         self.settle_runner(self.open(fold).await).await.unwrap()
     }
 
@@ -405,7 +403,7 @@ impl World {
     }
 
     /// What an uninterrupted run makes of the log as it is.
-    pub(super) async fn expected(&self, mut fold: impl ChainFold) -> Vec<Event> {
+    pub(super) async fn expected(&self, mut fold: impl StateMachine) -> Vec<Event> {
         let filter = subjects::site_filter(self.stream(), SITE);
         let mut reader = self
             .log
@@ -416,7 +414,7 @@ impl World {
     }
 
     /// No event lost, none twice, the same order and content.
-    pub(super) async fn check(&self, fold: impl ChainFold, context: &str) {
+    pub(super) async fn check(&self, fold: impl StateMachine, context: &str) {
         assert_same(&self.published(), &self.expected(fold).await, context);
     }
 }

@@ -6,16 +6,15 @@ use serde::de::DeserializeOwned;
 use watchfold_schemas::rules::RulesActivation;
 
 use super::{PacketChain, Point, Rulebook, Unstored};
-use crate::chain::{LoadError, StateEntries, version_of};
+use crate::machine::{LoadError, StateEntries};
 use crate::packets::attacks::Attacks;
 use crate::packets::extract::connections::Connections;
 use crate::packets::extract::neighbours::Neighbours;
 use crate::packets::reputation::{Questions, Verdicts};
-use crate::packets::store::{Blob, Loading, entries_of};
-use crate::table::Change;
+use crate::packets::store::{Blob, Loading};
 
 /// The version of the state of the packet chain.
-const PACKETS_VERSION: u32 = 1;
+pub const PACKETS_VERSION: u32 = 1;
 
 const RULES: &str = "packets/rules";
 const VERDICTS: &str = "packets/verdicts";
@@ -23,53 +22,7 @@ const POINTS: &str = "packets/point/";
 const WINDOWS: &str = "packets/windows/";
 
 impl PacketChain {
-    pub fn versions(&self) -> Vec<(String, u32)> {
-        vec![("packets".to_owned(), PACKETS_VERSION)]
-    }
-
-    /// Entries changed since the last call.
-    pub fn drain_dirty(&mut self) -> Vec<Change> {
-        let mut out = Vec::new();
-        self.begun.drain_dirty(&mut out);
-        self.clocks.drain_dirty(&mut out);
-        let unstored = std::mem::take(&mut self.unstored);
-        let blobs = self.blobs_of(Some(&unstored));
-        out.extend(self.blobs.changes(blobs, &unstored.gone));
-        for point in self.points.values_mut() {
-            for windows in point.windows.iter_mut().flatten() {
-                windows.mark_clean();
-            }
-        }
-        out
-    }
-
-    /// Every entry, for a snapshot.
-    pub fn entries(&self) -> StateEntries {
-        let mut out = Vec::new();
-        self.begun.store_all(&mut out);
-        self.clocks.store_all(&mut out);
-        entries_of(self.blobs_of(None), &mut out);
-        out
-    }
-
-    /// Takes over what `versions` stored. On an error the chain is as new.
-    pub fn load(&mut self, versions: &[(String, u32)], entries: StateEntries) -> Result<(), LoadError> {
-        let site = self.site.clone();
-        *self = PacketChain::new(&site);
-        for (fold, known) in self.versions() {
-            let found = version_of(versions, &fold);
-            if found > known {
-                return Err(LoadError::Newer { fold, found, known });
-            }
-        }
-        let loaded = self.take_entries(entries);
-        if loaded.is_err() {
-            *self = PacketChain::new(&site);
-        }
-        loaded
-    }
-
-    fn take_entries(&mut self, entries: StateEntries) -> Result<(), LoadError> {
+    pub fn take_entries(&mut self, entries: StateEntries) -> Result<(), LoadError> {
         let mut loading = Loading::default();
         for (key, bytes) in entries {
             let taken = self
@@ -147,7 +100,7 @@ impl PacketChain {
     }
 
     /// What changed, or everything.
-    fn blobs_of(&self, unstored: Option<&Unstored>) -> Vec<Blob> {
+    pub(super) fn blobs_of(&self, unstored: Option<&Unstored>) -> Vec<Blob> {
         let mut out = Vec::new();
         if let Some(book) = &self.book
             && unstored.is_none_or(|unstored| unstored.rules)

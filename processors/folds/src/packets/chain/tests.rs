@@ -4,9 +4,10 @@ mod points;
 
 use proptest::prelude::*;
 use watchfold_schemas::rules::{Rule, Surroundings, Trigger};
-use watchfold_schemas::{EventBody, EventId};
+use watchfold_schemas::{Body, Chain, EventBody, EventId};
 
 use super::*;
+use crate::machine::StateMachine;
 use crate::packets::testing::rules::{classic, count, rule, set, truth, varied, word};
 use crate::packets::testing::{Fed, Side, Wire, activation, observation, short};
 use watchfold_schemas::alert::{SubjectKind, Verdict};

@@ -12,6 +12,7 @@ use watchfold_schemas::rules::{RuleSet, RulesActivation, Surroundings};
 use watchfold_schemas::{Chain, Time};
 
 use super::PacketChain;
+use crate::machine::StateMachine;
 
 pub const SITE: &str = "cafe-1";
 

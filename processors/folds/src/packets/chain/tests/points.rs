@@ -1,9 +1,9 @@
 //! Capture points that come and go, and rules that are switched off and on.
 
+use watchfold_schemas::Body;
 use watchfold_schemas::rules::Surroundings;
 
 use super::*;
-use crate::packets::clock::CAPTURES_MAX;
 
 fn from(collector: &str, ms: i64, packets: &[Wire]) -> Observation {
     let batch = crate::packets::testing::batch(packets, 1);
