@@ -87,7 +87,7 @@ fn read(path: &Path) -> anyhow::Result<Stat> {
             .into_owned(),
         ..CaptureSource::default()
     };
-    let mut builder = BatchBuilder::new(source, Vec::new());
+    let mut builder = BatchBuilder::new(source, &[]);
     let mut stat = Stat::new();
     let end = file.for_each(|frame| {
         stat.packets += 1;

@@ -7,7 +7,7 @@ use std::sync::mpsc::sync_channel;
 
 use anyhow::Context;
 use watchfold_capture::observe::{FileObservations, FileOptions, Torn};
-use watchfold_config::{Found, RulesConfig};
+use watchfold_config::{CaptureConfig, Found, HEAD_PORTS, RulesConfig};
 use watchfold_replay::{CapturedBatches, GivenRules, Opens, Outside, OutsideError, Under};
 use watchfold_rules::{PackName, RuleSource, load, rule_set};
 use watchfold_schemas::Observation;
@@ -20,7 +20,23 @@ const BATCHES_AHEAD: usize = 32;
 
 /// How capture files and rules are opened here.
 pub fn outside() -> Outside {
-    Outside::new(Arc::new(Files))
+    Outside::new(Arc::new(Files {
+        head_ports: HEAD_PORTS.to_vec(),
+    }))
+}
+
+/// The same, with capture files read as these captures would read packets; none of them says nothing.
+pub fn outside_like(captures: &[CaptureConfig]) -> Outside {
+    if captures.is_empty() {
+        return outside();
+    }
+    let mut head_ports: Vec<u16> = captures
+        .iter()
+        .flat_map(|capture| capture.head_ports.iter().copied())
+        .collect();
+    head_ports.sort_unstable();
+    head_ports.dedup();
+    Outside::new(Arc::new(Files { head_ports }))
 }
 
 /// What a replay folds by: what its options name, or else what was recorded. A capture file recorded nothing, so the default pack judges it.
@@ -50,12 +66,16 @@ fn rule_source(text: &str) -> anyhow::Result<RuleSet> {
     load(&source).with_context(|| format!("--rules {text}"))
 }
 
-struct Files;
+struct Files {
+    /// Packets from or to these keep the first bytes of their payload, which rules may look at.
+    head_ports: Vec<u16>,
+}
 
 impl Opens for Files {
     fn captures(&self, paths: &[PathBuf], site: &str) -> Result<CapturedBatches, OutsideError> {
         let options = FileOptions {
             site: site.to_owned(),
+            head_ports: self.head_ports.clone(),
             ..FileOptions::default()
         };
         // Opened here, so that a wrong name is told at once.

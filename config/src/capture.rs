@@ -17,6 +17,11 @@ pub const COLLECTOR_PREFIX: &str = "capture-";
 /// Ports whose payloads' first bytes may be kept.
 pub const HEAD_PORTS_MAX: usize = 64;
 
+/// Those of which they are kept unless the table says otherwise: where mining pools listen, whose protocol the default pack looks for.
+pub const HEAD_PORTS: [u16; 11] = [
+    3_333, 3_334, 3_357, 4_444, 5_555, 7_777, 9_999, 14_433, 14_444, 45_560, 45_700,
+];
+
 /// Headers, and names at the beginning of a payload, need some of a packet.
 const SNAP_LENGTH_MIN: u32 = 96;
 /// The largest packet that libpcap knows.
@@ -68,7 +73,7 @@ impl CaptureConfig {
             snap_length: SNAP_LENGTH,
             promiscuous: true,
             buffer_bytes: u64::from(BUFFER_MIB) * MIB,
-            head_ports: Vec::new(),
+            head_ports: HEAD_PORTS.to_vec(),
             ring_bytes_max: None,
         }
     }
@@ -92,8 +97,7 @@ pub struct Section {
     snap_length: Option<u32>,
     promiscuous: Option<bool>,
     buffer_mib: Option<u32>,
-    #[serde(default)]
-    head_ports: Vec<u16>,
+    head_ports: Option<Vec<u16>>,
     ring_mib: Option<u64>,
 }
 
@@ -144,10 +148,11 @@ fn one(section: Section, problems: &mut Vec<String>) -> CaptureConfig {
     if !(1..=BUFFER_MIB_MAX).contains(&buffer_mib) {
         problems.push(format!("{key}: buffer_mib must be from 1 to {BUFFER_MIB_MAX}"));
     }
-    if section.head_ports.len() > HEAD_PORTS_MAX {
+    let head_ports = section.head_ports.unwrap_or(default.head_ports);
+    if head_ports.len() > HEAD_PORTS_MAX {
         problems.push(format!(
             "{key}: {} head_ports, and the limit is {HEAD_PORTS_MAX}",
-            section.head_ports.len()
+            head_ports.len()
         ));
     }
     if section
@@ -165,7 +170,7 @@ fn one(section: Section, problems: &mut Vec<String>) -> CaptureConfig {
         snap_length,
         promiscuous: section.promiscuous.unwrap_or(default.promiscuous),
         buffer_bytes: u64::from(buffer_mib) * MIB,
-        head_ports: section.head_ports,
+        head_ports,
         ring_bytes_max: section.ring_mib.map(|mib| mib.saturating_mul(MIB)),
     }
 }
@@ -185,6 +190,18 @@ mod tests {
         match problems.is_empty() {
             true => Ok(captures),
             false => Err(problems.join("\n")),
+        }
+    }
+
+    #[test]
+    fn payloads_are_kept_of_the_ports_that_are_named() {
+        for (written, expected) in [
+            ("", &HEAD_PORTS[..]),
+            ("head_ports = []", &[]),
+            ("head_ports = [22]", &[22]),
+        ] {
+            let captures = parse(&format!("[[capture]]\ninterface = \"eth0\"\n{written}")).unwrap();
+            assert_eq!(captures[0].head_ports, expected, "{written}");
         }
     }
 

@@ -145,7 +145,7 @@ fields! {
     ArpReplyChanged, "arp.reply_changed", [Packet], Kind::Truth, "", "An ARP reply gives an address another hardware address than the reply before. The first is believed; 10,000 addresses are kept.";
     TlsServerName, "tls.client.server_name", [Packet], Kind::Text, "server_name, sni", "Of a TLS client hello.";
     HttpHost, "http.host", [Packet], Kind::Text, "host, cs-host", "Of an HTTP request.";
-    PayloadText, "payload.text", [Packet], Kind::Text, "", "The first 64 bytes of the payload, on the ports that the capture keeps them for; bytes that are not ASCII read as `?`.";
+    PayloadText, "payload.text", [Packet], Kind::Text, "", "The first 64 bytes of the payload, of packets from or to `head_ports` of the capture (where mining pools listen, unless it says otherwise); others lack it. Bytes that are not ASCII read as `?`.";
     ConnectionOutcome, "connection.outcome", [Connection], OUTCOMES, "conn_state", "`opened`: answered by SYN and ACK. `refused`: by RST. `unanswered`: by neither within 3 s, or by ICMP alone. `ended`: a connection that was opened got FIN or RST.";
     ConnectionDuration, "connection.duration_ms", [Connection], Kind::Number, "duration", "From SYN to the outcome.";
     NeighbourMac, "neighbour.mac", [Neighbour], Kind::Mac, "", "The hardware address that it announces for `source.ip`.";

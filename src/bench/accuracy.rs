@@ -21,9 +21,6 @@ use crate::cli::{BenchAccuracyArgs, Format};
 /// Beside the capture files: one JSON object a line.
 const LABELS: &str = "labels.jsonl";
 
-/// Ports whose payloads rules look into: those of mining pools.
-const HEAD_PORTS: [u16; 4] = [3333, 4444, 5555, 14_444];
-
 /// Time after the last packet in which attacks end.
 const AFTERWARDS: Span = Span::from_seconds(3_600);
 
@@ -193,10 +190,7 @@ impl Expected {
 
 /// The attacks that rules find in a file, each as it began.
 fn attacks_in(path: &Path, set: &RuleSet) -> anyhow::Result<Vec<Attack>> {
-    let options = FileOptions {
-        head_ports: HEAD_PORTS.to_vec(),
-        ..FileOptions::default()
-    };
+    let options = FileOptions::default();
     let site = options.site.clone();
     let mut chain = PacketChain::new(&site);
     let mut attacks = Vec::new();

@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use anyhow::bail;
+use watchfold_config::CaptureConfig;
 use watchfold_replay::digest::Digests;
 use watchfold_replay::peers::is_of_peer;
 use watchfold_replay::{
@@ -16,8 +17,8 @@ use watchfold_rules::PackName;
 use watchfold_schemas::{Chain, Event, SiteConfig, Time};
 
 use crate::cli::ReplayArgs;
-use crate::config::{self, ConfigError};
-use crate::outside::{outside, under};
+use crate::config::{self, Config, ConfigError};
+use crate::outside::{outside, outside_like, under};
 
 /// Between two looks of the progress line.
 const PROGRESS_EVERY: Duration = Duration::from_millis(250);
@@ -60,9 +61,10 @@ impl Source {
         };
         let against = Against::of(args);
         let configs = [args.config.as_deref(), against.config()].into_iter().flatten();
-        let configs: Vec<SiteConfig> = configs
-            .map(|path| Ok(config::load(path)?.site))
-            .collect::<Result<_, ConfigError>>()?;
+        let loaded: Vec<Config> = configs.map(config::load).collect::<Result<_, ConfigError>>()?;
+        let captures: Vec<CaptureConfig> = loaded.iter().flat_map(|config| config.captures.clone()).collect();
+        selection.outside = outside_like(&captures);
+        let configs: Vec<SiteConfig> = loaded.into_iter().map(|config| config.site).collect();
         if selection.site.is_none() && !configs.is_empty() {
             selection.site = Some(match args.inputs.iter().any(|path| is_capture(path)) {
                 // A capture file says of no site that it is its own.

@@ -23,6 +23,9 @@ pub const SIDE_BYTES_MAX: usize = 384 * 1024;
 /// About what one row of a side table takes beside its text.
 const SIDE_ROW_BYTES: usize = 64;
 
+/// 65,536 ports, 64 in a word.
+const PORT_WORDS: usize = 1 << 10;
+
 /// Collects packets; [`BatchBuilder::take`] gives the batch.
 pub struct BatchBuilder {
     batch: PacketBatch,
@@ -32,8 +35,8 @@ pub struct BatchBuilder {
     sources: Vec<u16>,
     destinations: Vec<u16>,
     side_bytes: usize,
-    /// Ports whose payloads' first bytes are kept.
-    head_ports: Vec<u16>,
+    /// Ports whose payloads' first bytes are kept: a bit for each port there is, because every packet with a payload asks.
+    head_ports: Box<[u64; PORT_WORDS]>,
 }
 
 /// What the builder says to a packet.
@@ -45,8 +48,11 @@ pub enum Pushed {
 }
 
 impl BatchBuilder {
-    pub fn new(source: CaptureSource, mut head_ports: Vec<u16>) -> BatchBuilder {
-        head_ports.truncate(HEAD_PORTS_MAX);
+    pub fn new(source: CaptureSource, head_ports: &[u16]) -> BatchBuilder {
+        let mut wanted = Box::new([0; PORT_WORDS]);
+        for port in head_ports.iter().take(HEAD_PORTS_MAX) {
+            wanted[usize::from(port >> 6)] |= 1 << (port & 63);
+        }
         let batch = empty(source);
         BatchBuilder {
             batch,
@@ -55,7 +61,7 @@ impl BatchBuilder {
             sources: Vec::new(),
             destinations: Vec::new(),
             side_bytes: 0,
-            head_ports,
+            head_ports: wanted,
         }
     }
 
@@ -172,8 +178,9 @@ impl BatchBuilder {
     }
 
     fn push_head(&mut self, row: u16, packet: &Packet<'_>) {
-        let is_wanted = |port: &u16| *port == packet.source_port || *port == packet.destination_port;
-        if packet.payload.is_empty() || !self.head_ports.iter().any(is_wanted) {
+        let is_wanted = |port: u16| self.head_ports[usize::from(port >> 6)] >> (port & 63) & 1 == 1;
+        if packet.payload.is_empty() || !(is_wanted(packet.source_port) || is_wanted(packet.destination_port))
+        {
             return;
         }
         let bytes = packet.payload[..packet.payload.len().min(PAYLOAD_HEAD_BYTES_MAX)].to_vec();
@@ -308,7 +315,7 @@ mod tests {
 
     #[test]
     fn packets_come_out_as_they_went_in() {
-        let mut builder = BatchBuilder::new(CaptureSource::default(), vec![22]);
+        let mut builder = BatchBuilder::new(CaptureSource::default(), &[22]);
         assert_eq!(
             push(&mut builder, 5, Time(100), &frame([10, 0, 0, 1], 22)),
             Pushed::Taken
@@ -335,7 +342,7 @@ mod tests {
 
     #[test]
     fn a_batch_is_full_by_rows_and_by_time() {
-        let mut builder = BatchBuilder::new(CaptureSource::default(), Vec::new());
+        let mut builder = BatchBuilder::new(CaptureSource::default(), &[]);
         let bytes = frame([10, 0, 0, 1], 22);
         for number in 0..PACKET_ROWS_MAX as u64 {
             assert_eq!(push(&mut builder, number + 1, Time(0), &bytes), Pushed::Taken);

@@ -179,7 +179,7 @@ fn read(bytes: Vec<u8>, link: Option<i32>) {
     let Ok(mut file) = CaptureFile::read(Path::new("hostile"), Box::new(Cursor::new(bytes))) else {
         return;
     };
-    let mut builder = BatchBuilder::new(CaptureSource::default(), vec![22, 53, 80]);
+    let mut builder = BatchBuilder::new(CaptureSource::default(), &[22, 53, 80]);
     let mut number = 0;
     let check = |builder: &mut BatchBuilder| {
         let batch = builder.take(CaptureCounts::default());

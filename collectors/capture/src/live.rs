@@ -46,7 +46,7 @@ pub(crate) struct Finished {
 }
 
 impl LiveBatch {
-    pub(crate) fn new(reading: Reading, head_ports: Vec<u16>) -> LiveBatch {
+    pub(crate) fn new(reading: Reading, head_ports: &[u16]) -> LiveBatch {
         LiveBatch {
             builder: BatchBuilder::new(CaptureSource::default(), head_ports),
             link: LinkType::from(0),
@@ -191,7 +191,7 @@ mod tests {
             // The kernel's clock is 5 s ahead of the collector's.
             wall: START + Span::from_seconds(5),
         };
-        let mut live = LiveBatch::new(reading, Vec::new());
+        let mut live = LiveBatch::new(reading, &[]);
         live.set_source(CaptureSource {
             link_type: 1,
             ..CaptureSource::default()
@@ -234,7 +234,7 @@ mod tests {
     fn a_step_of_the_clock_begins_a_new_numbering_where_the_new_clock_stands() {
         let clock = ManualClock::at(START);
         let stamp = Stamp::start(&clock);
-        let mut live = LiveBatch::new(Reading { stamp, wall: START }, Vec::new());
+        let mut live = LiveBatch::new(Reading { stamp, wall: START }, &[]);
         live.set_source(CaptureSource {
             link_type: 1,
             ..CaptureSource::default()

@@ -7,6 +7,7 @@ use std::collections::VecDeque;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
+use watchfold_config::HEAD_PORTS;
 use watchfold_schemas::observation::OBSERVATION_VERSION;
 use watchfold_schemas::packets::{CaptureCounts, CaptureSource, PACKET_ROWS_MAX};
 use watchfold_schemas::{Body, Observation, Origin, Span, Time};
@@ -41,7 +42,7 @@ impl Default for FileOptions {
             site: "local".to_owned(),
             collector: "capture-file".to_owned(),
             incarnation: 1,
-            head_ports: Vec::new(),
+            head_ports: HEAD_PORTS.to_vec(),
             batch_rows: PACKET_ROWS_MAX,
         }
     }
@@ -94,7 +95,7 @@ struct Batching {
 impl FileObservations {
     /// Opens the first file at once, so that a wrong name is told before anything is folded; `-` is standard input.
     pub fn open(paths: &[PathBuf], options: FileOptions) -> Result<FileObservations, CaptureError> {
-        let builder = BatchBuilder::new(CaptureSource::default(), options.head_ports.clone());
+        let builder = BatchBuilder::new(CaptureSource::default(), &options.head_ports);
         let mut observations = FileObservations {
             files: in_time_order(paths)?.into(),
             open: None,

@@ -121,7 +121,7 @@ impl Probe {
         let ring = config
             .ring_bytes_max
             .map(|bytes_max| RingWriter::start(ring_dir, bytes_max));
-        let live = LiveBatch::new(reading, config.head_ports.clone());
+        let live = LiveBatch::new(reading, &config.head_ports);
         Probe {
             live,
             publisher,

@@ -340,7 +340,7 @@ pub fn flood(sources: u64) -> anyhow::Result<Flood> {
     let mut chain = PacketChain::new(SITE);
     drop(chain.apply(1, &activation(rules)));
     let victim = IpAddr::from([10, 9, 9, 9]);
-    let mut builder = BatchBuilder::new(CaptureSource::default(), Vec::new());
+    let mut builder = BatchBuilder::new(CaptureSource::default(), &[]);
     let (mut took, mut events, mut victims, mut sequence) = (Duration::ZERO, 0, 0, 1);
     for number in 0..=sources {
         let at = Time(FLOOD_EVERY.0.saturating_mul(number as i64));

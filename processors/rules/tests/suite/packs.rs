@@ -3,9 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::LazyLock;
 
+use watchfold_config::HEAD_PORTS;
 use watchfold_rules::{PackName, RuleSource, load, trigger_in_words};
 use watchfold_schemas::event::Severity;
-use watchfold_schemas::rules::{RuleSet, RuleState};
+use watchfold_schemas::rules::{RuleSet, RuleState, Test, Value};
 
 static PACKS: LazyLock<BTreeMap<PackName, RuleSet>> = LazyLock::new(|| {
     let loaded = |name| load(&RuleSource::Pack(name)).unwrap_or_else(|error| panic!("{error}"));
@@ -135,4 +136,31 @@ fn the_default_pack_has_what_the_classic_one_looks_for() {
     let (classic, default) = (categories(PackName::Classic), categories(PackName::Default));
     let missing: Vec<_> = classic.difference(&default).collect();
     assert!(missing.is_empty(), "{missing:?}");
+}
+
+/// Else the rule on the pools' protocol would never see it.
+#[test]
+fn where_mining_pools_listen_payloads_are_kept() {
+    fn ports(test: &Test) -> Vec<i64> {
+        match test {
+            Test::All(tests) | Test::Any(tests) => tests.iter().flat_map(ports).collect(),
+            Test::Not(_) => Vec::new(),
+            Test::Field(test) if test.field != "destination.port" => Vec::new(),
+            Test::Field(test) => test
+                .values
+                .iter()
+                .filter_map(|value| match value {
+                    Value::Number(port) => Some(*port),
+                    _ => None,
+                })
+                .collect(),
+        }
+    }
+    let set = pack(PackName::Default);
+    let rule = set.rules.iter().find(|rule| rule.name == "mining_port").unwrap();
+    let named = ports(&rule.test);
+    assert_eq!(named.len(), 9, "{named:?}");
+    for port in named {
+        assert!(HEAD_PORTS.map(i64::from).contains(&port), "{port}");
+    }
 }
