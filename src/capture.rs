@@ -17,6 +17,7 @@ use watchfold_schemas::codec::encode;
 use watchfold_schemas::packets::{CaptureCounts, CaptureSource, PacketBatch, marks};
 
 use crate::cli::{CaptureCommand, CaptureStatArgs, Format};
+use crate::exit;
 
 /// A file was read to its tear, or not at all.
 const TROUBLE: u8 = 2;
@@ -47,7 +48,7 @@ fn stat(args: &CaptureStatArgs) -> ExitCode {
                 }
             }
             Err(error) => {
-                eprintln!("watchfold: {error:#}");
+                eprintln!("watchfold: {}", exit::sentence(&error));
                 status = ExitCode::from(TROUBLE);
             }
         }

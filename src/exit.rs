@@ -2,12 +2,13 @@
 
 use std::process::ExitCode;
 
+use watchfold_capture::CaptureError;
 use watchfold_dashboard::DashboardError;
-use watchfold_process::exit::{CONFIG, IO, UNAVAILABLE, status};
+use watchfold_process::exit::{CONFIG, IO, UNAVAILABLE, USAGE, status};
 use watchfold_process::token::TokenError;
 use watchfold_rules::RulesError;
 
-pub use watchfold_process::exit::of_usage;
+pub use watchfold_process::exit::{of_usage, sentence};
 
 /// The status of an error that ends the command.
 pub fn of(error: &anyhow::Error) -> ExitCode {
@@ -18,6 +19,11 @@ pub fn of(error: &anyhow::Error) -> ExitCode {
                 DashboardError::Token(TokenError::Given) => CONFIG,
                 _ => IO,
             });
+        }
+        if let Some(CaptureError::UnknownInterface { .. } | CaptureError::Filter { .. }) =
+            cause.downcast_ref()
+        {
+            return ExitCode::from(USAGE);
         }
         if cause.is::<RulesError>() {
             return ExitCode::from(CONFIG);

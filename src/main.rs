@@ -43,7 +43,7 @@ fn main() -> ExitCode {
     match run(cli.command) {
         Ok(code) => code,
         Err(error) => {
-            eprintln!("watchfold: {error:#}");
+            eprintln!("watchfold: {}", exit::sentence(&error));
             exit::of(&error)
         }
     }

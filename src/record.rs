@@ -12,6 +12,7 @@ use watchfold_replay::{Followed, Following, RecordOptions, Recorded, Selection, 
 use watchfold_schemas::{Span, Time};
 
 use crate::cli::RecordArgs;
+use crate::exit;
 use crate::outside::{outside, under};
 use crate::paths::Data;
 use watchfold_process::signals::listen_for_signals;
@@ -40,7 +41,7 @@ const AFTER_SPAN: Span = Span::from_seconds(2);
 
 pub fn record(args: &RecordArgs) -> anyhow::Result<ExitCode> {
     make(args).or_else(|error| {
-        eprintln!("watchfold: {error:#}");
+        eprintln!("watchfold: {}", exit::sentence(&error));
         Ok(ExitCode::from(TROUBLE))
     })
 }

@@ -10,6 +10,7 @@ use watchfold_replay::{Under, is_capture};
 use watchfold_schemas::Span;
 
 use crate::cli::{CutArgs, ScenarioCommand, TestArgs};
+use crate::exit;
 use crate::outside::{outside, under};
 
 /// Something else follows than is expected.
@@ -23,7 +24,7 @@ pub fn run(command: &ScenarioCommand) -> anyhow::Result<ExitCode> {
         ScenarioCommand::Test(args) => test(args),
     };
     ended.or_else(|error| {
-        eprintln!("watchfold: {error:#}");
+        eprintln!("watchfold: {}", exit::sentence(&error));
         Ok(ExitCode::from(TROUBLE))
     })
 }

@@ -32,6 +32,21 @@ pub struct Usage(pub String);
 #[error("{0}")]
 pub struct Unavailable(pub String);
 
+/// What an error says, and its causes as far as it has not said them itself.
+pub fn sentence(error: &anyhow::Error) -> String {
+    let mut sentence = String::new();
+    for cause in error.chain() {
+        let cause = cause.to_string();
+        if sentence.is_empty() {
+            sentence = cause;
+        } else if !sentence.contains(&cause) {
+            sentence.push_str(": ");
+            sentence.push_str(&cause);
+        }
+    }
+    sentence
+}
+
 /// The status of an error that ends a program.
 pub fn of(error: &anyhow::Error) -> ExitCode {
     let status = error.chain().find_map(status);
@@ -78,5 +93,29 @@ pub fn of_usage(error: &clap::Error) -> ExitCode {
         ExitCode::from(USAGE)
     } else {
         ExitCode::SUCCESS
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cause_is_told_once() {
+        #[derive(Debug, thiserror::Error)]
+        #[error("failed to open it: {source}")]
+        struct Twice {
+            source: std::io::Error,
+        }
+        let source = || std::io::Error::other("no such thing");
+        let check = |error: anyhow::Error, expected| assert_eq!(sentence(&error), expected);
+        check(
+            Twice { source: source() }.into(),
+            "failed to open it: no such thing",
+        );
+        check(
+            anyhow::Error::from(source()).context("reading it"),
+            "reading it: no such thing",
+        );
     }
 }

@@ -56,7 +56,7 @@ pub fn run<P: Program>() -> ExitCode {
     match checked_and_run(&name, program) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("{name}: {error:#}");
+            eprintln!("{name}: {}", exit::sentence(&error));
             exit::of(&error)
         }
     }

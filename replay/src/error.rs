@@ -19,7 +19,9 @@ pub enum ReplayError {
         path: PathBuf,
         source: std::io::Error,
     },
-    #[error("{path} is neither a recording nor a data directory with a log: name one of them")]
+    #[error(
+        "{path} is neither a capture file (pcap or pcapng, plain, .gz or .zst) nor a recording nor a data directory with a log: name one of them"
+    )]
     NoInput { path: PathBuf },
     #[error("{path} is there already: name another file, or remove it first")]
     Exists { path: PathBuf },
@@ -66,7 +68,7 @@ pub enum ReplayError {
     #[error("more than {limit} findings were recorded: take a shorter span with --from and --to")]
     TooManyFindings { limit: usize },
     #[error(
-        "no incident, session or event {id:?} is derived of it: take an id from the page or `watchfold log cat`, and the span that holds it"
+        "no incident, session, attack or event {id:?} is derived of it: take an id from the page, from what `watchfold replay` prints or from `watchfold log cat`, and the rules and the span that give it"
     )]
     NotDerived { id: String },
     #[error("cancelled before it was done: ask again")]

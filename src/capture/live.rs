@@ -6,25 +6,33 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use serde_json::json;
-use watchfold_capture::{CaptureConfig, Interface, check, config, interfaces as list, look};
+use watchfold_capture::{CaptureConfig, CaptureError, Interface, check, config, interfaces as list, look};
 
 use super::protocol_name;
 use crate::cli::{CaptureInterfacesArgs, CaptureLiveArgs, Format};
 
 pub fn interfaces(args: &CaptureInterfacesArgs) -> anyhow::Result<ExitCode> {
+    let mut not_allowed = None;
     for interface in list()? {
-        let trouble = check(&CaptureConfig::of(&interface.name))
-            .err()
-            .map(|error| error.to_string());
+        let trouble = check(&CaptureConfig::of(&interface.name)).err();
         match args.format {
-            Format::Json => println!("{}", line(&interface, trouble.as_deref())),
-            Format::Human => show(&interface, trouble.as_deref()),
+            Format::Json => println!("{}", line(&interface, trouble.map(|error| error.to_string()))),
+            Format::Human => {
+                show(&interface, trouble.as_ref());
+                if let Some(error @ CaptureError::NotAllowed { .. }) = trouble {
+                    not_allowed = Some(error);
+                }
+            }
         }
+    }
+    // Once, because it is the same for all of them.
+    if let Some(error) = not_allowed {
+        eprintln!("watchfold: {error}");
     }
     Ok(ExitCode::SUCCESS)
 }
 
-fn line(interface: &Interface, trouble: Option<&str>) -> serde_json::Value {
+fn line(interface: &Interface, trouble: Option<String>) -> serde_json::Value {
     json!({
         "name": interface.name,
         "description": interface.description,
@@ -35,18 +43,19 @@ fn line(interface: &Interface, trouble: Option<&str>) -> serde_json::Value {
     })
 }
 
-fn show(interface: &Interface, trouble: Option<&str>) {
+fn show(interface: &Interface, trouble: Option<&CaptureError>) {
     let addresses: Vec<String> = interface.addresses.iter().map(ToString::to_string).collect();
     let state = if interface.is_up { "up" } else { "down" };
     let about = interface.description.as_deref().unwrap_or_default();
-    println!(
-        "{:<16} {state:<5} {} {about}",
-        interface.name,
-        addresses.join(", ")
-    );
-    if let Some(trouble) = trouble {
-        println!("{:<16} {trouble}", "");
-    }
+    let trouble = match trouble {
+        None => String::new(),
+        Some(CaptureError::NotAllowed { .. }) => "not allowed".to_owned(),
+        Some(CaptureError::Open { reason, .. }) => format!("no packets: {reason}"),
+        Some(error) => error.to_string(),
+    };
+    let rest = [addresses.join(", "), about.to_owned(), trouble];
+    let rest: Vec<String> = rest.into_iter().filter(|part| !part.is_empty()).collect();
+    println!("{:<18} {state:<5} {}", interface.name, rest.join("; "));
 }
 
 pub fn live(args: &CaptureLiveArgs) -> anyhow::Result<ExitCode> {

@@ -18,6 +18,8 @@ pub struct Line<'e> {
     destination: &'e Endpoint,
     measured: &'e Measured,
     community_id: Option<&'e str>,
+    /// What `watchfold explain` takes.
+    attack: &'e str,
     /// How long an attack lasted that is over, in seconds.
     lasted_s: Option<f64>,
 }
@@ -37,6 +39,7 @@ impl<'e> Line<'e> {
                     destination: &alert.destination,
                     measured: &alert.measured,
                     community_id: alert.community_id.as_deref(),
+                    attack: &alert.attack,
                     lasted_s: None,
                 });
             }
@@ -56,6 +59,7 @@ impl<'e> Line<'e> {
             destination: &attack.destination,
             measured: &attack.peak,
             community_id: attack.community_id.as_deref(),
+            attack: &attack.id,
             lasted_s: attack.ended_at.map(|_| lasted()),
         })
     }
@@ -90,6 +94,7 @@ impl fmt::Display for Line<'_> {
         if let Some(id) = self.community_id {
             write!(f, "  {id}")?;
         }
+        write!(f, "  {}", self.attack)?;
         if self.state == RuleState::Record {
             write!(f, "  (recorded only)")?;
         }

@@ -18,6 +18,7 @@ use watchfold_schemas::{Chain, Event};
 
 use crate::cli::{ReplayArgs, ReplayFormat};
 use crate::config::ConfigError;
+use crate::exit;
 use line::Line;
 use pace::Pace;
 use source::{Against, Side, Source};
@@ -41,7 +42,7 @@ pub fn replay(args: &ReplayArgs) -> anyhow::Result<ExitCode> {
         Err(error) if is_closed_pipe(&error) => Ok(ExitCode::SUCCESS),
         // A wrong configuration is told by its own status, but for a comparison, where 1 says that the sides differ.
         Err(error) if args.diff || !error.is::<ConfigError>() => {
-            eprintln!("watchfold: {error:#}");
+            eprintln!("watchfold: {}", exit::sentence(&error));
             Ok(ExitCode::from(TROUBLE))
         }
         ended => ended,

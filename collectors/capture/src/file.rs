@@ -6,6 +6,7 @@ use std::fs::File;
 use std::io::{self, BufReader, Read};
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, OnceLock};
 
 use flate2::read::MultiGzDecoder;
 use pcap_parser::pcapng::{Block, InterfaceDescriptionBlock, OptionCode, PcapNGOption};
@@ -76,6 +77,28 @@ pub struct CaptureFile {
     format: Format,
     packets: u64,
     skipped: u64,
+    failed: Failed,
+}
+
+/// Why reading failed, of which the parser says no more than that it did.
+type Failed = Arc<OnceLock<io::Error>>;
+
+/// What is read, with the error that ends it kept.
+struct Watched<R> {
+    input: R,
+    failed: Failed,
+}
+
+impl<R: Read> Read for Watched<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.input.read(buffer).inspect_err(|error| {
+            if error.kind() != io::ErrorKind::Interrupted {
+                // The first one counts.
+                self.failed
+                    .get_or_init(|| io::Error::new(error.kind(), error.to_string()));
+            }
+        })
+    }
 }
 
 /// What the file has said about the packets to come.
@@ -120,7 +143,12 @@ impl CaptureFile {
                 path: path.to_owned(),
                 source,
             })?;
-        let reader = create_reader(BUFFER_BYTES, unpacked).map_err(|error| match error {
+        let failed = Failed::default();
+        let watched = Watched {
+            input: unpacked,
+            failed: failed.clone(),
+        };
+        let reader = create_reader(BUFFER_BYTES, watched).map_err(|error| match error {
             PcapError::ReadError => FileError::Read {
                 path: path.to_owned(),
                 packets: 0,
@@ -136,6 +164,7 @@ impl CaptureFile {
             format: Format::Unknown,
             packets: 0,
             skipped: 0,
+            failed,
         })
     }
 
@@ -207,11 +236,16 @@ impl CaptureFile {
             PcapError::NomError(..) | PcapError::OwnedNomError(..) | PcapError::HeaderNotRecognized => {
                 Ok(self.torn("what follows is no packet"))
             }
-            PcapError::ReadError => Err(FileError::Read {
-                path: self.path.clone(),
-                packets: self.packets,
-                reason: "the disk or the compressed bytes failed".to_owned(),
-            }),
+            PcapError::ReadError => match self.failed.get() {
+                Some(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
+                    Ok(self.torn("its compressed bytes end early"))
+                }
+                error => Err(FileError::Read {
+                    path: self.path.clone(),
+                    packets: self.packets,
+                    reason: error.map_or_else(|| "the disk failed".to_owned(), ToString::to_string),
+                }),
+            },
         }
     }
 
@@ -438,6 +472,23 @@ mod tests {
             assert_eq!(packets.len(), expected, "{length}");
             let is_at_an_edge = length == 24 || length == 24 + 26;
             assert_eq!(end == End::Whole, is_at_an_edge, "{length}: {end:?}");
+        }
+    }
+
+    #[test]
+    fn a_packed_file_cut_anywhere_gives_what_stands_before() {
+        let packets: Vec<Vec<u8>> = (0..200_u8).map(|byte| vec![byte; 60]).collect();
+        let packets: Vec<&[u8]> = packets.iter().map(Vec::as_slice).collect();
+        let plain = pcap(&packets);
+        let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::none());
+        gzip.write_all(&plain).unwrap();
+        for whole in [gzip.finish().unwrap(), zstd::encode_all(&plain[..], -50).unwrap()] {
+            let cut = whole[..whole.len() * 3 / 4].to_vec();
+            let (_, end) = read(cut);
+            assert!(
+                matches!(&end, End::Torn { reason, .. } if reason.contains("end early")),
+                "{end:?}"
+            );
         }
     }
 

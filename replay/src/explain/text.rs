@@ -47,8 +47,10 @@ impl fmt::Display for Explanation {
                     if threshold != base_threshold {
                         write!(f, " (of {base_threshold}, by reputation)")?;
                     }
-                    if *window_ms > 0 {
-                        write!(f, " within {window_ms} ms")?;
+                    match window_ms {
+                        0 => {}
+                        whole if whole % 1_000 == 0 => write!(f, " within {} s", whole / 1_000)?,
+                        part => write!(f, " within {part} ms")?,
                     }
                 }
             }

@@ -17,14 +17,17 @@ pub(crate) struct Fact {
     pub(crate) inline: bool,
 }
 
-/// "Port scan: 10.0.0.9"
+/// "Port scan: 10.0.0.9", and of what is told of its victim "SYN flood on 10.0.0.9".
 pub(crate) fn title(attack: &Attack) -> String {
     let rule = if attack.rule.title.trim().is_empty() {
         &attack.category
     } else {
         &attack.rule.title
     };
-    format!("{}: {}", escaped(rule), escaped(&attack.subject))
+    let subject = Some(attack.subject.as_str());
+    let is_victim = subject == attack.destination.ip.as_deref() && subject != attack.source.ip.as_deref();
+    let joined = if is_victim { " on " } else { ": " };
+    format!("{}{joined}{}", escaped(rule), escaped(&attack.subject))
 }
 
 pub(crate) fn facts(attack: &Attack, time_zone: &str) -> Vec<Fact> {

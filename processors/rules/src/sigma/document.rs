@@ -154,13 +154,20 @@ fn document(
         let line = error
             .location()
             .map_or(lines.start(), |at| first + at.line().max(1) - 1);
-        at(
-            line,
-            format!(
-                "this is not YAML that a rule may be: {}",
-                without_place(&error.to_string())
+        let is_tab = text
+            .lines()
+            .nth(line.saturating_sub(first))
+            .is_some_and(|line| line.trim_start_matches(' ').starts_with('\t'));
+        match is_tab {
+            true => at(line, "a tab before the key; indent with spaces".to_owned()),
+            false => at(
+                line,
+                format!(
+                    "this is not YAML that a rule may be: {}",
+                    without_place(&error.to_string())
+                ),
             ),
-        )
+        }
     })?;
     let Value::Mapping(map) = value else {
         return Err(at(
@@ -178,8 +185,11 @@ fn document(
     draft.check(&mut found);
     let sigma = match draft.sigma(text) {
         Ok(sigma) => sigma,
-        // Sigma's parser stumbles over the same, and says less of it.
-        Err(_) if !found.is_empty() => return Err(found),
+        // Sigma's parser stumbles over the same, and says less of it; what else is wrong is looked for all the same.
+        Err(_) if !found.is_empty() => match draft.mended().and_then(|text| draft.sigma(&text).ok()) {
+            Some(sigma) => sigma,
+            None => return Err(found),
+        },
         Err(told) => return Err(told),
     };
     problems.extend(found);

@@ -64,6 +64,9 @@ const MODIFIERS: [&str; 11] = [
     "exists",
 ];
 
+/// What Sigma calls the window of a correlation, now and before.
+const WINDOWS: [&str; 2] = ["timespan", "timeframe"];
+
 const LEVELS: [&str; 5] = ["informational", "low", "medium", "high", "critical"];
 const STATUSES: [&str; 5] = ["stable", "test", "experimental", "deprecated", "unsupported"];
 
@@ -125,6 +128,7 @@ impl Draft<'_> {
                 "generate",
             ];
             self.check_inner("correlation", &known, problems);
+            self.check_window(problems);
         } else {
             self.check_inner(
                 "logsource",
@@ -288,6 +292,37 @@ impl Draft<'_> {
         }
     }
 
+    fn check_window(&self, problems: &mut Vec<Problem>) {
+        for key in WINDOWS {
+            let given = self.map.get("correlation").and_then(|part| part.get(key));
+            let Some(given) = given else { continue };
+            if !given.as_str().is_some_and(is_window) {
+                problems.push(Problem {
+                    instead: Some("write it as 10s, 5m or 1h".to_owned()),
+                    ..self.problem(&["correlation", key], format!("`{key}` is a number with a unit"))
+                });
+            }
+        }
+    }
+
+    /// The document without what was told of it, as far as Sigma's parser would stop there.
+    pub fn mended(&self) -> Option<String> {
+        let mut map = self.map.clone();
+        map.remove("status");
+        map.remove("id");
+        if let Some(level) = map.get_mut("level") {
+            *level = Value::from("medium");
+        }
+        if let Some(correlation) = map.get_mut("correlation").and_then(Value::as_mapping_mut) {
+            for key in WINDOWS {
+                if let Some(window) = correlation.get_mut(key) {
+                    *window = Value::from("1m");
+                }
+            }
+        }
+        yaml_serde::to_string(&map).ok()
+    }
+
     /// Modifiers that Sigma does not have; those that it has and we do not are told with their reason later.
     fn check_modifiers(&self, problems: &mut Vec<Problem>) {
         let selections = self.map.get("detection").and_then(Value::as_mapping);
@@ -361,6 +396,12 @@ fn first_line(message: &str) -> String {
         Some(expected) => format!("{} ({expected})", first.trim_end_matches("-->").trim_end()),
         None => first,
     }
+}
+
+/// A number and one of Sigma's units.
+fn is_window(text: &str) -> bool {
+    let number = text.trim_end_matches(['s', 'm', 'h', 'd', 'w', 'M', 'y']);
+    text.len() == number.len() + 1 && number.bytes().all(|byte| byte.is_ascii_digit()) && !number.is_empty()
 }
 
 fn is_uuid(text: &str) -> bool {

@@ -93,6 +93,16 @@ fn unknown_keys() {
         16,
         &["aliases"],
     );
+    check(
+        &counted("  type: event_count\n  timespan: 5min\n  condition:\n    gte: 3"),
+        15,
+        &["`timespan` is a number with a unit", "5m"],
+    );
+    check(
+        &good.replace("  category: packet", "\tcategory: packet"),
+        4,
+        &["a tab", "spaces"],
+    );
     check("title: F\nfilter:\n  rules: any\n", 2, &["filters"]);
     check("title: F\nlevel: low\n", 1, &["neither"]);
     check(
@@ -441,4 +451,18 @@ fn places_without_rules() {
     let bytes = Files::new(&[("a.yml", "")]);
     std::fs::write(bytes.0.join("a.yml"), [0xff, 0xfe]).unwrap();
     assert!(bytes.load().unwrap_err().to_string().contains("UTF-8"));
+}
+
+/// What Sigma's own parser stops at does not hide what else is wrong.
+#[test]
+fn a_wrong_word_at_the_top_hides_nothing_below() {
+    let text = field("src_ip: 10.0.0.1").replace("level: low", "level: hihg\nstatus: good\nid: 12");
+    assert!(text.contains("hihg"), "{text}");
+    let problems = read(&text).expect_err(&text);
+    let told: Vec<String> = problems.iter().map(ToString::to_string).collect();
+    let expected = ["`high`", "`status` is one of", "`id` is a UUID", "`source.ip`"];
+    assert_eq!(told.len(), expected.len(), "{told:#?}");
+    for word in expected {
+        assert!(told.iter().any(|told| told.contains(word)), "{word}: {told:#?}");
+    }
 }

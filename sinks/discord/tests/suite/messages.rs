@@ -466,3 +466,16 @@ fn a_name_that_discord_refuses_is_left_to_the_webhook() {
     assert_eq!(body.get("username"), None);
     assert_eq!(body["embeds"][0]["footer"]["text"], "Atmosphere");
 }
+
+#[test]
+fn whom_a_flood_is_on_stands_in_its_title() {
+    let mut flood = attack();
+    flood.rule.title = "SYN flood".to_owned();
+    flood.subject = "192.0.2.7".to_owned();
+    flood.destination.ip = Some("192.0.2.7".to_owned());
+    let notice = Notice::IncidentOpened {
+        incident: attacked("a", flood),
+        pcs_present: None,
+    };
+    assert_eq!(embed(&notice, STYLE)["title"], "SYN flood on 192.0.2.7");
+}

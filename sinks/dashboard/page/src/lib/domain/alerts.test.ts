@@ -56,7 +56,7 @@ describe("alerts", () => {
 
   it("say what was measured and against what", () => {
     expect(measuredWords(alert().measured)).toBe("15 within 10 s; the limit is 4, 15 without its reputation");
-    expect(measuredWords({ observed: 1, threshold: 1, base_threshold: 1, window_ms: 0 })).toBe("1; the limit is 1");
+    expect(measuredWords({ observed: 1, threshold: 1, base_threshold: 1, window_ms: 0 })).toBe("once, which is enough");
     expect(rangeWords([[100, 114], [120, 120]])).toBe("100–114, 120");
     expect(rangeWords([[1, 1], [3, 3], [5, 5]], 2)).toBe("1, 3 …");
   });

@@ -36,6 +36,7 @@ export function endpointWords(end: Endpoint): string | null {
 
 /** `15 within 10 s; 4 are enough (15 without its reputation)` */
 export function measuredWords(measured: Measured): string {
+  if (measured.threshold === 1 && measured.window_ms === 0) return "once, which is enough";
   const within = measured.window_ms > 0 ? ` within ${duration(measured.window_ms)}` : "";
   const eased = measured.threshold !== measured.base_threshold ? `, ${count(measured.base_threshold)} without its reputation` : "";
   return `${count(measured.observed)}${within}; the limit is ${count(measured.threshold)}${eased}`;

@@ -1,8 +1,9 @@
+import { readFileSync, readdirSync } from "node:fs";
 import { describe, expect, it } from "vitest";
-import type { Incident, Pc, Signal, Stage, Target } from "../api";
+import type { Attack, Incident, Pc, Signal, Stage, Target } from "../api";
 import type { Board } from "../state/reduce";
 import { summarise } from "./summary";
-import { incidentSentence, pcPhase, targetLook } from "./words";
+import { attackTitle, firstStep, incidentSentence, pcPhase, targetLook } from "./words";
 
 const board = (changes: Partial<Board>): Board => ({ targets: [{ state: "up", addresses_down: [] } as unknown as Target], incidents: [], stages: [], ...changes }) as unknown as Board;
 const incident = (changes: Partial<Incident>): Incident => ({ class: "outage", subject: "router", severity: "high", ended_at: null, ...changes }) as Incident;
@@ -26,6 +27,24 @@ describe("summary", () => {
 });
 
 describe("words", () => {
+  it("says of what is told of a victim that it is on it", () => {
+    const attack = (subject: string): Attack => ({ rule: { title: "Flood" }, category: "x", subject, source: { ip: "192.0.2.1" }, destination: { ip: "192.0.2.7" } }) as Attack;
+    expect(["192.0.2.1", "192.0.2.7", "192.0.2.1 192.0.2.7"].map((subject) => attackTitle(attack(subject)))).toEqual(["Flood: 192.0.2.1", "Flood on 192.0.2.7", "Flood: 192.0.2.1 192.0.2.7"]);
+  });
+
+  it("has a first step for every category of the packs that ship, and for no other", () => {
+    const packs = new URL("../../../../../../processors/rules/packs/", import.meta.url);
+    const categories = new Set<string>();
+    for (const pack of ["classic", "default"]) {
+      for (const file of readdirSync(new URL(`${pack}/`, packs))) {
+        for (const [, category] of readFileSync(new URL(`${pack}/${file}`, packs), "utf8").matchAll(/^watchfold\.category: (.+)$/gm)) categories.add(category ?? "");
+      }
+    }
+    expect(categories.size).toBeGreaterThan(8);
+    for (const category of categories) expect(firstStep(category), category).toBeDefined();
+    expect(firstStep("constructor")).toBeUndefined();
+  });
+
   it("tells a degraded target from a good one, by word and by tone", () => {
     expect(targetLook(target("up"))).toMatchObject({ word: "Up", tone: "good" });
     expect(targetLook(target("up", ["8.8.8.8"]))).toMatchObject({ word: "Up, degraded", tone: "warn" });

@@ -50,8 +50,27 @@ export function humanised(name: string): string {
 /** What an incident is about, in words: a target's name, or the attack and its subject. */
 export const incidentSubject = (incident: Incident): string => (incident.attack ? attackTitle(incident.attack) : incident.subject);
 
-/** `Port scan: 203.0.113.9` */
-export const attackTitle = (attack: Attack): string => `${ruleTitle(attack)}: ${attack.subject}`;
+/** `Port scan: 203.0.113.9`; of what is told of its victim `SYN flood on 192.0.2.7`, as in messages. */
+export function attackTitle(attack: Attack): string {
+  const onVictim = attack.subject === attack.destination.ip && attack.subject !== attack.source.ip;
+  return `${ruleTitle(attack)}${onVictim ? " on " : ": "}${attack.subject}`;
+}
+
+/** What whoever is on call does first, by the category of the shipped rules; a site's own have none. */
+const FIRST_STEP: ReadonlyMap<string, string> = new Map([
+  ["port_scan", "See whose machine the source is. Take it off the network, or exclude it from the rule if it may scan."],
+  ["host_sweep", "See whose machine the source is. Take it off the network, or exclude it from the rule if it may scan."],
+  ["syn_flood", "See whether the victim still answers. Block the source at the router; if there are many, ask the provider."],
+  ["icmp_flood", "See whether the victim still answers. Block the source at the router; if there are many, ask the provider."],
+  ["brute_force", "Block the source, then look in the victim's log for a login that succeeded."],
+  ["arp_spoofing", "Find the port of the switch behind the newer hardware address, and unplug it unless the device was replaced."],
+  ["dns_tunnel", "Find the program that asks for these names, and block their zone until you know it."],
+  ["exfiltration", "Ask whoever uses the source what is being sent. If nobody knows, cut it off now."],
+  ["suspicious_port", "Find the program on our side that uses this port, and end it unless it is known."],
+  ["mining", "Find and end the program on the source that mines, and how it came there."],
+]);
+
+export const firstStep = (category: string): string | undefined => FIRST_STEP.get(category);
 
 /** What its author calls a rule; the category where there is no title. */
 export const ruleTitle = (of: Pick<Attack, "rule" | "category">): string => of.rule.title || humanised(of.category);

@@ -21,6 +21,12 @@ export function clockTime(at_ms: number, zone: string): string {
   return format(zone, "clock", options).format(at_ms);
 }
 
+/** What stands behind the second of a time as the API writes it, to the microsecond: `.097046`. */
+export function fraction(at: string): string {
+  const digits = /\.(\d+)Z$/.exec(at)?.[1] ?? "";
+  return `.${digits.slice(0, 6).padEnd(6, "0")}`;
+}
+
 /** The short form people use for a day's list: `14:03` today, `19 Nov 14:03` otherwise. */
 export function shortTime(at_ms: number, zone: string, now_ms: number): string {
   const minute = format(zone, "minute", { hour: "2-digit", minute: "2-digit", hourCycle: "h23" });
