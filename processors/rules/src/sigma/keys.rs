@@ -296,10 +296,14 @@ impl Draft<'_> {
         for key in WINDOWS {
             let given = self.map.get("correlation").and_then(|part| part.get(key));
             let Some(given) = given else { continue };
-            if !given.as_str().is_some_and(is_window) {
+            let text = given.as_str().map_or_else(|| format!("{given:?}"), str::to_owned);
+            if !is_window(&text) {
                 problems.push(Problem {
                     instead: Some("write it as 10s, 5m or 1h".to_owned()),
-                    ..self.problem(&["correlation", key], format!("`{key}` is a number with a unit"))
+                    ..self.problem(
+                        &["correlation", key],
+                        format!("`{key}` is a number with a unit, and `{text}` is none"),
+                    )
                 });
             }
         }
