@@ -17,6 +17,7 @@ use watchfold_schemas::SiteConfig;
 
 use crate::activation::follow_activations;
 use crate::figures::{Figures, Rows};
+use crate::namesake::watch_namesake;
 use crate::reload::{Followed, follow_file, into};
 use crate::sites::{follow_packet_sites, follow_sites};
 use crate::stages::Stages;
@@ -120,6 +121,16 @@ impl Frame {
     pub async fn packet_publisher(&self, site: &str, collector: &str) -> Result<Arc<Publisher>, KitError> {
         let options = PublisherOptions::packets(Some(self.spool(site)?));
         self.open(site, collector, options).await
+    }
+
+    /// Holds why the name of this publisher's collector is another process's, while it is; see [`crate::namesake`].
+    pub fn namesake(
+        &self,
+        site: &str,
+        collector: &str,
+        publisher: &Arc<Publisher>,
+    ) -> watch::Receiver<Option<String>> {
+        watch_namesake(self.log.clone(), site, collector, publisher, self.cancel())
     }
 
     fn spool(&self, site: &str) -> Result<SpoolOptions, KitError> {

@@ -12,6 +12,7 @@ pub mod figures;
 pub mod files;
 mod frame;
 pub mod health;
+mod namesake;
 pub mod notify;
 pub mod observed;
 mod pulse;

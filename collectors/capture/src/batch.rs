@@ -26,6 +26,39 @@ const SIDE_ROW_BYTES: usize = 64;
 /// 65,536 ports, 64 in a word.
 const PORT_WORDS: usize = 1 << 10;
 
+/// The most that one row takes in columns and dictionary: 21 bytes, and two IPv6 addresses of its own.
+const ROW_BYTES_MAX: usize = 53;
+
+/// What a batch takes beside columns, dictionary and side tables, and what the last row of a side table may be over.
+const FRAME_BYTES: usize = 2 * 1024;
+
+/// How much goes into one batch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BatchLimits {
+    pub rows_max: usize,
+    pub side_bytes_max: usize,
+}
+
+impl Default for BatchLimits {
+    fn default() -> BatchLimits {
+        BatchLimits {
+            rows_max: PACKET_ROWS_MAX,
+            side_bytes_max: SIDE_BYTES_MAX,
+        }
+    }
+}
+
+impl BatchLimits {
+    /// For a log that takes no longer payload: half for the rows, half for what is beside them. A row at least.
+    pub fn within(payload_bytes_max: usize) -> BatchLimits {
+        let half = payload_bytes_max.saturating_sub(FRAME_BYTES) / 2;
+        BatchLimits {
+            rows_max: (half / ROW_BYTES_MAX).clamp(1, PACKET_ROWS_MAX),
+            side_bytes_max: half.clamp(1, SIDE_BYTES_MAX),
+        }
+    }
+}
+
 /// Collects packets; [`BatchBuilder::take`] gives the batch.
 pub struct BatchBuilder {
     batch: PacketBatch,
@@ -35,6 +68,7 @@ pub struct BatchBuilder {
     sources: Vec<u16>,
     destinations: Vec<u16>,
     side_bytes: usize,
+    limits: BatchLimits,
     /// Ports whose payloads' first bytes are kept: a bit for each port there is, because every packet with a payload asks.
     head_ports: Box<[u64; PORT_WORDS]>,
 }
@@ -61,8 +95,18 @@ impl BatchBuilder {
             sources: Vec::new(),
             destinations: Vec::new(),
             side_bytes: 0,
+            limits: BatchLimits::default(),
             head_ports: wanted,
         }
+    }
+
+    /// Also of the batch under way.
+    pub fn set_limits(&mut self, limits: BatchLimits) {
+        self.limits = limits;
+    }
+
+    pub fn is_full(&self) -> bool {
+        self.len() >= self.limits.rows_max || self.side_bytes >= self.limits.side_bytes_max
     }
 
     /// What the packets to come are from. The batch so far must have been taken.
@@ -126,7 +170,7 @@ impl BatchBuilder {
 
     /// Where the packet stands in this batch, if it fits into it.
     fn place(&self, number: u64, at: Time) -> Option<(i32, i32)> {
-        if self.len() >= PACKET_ROWS_MAX || self.side_bytes >= SIDE_BYTES_MAX {
+        if self.is_full() {
             return None;
         }
         let number = i32::try_from(number.saturating_sub(self.batch.first)).ok()?;
@@ -293,6 +337,8 @@ mod tests {
     use super::*;
     use crate::parse::{LinkType, decode};
     use etherparse::PacketBuilder;
+    use watchfold_schemas::packets::PACKET_NAME_BYTES_MAX;
+    use watchfold_schemas::{Body, Observation, Origin};
 
     fn frame(source: [u8; 4], port: u16) -> Vec<u8> {
         let builder = PacketBuilder::ethernet2([1; 6], [2; 6])
@@ -356,5 +402,66 @@ mod tests {
             push(&mut builder, 5_001, Time(3_000_000_000), &bytes),
             Pushed::Full
         );
+    }
+
+    /// Every row with two addresses and a name of its own, the longest that there are.
+    fn fill(limits: BatchLimits) -> (usize, usize) {
+        let mut builder = BatchBuilder::new(CaptureSource::default(), vec![443]);
+        builder.set_limits(limits);
+        for number in 1_u64.. {
+            let address = |side: u64| IpAddr::from(u128::from(number * 2 + side).to_be_bytes());
+            let packet = Packet {
+                source: Some(address(0)),
+                destination: Some(address(1)),
+                source_port: 40_000,
+                destination_port: 443,
+                protocol: 6,
+                tcp_flags: 0x18,
+                marks: 0,
+                vlan: Some(7),
+                inside: Inside::TlsName("n".repeat(PACKET_NAME_BYTES_MAX)),
+                payload: &[0; 1_400],
+            };
+            // Every other one, so that numbers have to be written.
+            if builder.push(number * 2, Time(0), 1_500, packet) == Pushed::Full {
+                break;
+            }
+        }
+        let rows = builder.len();
+        let batch = builder.take(CaptureCounts::default());
+        (rows, encoded(batch))
+    }
+
+    fn encoded(batch: PacketBatch) -> usize {
+        let observation = Observation {
+            v: 1,
+            origin: Origin {
+                site: "s".repeat(64),
+                collector: "c".repeat(64),
+                incarnation: u64::MAX,
+                number: u64::MAX,
+            },
+            observed_at: Time(0),
+            through: Time(0),
+            body: Body::Batch(Box::new(batch)),
+        };
+        watchfold_schemas::encode_observation(&observation).unwrap().len()
+    }
+
+    #[test]
+    fn a_batch_fits_into_what_the_log_takes() {
+        assert_eq!(BatchLimits::within(1_047_552), BatchLimits::default());
+        for payload_bytes_max in [8 << 10, 32 << 10, 64 << 10, 256 << 10, 1_047_552] {
+            let (rows, bytes) = fill(BatchLimits::within(payload_bytes_max));
+            assert!(
+                bytes <= payload_bytes_max,
+                "{bytes} of {payload_bytes_max}, {rows} rows"
+            );
+            assert!(
+                rows >= payload_bytes_max / 1_024,
+                "{rows} rows in {payload_bytes_max}"
+            );
+        }
+        assert_eq!(BatchLimits::within(0).rows_max, 1);
     }
 }

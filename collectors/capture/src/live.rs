@@ -6,7 +6,7 @@ use watchfold_kit::Stamp;
 use watchfold_schemas::packets::{CaptureCounts, CaptureSource, PacketBatch};
 use watchfold_schemas::{Span, Time};
 
-use crate::batch::{BatchBuilder, Pushed};
+use crate::batch::{BatchBuilder, BatchLimits, Pushed};
 use crate::parse::{LinkType, decode};
 use crate::tap::Raw;
 
@@ -109,8 +109,17 @@ impl LiveBatch {
         }
     }
 
+    pub(crate) fn is_full(&self) -> bool {
+        self.builder.is_full()
+    }
+
     pub(crate) fn len(&self) -> usize {
         self.builder.len()
+    }
+
+    /// What the log takes in one record is known.
+    pub(crate) fn set_limits(&mut self, limits: BatchLimits) {
+        self.builder.set_limits(limits);
     }
 
     /// The batch so far; no time in it is after `until`, which is now.

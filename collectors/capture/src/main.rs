@@ -67,15 +67,16 @@ impl Program for Capture {
         let (shown, cancel, inside) = (progress.clone(), frame.cancel(), frame.clone());
         frame.supervise(progress, move || {
             let (frame, site, rings) = (inside.clone(), site.clone(), rings.clone());
+            let following = shown.clone();
             while_configured(
                 config.clone(),
                 Without::Waiting,
                 shown.clone(),
                 cancel.clone(),
                 move |configs, cancel| {
-                    let (frame, site) = (frame.clone(), site.clone());
+                    let (frame, site, shown) = (frame.clone(), site.clone(), following.clone());
                     let open = move |capture: CaptureConfig| given(frame.clone(), site.clone(), capture);
-                    watchfold_capture::run_several(configs, open, rings.clone(), cancel)
+                    watchfold_capture::run_several(configs, open, rings.clone(), shown, cancel)
                 },
             )
         });
@@ -89,8 +90,10 @@ async fn given(
     capture: CaptureConfig,
 ) -> Result<Given, watchfold_kit::KitError> {
     let collector = capture.collector();
+    let publisher = frame.packet_publisher(&site, &collector).await?;
     Ok(Given {
-        publisher: frame.packet_publisher(&site, &collector).await?,
+        taken: frame.namesake(&site, &collector, &publisher),
+        publisher,
         progress: frame.stages.add(&format!("collector:{collector}")),
     })
 }

@@ -15,6 +15,7 @@ use watchfold_schemas::observation::{Fault, Gap};
 use watchfold_schemas::packets::{CaptureSource, PACKET_ROWS_MAX};
 use watchfold_schemas::{Body, Span, Stream, Time};
 
+use crate::batch::BatchLimits;
 use crate::error::CaptureError;
 use crate::live::{LiveBatch, Reading};
 use crate::ring::RingWriter;
@@ -219,7 +220,7 @@ impl Probe {
     }
 
     fn publish_if_due(&mut self, now: Time, read: usize) -> Result<(), CaptureError> {
-        let is_full = self.live.len() >= PACKET_ROWS_MAX;
+        let is_full = self.live.is_full();
         let is_old = self
             .live
             .begun_at()
@@ -238,11 +239,14 @@ impl Probe {
     fn publish(&mut self, complete: Option<Time>) -> Result<(), CaptureError> {
         let now = self.publisher.now();
         self.published_at = Some(now);
+        // Of the next batch: a broker tells with each connection.
+        let limits = BatchLimits::within(self.publisher.payload_bytes_max());
         if self.is_overrun() {
             self.drop_batch(now);
             return Ok(());
         }
         let finished = self.live.finish(now);
+        self.live.set_limits(limits);
         // One that is behind what was said before moves nothing.
         let through = self.live.latest().max(complete).unwrap_or(self.opened_at);
         let next = self.publisher.begin(through);

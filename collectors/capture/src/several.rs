@@ -31,13 +31,20 @@ pub struct Given {
     /// ([`watchfold_kit::PublisherOptions::packets`]).
     pub publisher: Arc<Publisher>,
     pub progress: Arc<Progress>,
+    /// Why the name is another process's, while it is: nothing is captured meanwhile, because nobody would hear it.
+    pub taken: watch::Receiver<Option<String>>,
 }
 
-/// Captures until cancelled. `open` is asked once for each collector; Each keeps packets in a directory of its name under `rings`.
+/// How often it is shown that the configuration is followed, far more often than a part that stands still is called stuck.
+const SHOW_EVERY: Duration = Duration::from_secs(10);
+
+/// Captures until cancelled. `open` is asked once for each collector; each keeps packets in a directory of its name under
+/// `rings`. `progress` shows that the configuration is followed; each collector has one of its own.
 pub async fn run_several<O, F>(
     mut configs: watch::Receiver<Arc<Vec<CaptureConfig>>>,
     open: O,
     rings: PathBuf,
+    progress: Arc<Progress>,
     cancel: CancellationToken,
 ) -> Result<(), CaptureError>
 where
@@ -78,6 +85,7 @@ where
             let config = config.clone();
             running.insert(collector, Running { config, stop, task });
         }
+        progress.advance(0, 0);
         for (collector, parts) in &given {
             if !running.contains_key(collector) {
                 parts.progress.advance(0, 0);
@@ -86,6 +94,7 @@ where
         }
         tokio::select! {
             () = cancel.cancelled() => break,
+            () = tokio::time::sleep(SHOW_EVERY) => {}
             // Nobody reloads any more, because everything is about to stop.
             changed = configs.changed() => if changed.is_err() { cancel.cancelled().await; break },
         }
@@ -126,14 +135,33 @@ pub async fn farewell(publisher: &Publisher) -> Result<(), KitError> {
     Ok(())
 }
 
-/// A capture that ends before it is stopped, in an error or in a panic, begins again.
+/// A capture that ends before it is stopped, in an error or in a panic, begins again; so does one whose name is its own
+/// again.
 async fn one(given: Given, config: CaptureConfig, ring: PathBuf, stop: CancellationToken) {
+    let mut taken = given.taken.clone();
     while !stop.is_cancelled() {
-        let Given { publisher, progress } = given.clone();
-        let shown = progress.clone();
-        let captured = probe::run(publisher, config.clone(), ring.clone(), progress, stop.clone());
-        let why = match tokio::spawn(captured).await {
+        let Given {
+            publisher, progress, ..
+        } = given.clone();
+        let another = taken.borrow_and_update().clone();
+        if let Some(why) = another {
+            progress.fail(why);
+            stop.run_until_cancelled(until(&mut taken, Option::is_none)).await;
+            continue;
+        }
+        let (shown, ending) = (progress.clone(), stop.child_token());
+        let captured = probe::run(publisher, config.clone(), ring.clone(), progress, ending.clone());
+        let mut capturing = tokio::spawn(captured);
+        let ended = tokio::select! {
+            ended = &mut capturing => ended,
+            () = until(&mut taken, Option::is_some) => {
+                ending.cancel();
+                capturing.await
+            }
+        };
+        let why = match ended {
             _ if stop.is_cancelled() => return,
+            _ if ending.is_cancelled() => continue,
             Ok(Ok(())) => "it ended by itself".to_owned(),
             Ok(Err(error)) => error.to_string(),
             Err(panic) => panic.to_string(),
@@ -144,6 +172,13 @@ async fn one(given: Given, config: CaptureConfig, ring: PathBuf, stop: Cancellat
             () = stop.cancelled() => return,
             () = tokio::time::sleep(PAUSE) => {}
         }
+    }
+}
+
+/// Who would tell is gone when everything is about to stop.
+async fn until(taken: &mut watch::Receiver<Option<String>>, is_so: fn(&Option<String>) -> bool) {
+    if taken.wait_for(is_so).await.is_err() {
+        std::future::pending().await
     }
 }
 
@@ -170,7 +205,7 @@ mod tests {
             .collect()
     }
 
-    async fn until(what: &str, is_so: impl Fn() -> bool) {
+    async fn soon(what: &str, is_so: impl Fn() -> bool) {
         for _ in 0..3_000 {
             if is_so() {
                 return;
@@ -188,8 +223,9 @@ mod tests {
         let (sender, configs) = watch::channel(Arc::new(vec![lan.clone(), wan.clone()]));
         let cancel = CancellationToken::new();
         let (opened, state) = (log.clone(), directory.path().to_owned());
+        let (name_of, names) = watch::channel(None);
         let open = move |config: CaptureConfig| {
-            let (log, state) = (opened.clone(), state.clone());
+            let (log, state, names) = (opened.clone(), state.clone(), names.clone());
             async move {
                 let options = PublisherOptions::packets(None);
                 let name = config.collector();
@@ -197,10 +233,13 @@ mod tests {
                 Ok(Given {
                     publisher: publisher.await?,
                     progress: Progress::new("capture"),
+                    taken: names.clone(),
                 })
             }
         };
-        let running = run_several(configs, open, directory.path().join("ring"), cancel.clone());
+        let rings = directory.path().join("ring");
+        let progress = Progress::new("captures");
+        let running = run_several(configs, open, rings, progress.clone(), cancel.clone());
         let running = tokio::spawn(running);
         let told = |config: &CaptureConfig| {
             let collector = config.collector();
@@ -210,10 +249,11 @@ mod tests {
             log.records(Stream::Observations).iter().filter(|r| of(r)).count()
         };
         // Each tells that it starts, and that there is no such interface.
-        until("a fault of each", || told(&lan) >= 2 && told(&wan) >= 2).await;
+        soon("a fault of each", || told(&lan) >= 2 && told(&wan) >= 2).await;
+        assert!(progress.snapshot().advanced_age.is_some(), "it has begun");
         assert!(records(&log, &lan).is_empty());
         sender.send_replace(Arc::new(vec![wan.clone()]));
-        until("the farewell", || !records(&log, &lan).is_empty()).await;
+        soon("the farewell", || !records(&log, &lan).is_empty()).await;
         let farewell = records(&log, &lan);
         assert_eq!(farewell.len(), 1);
         assert_eq!(farewell[0].body, Body::Quiet);
@@ -229,7 +269,21 @@ mod tests {
         // The same again under its old name.
         let before = incarnations(&lan);
         sender.send_replace(Arc::new(vec![lan.clone(), wan.clone()]));
-        until("a new start", || incarnations(&lan) > before).await;
+        soon("a new start", || incarnations(&lan) > before).await;
+
+        // Another process has the names for a while: a fault is told at each start, and at no other time.
+        name_of.send_replace(Some("another has it".to_owned()));
+        let is_still = || (told(&lan), told(&wan));
+        let mut before = is_still();
+        loop {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            if before == is_still() {
+                break;
+            }
+            before = is_still();
+        }
+        name_of.send_replace(None);
+        soon("both again", || told(&lan) > before.0 && told(&wan) > before.1).await;
         cancel.cancel();
         running.await.unwrap().unwrap();
         assert_eq!(records(&log, &lan).len(), 1, "a stop is no farewell");

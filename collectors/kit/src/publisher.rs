@@ -23,11 +23,12 @@ use crate::writer::{self, Writer};
 use crate::{KitError, Progress};
 
 /// One warning for this many dropped observations, so that an outage of the log does not flood the terminal.
-const DROPS_PER_WARNING: u64 = 1_000;
+pub(crate) const DROPS_PER_WARNING: u64 = 1_000;
 
 /// Publishes for one collector of one site. Dropping the last handle lets the writer finish what is queued.
 pub struct Publisher {
     shared: Arc<Shared>,
+    log: Arc<dyn MessageLog>,
     _closing: tokio_util::sync::DropGuard,
     #[cfg(test)]
     writer: tokio::task::JoinHandle<()>,
@@ -233,12 +234,13 @@ impl Publisher {
                 shared.tell_of_lost_spool()?;
             }
         }
-        let writer = Writer::new(log, Arc::clone(&shared), file, incarnation, spool);
+        let writer = Writer::new(log.clone(), Arc::clone(&shared), file, incarnation, spool);
         let writing = tokio::spawn(writer::run(writer, closing.clone()));
         #[cfg(not(test))]
         drop(writing);
         Ok(Arc::new(Publisher {
             shared,
+            log,
             _closing: closing.drop_guard(),
             #[cfg(test)]
             writer: writing,
@@ -257,7 +259,13 @@ impl Publisher {
 
     /// Begins a new incarnation, for a collector that counts something anew within one process.
     pub fn renew(&self) {
-        self.shared.read_clock().incarnation += 1;
+        self.renew_after(0);
+    }
+
+    /// The same behind this incarnation, which another process had under this name.
+    pub fn renew_after(&self, other: u64) {
+        let mut state = self.shared.read_clock();
+        state.incarnation = state.incarnation.max(other) + 1;
     }
 
     /// A reading of the clock. A record that is made later may have another epoch: [`Publisher::submit_with`] tells which.
@@ -322,6 +330,11 @@ impl Publisher {
             steps: state.stamp.epoch,
             ..state.stats
         }
+    }
+
+    /// The longest payload that the log takes, as far as is known: an encoded observation, that is.
+    pub fn payload_bytes_max(&self) -> usize {
+        self.log.payload_bytes_max()
     }
 
     /// Why the log does not have all records yet, and how many wait for it.

@@ -15,7 +15,7 @@ use watchfold_log::{Ack, Append, LogError, MessageLog};
 use crate::KitError;
 use crate::forward::{Forward, Mark, earliest};
 use crate::incarnation::IncarnationFile;
-use crate::publisher::Shared;
+use crate::publisher::{DROPS_PER_WARNING, Shared};
 use crate::queue::{AckSender, QUEUE_RECORDS_MAX};
 use crate::retry::Retry;
 use crate::sending::{Numbering, Outgoing, SendError, Sending, Source};
@@ -385,7 +385,6 @@ impl Writer {
                 return Ok(());
             }
             SendError::Log(error @ (LogError::TooLarge { .. } | LogError::InvalidMessage { .. })) => {
-                tracing::warn!(collector = self.shared.collector, %error, "the log refused a record");
                 match source {
                     Source::Memory => self.replace_outgoing(error),
                     Source::Spool => self.replace_forwarding(error).await,
@@ -446,10 +445,17 @@ impl Writer {
     }
 
     fn lose(&self, ack: Option<AckSender>, error: KitError) {
-        self.shared.count(|stats| stats.dropped += 1);
+        let mut dropped = 0;
+        self.shared.count(|stats| {
+            stats.dropped += 1;
+            dropped = stats.dropped;
+        });
         match ack {
             Some(ack) => tell(ack, Err(error)),
-            None => tracing::warn!(collector = self.shared.collector, %error, "an observation is lost"),
+            None if dropped % DROPS_PER_WARNING == 1 => {
+                tracing::warn!(collector = self.shared.collector, dropped, %error, "observations are lost");
+            }
+            None => {}
         }
     }
 

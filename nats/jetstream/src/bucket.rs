@@ -39,12 +39,7 @@ impl Bucket {
         client: &Client,
         key: &str,
     ) -> Result<Option<Entry>, Failure> {
-        // nats-server 2.9.10 ends with a nil pointer when it is asked for a message of a stream that another client is
-        // making at this moment. One that never held anything has nothing to ask for.
-        let what = format!("STREAM.INFO.KV_{}", self.name);
-        if let Ok(info) = link.api::<Info>(client, &what, &()).await?
-            && info.state.last_sequence == 0
-        {
+        if !self.has_held(link, client).await? {
             return Ok(None);
         }
         let body = json!({ "last_by_subj": format!("$KV.{}.{key}", self.name) });
@@ -53,6 +48,7 @@ impl Bucket {
             Ok(got) => got.message,
             Err(error) if error.error_code() == ErrorCode::NO_MESSAGE_FOUND => return Ok(None),
             Err(error) if is_missing_stream(&error) => {
+                link.forget_held(self.name);
                 self.make(link, client).await?;
                 return Ok(None);
             }
@@ -65,6 +61,27 @@ impl Bucket {
             revision: stored.sequence,
             value: (!removed).then_some(stored.payload),
         }))
+    }
+
+    /// Whether it ever held anything, as far as may be asked. nats-server 2.9.10 ends with a nil pointer when it is asked
+    /// for a message of a stream that another client is making at this moment; one that never held anything has nothing
+    /// to ask for. Once it has held something it was made, so it is asked for that only until then, and again behind
+    /// each new connection, where the server may have lost its store.
+    async fn has_held(&self, link: &Link, client: &Client) -> Result<bool, Failure> {
+        let connection = link.connection();
+        if link.has_held(self.name, connection) {
+            return Ok(true);
+        }
+        let what = format!("STREAM.INFO.KV_{}", self.name);
+        match link.api::<Info>(client, &what, &()).await? {
+            Ok(info) if info.state.last_sequence == 0 => Ok(false),
+            Ok(_) => {
+                link.note_held(self.name, connection);
+                Ok(true)
+            }
+            // It is missing, and the next request makes it; or this user may not ask.
+            Err(_) => Ok(true),
+        }
     }
 
     /// Writes a value, where `expected` is given only over that revision (0: over none). `None`: another was quicker.

@@ -1,7 +1,7 @@
 //! The connection to the broker: made in the background, for ever, and every request over it with its retries. Knows
 //! what a broker may answer; not what is in a stream.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -41,6 +41,8 @@ pub(crate) struct Link {
     pub(crate) options: JetStreamOptions,
     client: watch::Receiver<Option<Client>>,
     events: Arc<Events>,
+    /// Buckets that held something, and in which connection that was seen.
+    held: Mutex<BTreeMap<&'static str, u64>>,
     _connecting: DropGuard,
 }
 
@@ -101,6 +103,7 @@ impl Link {
             options,
             client,
             events,
+            held: Mutex::default(),
             _connecting: cancel.drop_guard(),
         }
     }
@@ -112,6 +115,24 @@ impl Link {
     /// Changes with each new connection.
     pub(crate) fn connects(&self) -> watch::Receiver<u64> {
         self.events.connects.subscribe()
+    }
+
+    /// Which connection this is: they are counted from 1.
+    pub(crate) fn connection(&self) -> u64 {
+        *self.events.connects.borrow()
+    }
+
+    /// Whether [`Link::note_held`] was told of the bucket in this connection.
+    pub(crate) fn has_held(&self, bucket: &str, connection: u64) -> bool {
+        lock(&self.held).get(bucket) == Some(&connection)
+    }
+
+    pub(crate) fn note_held(&self, bucket: &'static str, connection: u64) {
+        lock(&self.held).insert(bucket, connection);
+    }
+
+    pub(crate) fn forget_held(&self, bucket: &str) {
+        lock(&self.held).remove(bucket);
     }
 
     /// Why nothing gets through just now; `None` while there is a connection.

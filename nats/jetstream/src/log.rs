@@ -21,7 +21,8 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::{Instant, timeout};
 use tokio_util::task::TaskTracker;
 use watchfold_log::{
-    Ack, Append, Leases, LogError, LogReader, MessageLog, Position, Record, Start, StreamInfo, check_message,
+    Ack, Append, Leases, LogError, LogReader, MESSAGE_ID_BYTES_MAX, MessageLog, PAYLOAD_BYTES_MAX, Position,
+    Record, Start, StreamInfo, check_message,
 };
 use watchfold_schemas::Stream;
 use watchfold_schemas::subjects::{matches, stream_filter};
@@ -399,6 +400,13 @@ pub(crate) fn filter_in(stream: Stream, filter: &str) -> String {
 impl MessageLog for JetStream {
     fn append(&self, messages: Vec<Append>) -> BoxFuture<'_, Result<Vec<Ack>, LogError>> {
         self.shared.append(messages).boxed()
+    }
+
+    fn payload_bytes_max(&self) -> usize {
+        let with_head = self.shared.link.payload_max().unwrap_or(usize::MAX);
+        with_head
+            .saturating_sub(MESSAGE_ID_BYTES_MAX + HEAD_BYTES)
+            .min(PAYLOAD_BYTES_MAX)
     }
 
     fn reader(

@@ -10,6 +10,8 @@ use futures::FutureExt;
 use futures::future::BoxFuture;
 use watchfold_schemas::{MessageId, Stream, Time};
 
+use crate::message::PAYLOAD_BYTES_MAX;
+
 /// A message on its way into the log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Append {
@@ -156,6 +158,11 @@ pub trait MessageLog: Send + Sync + 'static {
     /// Appends in the given order and resolves once all of it is synced, one [`Ack`] for each message. On an error
     /// nothing of it is acknowledged; the same messages may be appended again, their ids tell duplicates.
     fn append(&self, messages: Vec<Append>) -> BoxFuture<'_, Result<Vec<Ack>, LogError>>;
+
+    /// The longest payload that it takes, as far as is known; a broker may be set to less than [`PAYLOAD_BYTES_MAX`].
+    fn payload_bytes_max(&self) -> usize {
+        PAYLOAD_BYTES_MAX
+    }
 
     /// A reader of one stream; `filter` is a NATS subject filter.
     fn reader(

@@ -142,13 +142,14 @@ impl SiteChain {
     }
 
     fn tick(&mut self, tick: &Tick, cause: &Cause, out: &mut Output) {
-        let previous = match self.clocks.tick(tick.now, tick.interval_ms) {
+        let silence = Span::from_millis(self.config.network.silence_ms as i64);
+        let previous = match self.clocks.tick(tick.now, tick.interval_ms, silence) {
             TickTaken::Old => return,
-            TickTaken::First => {
+            // What others told while we were absent may still be on its way.
+            TickTaken::First | TickTaken::Resumed => {
                 self.clocks.hear_all();
                 None
             }
-            TickTaken::Resumed => None,
             TickTaken::After(previous) => Some(previous),
         };
         let now = self.clocks.now();

@@ -82,11 +82,13 @@ impl Clocks {
         self.collectors.len() < COLLECTORS_MAX || self.collectors.get(collector).is_some()
     }
 
-    /// Time begins: what was heard before the first tick was heard now.
+    /// Time begins, or goes on after our absence: what was heard before was heard now. Who was silent already stays so.
     pub fn hear_all(&mut self) {
         let now = self.now();
         for collector in self.collectors.keys() {
-            if let Some(clock) = self.collectors.get_mut(&collector) {
+            if let Some(clock) = self.collectors.get_mut(&collector)
+                && !clock.silent
+            {
                 clock.heard = now;
             }
         }
@@ -103,7 +105,10 @@ impl Clocks {
     }
 
     /// Takes a tick; an older one changes nothing. Tells the tick before.
-    pub fn tick(&mut self, now: Time, interval_ms: u32) -> TickTaken {
+    ///
+    /// `silence` is how long a collector may be silent: where we heard nothing ourselves for longer than that, nobody's
+    /// silence says anything. So that is an absence, however far apart ticks are.
+    pub fn tick(&mut self, now: Time, interval_ms: u32, silence: Span) -> TickTaken {
         let clock = self.site.entry_or_default("");
         let Some(previous) = clock.now else {
             clock.now = Some(now);
@@ -111,6 +116,8 @@ impl Clocks {
         };
         let interval = Span::from_millis(i64::from(interval_ms));
         let limit = Span(interval.0.saturating_mul(TICK_GAP_INTERVALS)).max(TICK_GAP_MIN);
+        // Never less than the next tick takes when it is late by half an interval.
+        let limit = limit.min(silence.max(Span(interval.0 / 2 * 3)));
         let step = now.since(previous);
         if step > limit || step < Span(-limit.0) {
             clock.shift = clock.shift + step - interval;
@@ -156,18 +163,33 @@ pub enum TickTaken {
 
 #[cfg(test)]
 mod tests {
+    use watchfold_schemas::observation::{Observation, Tick};
+    use watchfold_schemas::{Body, Origin};
+
     use super::*;
+    use crate::SiteChain;
+
+    const SILENCE: Span = Span::from_seconds(15);
 
     #[test]
     fn a_gap_in_ticks_is_our_absence_and_not_steady_time() {
         let mut clocks = Clocks::new();
-        assert_eq!(clocks.tick(Time::from_seconds(100), 1_000), TickTaken::First);
         assert_eq!(
-            clocks.tick(Time::from_seconds(101), 1_000),
+            clocks.tick(Time::from_seconds(100), 1_000, SILENCE),
+            TickTaken::First
+        );
+        assert_eq!(
+            clocks.tick(Time::from_seconds(101), 1_000, SILENCE),
             TickTaken::After(Time::from_seconds(100))
         );
-        assert_eq!(clocks.tick(Time::from_seconds(101), 1_000), TickTaken::Old);
-        assert_eq!(clocks.tick(Time::from_seconds(3_701), 1_000), TickTaken::Resumed);
+        assert_eq!(
+            clocks.tick(Time::from_seconds(101), 1_000, SILENCE),
+            TickTaken::Old
+        );
+        assert_eq!(
+            clocks.tick(Time::from_seconds(3_701), 1_000, SILENCE),
+            TickTaken::Resumed
+        );
         assert_eq!(
             clocks.now(),
             Moment {
@@ -178,20 +200,31 @@ mod tests {
     }
 
     #[test]
-    fn ten_seconds_late_is_late_and_more_is_absent() {
-        for (late, steady) in [(10, 110), (11, 101)] {
+    fn a_tick_is_late_until_all_would_be_silent_and_then_we_were_absent() {
+        for (interval_ms, late, steady) in [
+            (1_000, 10, 110),
+            (1_000, 11, 101),
+            (10_000, 15, 115),
+            (10_000, 16, 110),
+            (30_000, 45, 145),
+            (30_000, 46, 130),
+        ] {
             let mut clocks = Clocks::new();
-            clocks.tick(Time::from_seconds(100), 1_000);
-            clocks.tick(Time::from_seconds(100 + late), 1_000);
-            assert_eq!(clocks.now().steady, Time::from_seconds(steady), "{late}");
+            clocks.tick(Time::from_seconds(100), interval_ms, SILENCE);
+            clocks.tick(Time::from_seconds(100 + late), interval_ms, SILENCE);
+            assert_eq!(
+                clocks.now().steady,
+                Time::from_seconds(steady),
+                "{late} s after the last, every {interval_ms} ms"
+            );
         }
     }
 
     #[test]
     fn a_clock_set_back_by_an_hour_goes_on_from_there() {
         let mut clocks = Clocks::new();
-        clocks.tick(Time::from_seconds(10_000), 1_000);
-        clocks.tick(Time::from_seconds(6_400), 1_000);
+        clocks.tick(Time::from_seconds(10_000), 1_000, SILENCE);
+        clocks.tick(Time::from_seconds(6_400), 1_000, SILENCE);
         assert_eq!(
             clocks.now(),
             Moment {
@@ -199,5 +232,66 @@ mod tests {
                 steady: Time::from_seconds(10_001)
             }
         );
+    }
+
+    /// A broker is away for a while: its clock ticks again at once, and what a collector spooled comes behind.
+    fn told_of_silence(away_s: i64, back_after_s: i64) -> Vec<&'static str> {
+        let mut chain = SiteChain::new("cafe-1");
+        let mut told = Vec::new();
+        let mut sequence = 0;
+        let begin = Time::from_seconds(1_000_000);
+        let mut say = |collector: &str, second: i64, body: Body| {
+            sequence += 1;
+            let at = begin + Span::from_seconds(second);
+            let observation = Observation {
+                v: 1,
+                origin: Origin {
+                    site: "cafe-1".to_owned(),
+                    collector: collector.to_owned(),
+                    incarnation: 1,
+                    number: sequence,
+                },
+                observed_at: at,
+                through: at,
+                body,
+            };
+            let events = chain.apply(sequence, &observation);
+            told.extend(
+                events
+                    .iter()
+                    .map(|event| event.body.kind())
+                    .filter(|kind| kind.starts_with("incident")),
+            );
+        };
+        let tick = |second: i64| {
+            let now = begin + Span::from_seconds(second);
+            Body::Tick(Tick {
+                now,
+                interval_ms: 10_000,
+            })
+        };
+        let empty = || Body::Quiet;
+        for second in (0..=60).step_by(5) {
+            if second % 10 == 0 {
+                say("clock", second, tick(second));
+            }
+            say("capture-eth0", second, empty());
+        }
+        let back = 60 + away_s;
+        let next = (back / 10 + 1) * 10;
+        say("clock", back, tick(back));
+        for second in (next..=back + back_after_s).step_by(10) {
+            say("clock", second, tick(second));
+        }
+        say("capture-eth0", 65, empty());
+        told
+    }
+
+    #[test]
+    fn after_an_absence_nobody_is_silent_who_has_had_no_time_to_be_heard() {
+        for away_s in [6, 15, 16, 30, 40, 50, 51, 3_600] {
+            assert_eq!(told_of_silence(away_s, 9), [""; 0], "{away_s}");
+        }
+        assert_eq!(told_of_silence(30, 60), ["incident_opened", "incident_closed"]);
     }
 }

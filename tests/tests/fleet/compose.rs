@@ -33,6 +33,8 @@ pub struct Service {
     #[serde(default)]
     tmpfs: Vec<String>,
     cap_drop: Vec<String>,
+    #[serde(default)]
+    cap_add: Vec<String>,
     security_opt: Vec<String>,
     #[serde(default)]
     pub depends_on: BTreeMap<String, Dependency>,
@@ -103,7 +105,10 @@ fn every_service_is_hardened() {
     for (name, service) in &compose.services {
         let Service { user, restart, .. } = service;
         let (id, group) = user.split_once(':').unwrap_or_else(|| panic!("{name}: {user}"));
-        assert!(id != "0" && group != "0", "{name} runs as root");
+        // An engine gives capabilities to root alone. A root without any other one may not even read others' files.
+        let captures = name == "capture";
+        assert_eq!(service.cap_add, ["NET_RAW"][..usize::from(captures)], "{name}");
+        assert!(captures || (id != "0" && group != "0"), "{name} runs as root");
         assert!(service.read_only, "{name} can write its root file system");
         assert_eq!(service.cap_drop, ["ALL"], "{name}");
         assert_eq!(service.security_opt, ["no-new-privileges:true"], "{name}");
@@ -116,7 +121,7 @@ fn every_service_is_hardened() {
             );
         }
         assert!(
-            service.network_mode.is_none() || name == "watchfold",
+            service.network_mode.is_none() || captures || name == "watchfold",
             "{name} leaves the network of the file"
         );
         for file in &service.env_file {
@@ -162,6 +167,29 @@ fn seconds(text: &str) -> u32 {
     text.trim_end_matches('s')
         .parse()
         .unwrap_or_else(|_| panic!("{text}"))
+}
+
+/// It stands in the machine's own network, where no service has a name: the broker has to be on its loopback.
+#[test]
+fn a_capture_reaches_the_broker_from_the_machines_own_network() {
+    let compose = read();
+    let capture = &compose.services["capture"];
+    assert_eq!(capture.network_mode.as_deref(), Some("host"));
+    let at = capture.command.iter().position(|word| word == "--log").unwrap();
+    let place = capture.command[at + 1].strip_prefix("nats://").unwrap();
+    assert!(
+        compose.services["nats"].ports.contains(&format!("{place}:4222")),
+        "{place}"
+    );
+    // Root, but without the right to write where somebody else's files are.
+    let kept = capture
+        .volumes
+        .iter()
+        .find(|volume| volume.starts_with("capture:"));
+    let (_, kept) = kept.unwrap().split_once(':').unwrap();
+    assert!(capture.command.iter().any(|word| word == kept), "{kept}");
+    let dockerfile = std::fs::read_to_string(root().join("Dockerfile")).unwrap();
+    assert!(!dockerfile.contains(kept), "{kept} is the image's user's");
 }
 
 #[test]
@@ -226,7 +254,7 @@ fn the_image_holds_every_program_and_runs_as_nobody() {
     .into_iter()
     .chain(["collectors/clock/Cargo.toml", "sinks/dashboard/Cargo.toml"])
     .chain(["sinks/discord/Cargo.toml", "sinks/healthchecks/Cargo.toml"])
-    .chain(["sinks/virustotal/Cargo.toml"])
+    .chain(["sinks/virustotal/Cargo.toml", "collectors/capture/Cargo.toml"])
     .map(|path| std::fs::read_to_string(root().join(path)).unwrap());
     let programs: BTreeSet<String> = manifests
         .filter_map(|text| {

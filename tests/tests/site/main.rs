@@ -2,6 +2,7 @@
 //! namespaces, because every test runs in namespaces of its own; nothing outside them is sent a packet.
 
 mod attacks;
+mod attacks_by_processes;
 #[expect(dead_code, reason = "gaps are for the other suite")]
 #[path = "../fleet/record.rs"]
 mod broker_record;

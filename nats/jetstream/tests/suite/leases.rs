@@ -2,9 +2,11 @@
 
 use std::time::Duration;
 
+use futures::StreamExt;
 use tokio::time::Instant;
-use watchfold_jetstream::LEASE_TTL;
-use watchfold_log::{Lease, Leases, LogError};
+use watchfold_jetstream::testing::NatsServer;
+use watchfold_jetstream::{JetStream, LEASE_TTL};
+use watchfold_log::{Lease, Leases, LogError, MessageLog, Position};
 
 use crate::{WAIT_MAX, log, server};
 
@@ -58,4 +60,50 @@ async fn a_lease_lasts_while_it_is_renewed_and_is_lost_when_it_cannot_be() {
     server.restart().await.unwrap();
     let again = soon(leases.as_ref(), "discord/site").await;
     assert!(!again.lost().is_cancelled());
+}
+
+/// How often ten reads of a position ask what the bucket is like.
+async fn infos_of_ten_reads(server: &NatsServer, log: &JetStream) -> usize {
+    let listener = async_nats::connect(server.url()).await.unwrap();
+    let mut asked = listener.subscribe("$JS.API.STREAM.>").await.unwrap();
+    // The server knows of the subscription.
+    listener.flush().await.unwrap();
+    for _ in 0..10 {
+        assert!(log.load_position("reader").await.unwrap().is_some());
+    }
+    let (mut infos, mut reads) = (0, 0);
+    while reads < 10 {
+        let request = tokio::time::timeout(WAIT_MAX, asked.next()).await.unwrap();
+        match request.unwrap().subject.as_str() {
+            "$JS.API.STREAM.INFO.KV_WF_POS" => infos += 1,
+            "$JS.API.STREAM.MSG.GET.KV_WF_POS" => reads += 1,
+            _ => {}
+        }
+    }
+    infos
+}
+
+/// It is asked because nats-server 2.9.10 ends when a message of a bucket is asked for that is being made.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whether_a_bucket_held_anything_is_asked_once_in_each_connection() {
+    let mut server = server().await;
+    let log = log(server.options()).await;
+    assert!(
+        log.load_position("reader").await.unwrap().is_none(),
+        "and it is made"
+    );
+    let position = Position {
+        log_id: "WF_OBS-1".to_owned(),
+        sequence: 1,
+        id: "i".to_owned(),
+    };
+    log.save_position("reader", position).await.unwrap();
+    assert_eq!(infos_of_ten_reads(&server, &log).await, 1);
+    assert_eq!(infos_of_ten_reads(&server, &log).await, 0);
+    server.restart().await.unwrap();
+    assert_eq!(
+        infos_of_ten_reads(&server, &log).await,
+        1,
+        "its store may be another"
+    );
 }

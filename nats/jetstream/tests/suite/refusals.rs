@@ -179,6 +179,10 @@ async fn a_message_over_a_limit_of_the_server() {
     let large = message(Stream::Observations, "wf.obs.site.x.y", 1, vec![0; 8190]);
     let error = log.append(vec![large]).await.unwrap_err();
     assert!(matches!(error, LogError::TooLarge { limit: 8192, .. }), "{error}");
+    let longest = log.payload_bytes_max();
+    assert!((4096..8192).contains(&longest), "{longest}");
+    let fits = message(Stream::Observations, "wf.obs.site.x.y", 2, vec![0; longest]);
+    log.append(vec![fits]).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
