@@ -458,7 +458,7 @@ mod tests {
                 "{bytes} of {payload_bytes_max}, {rows} rows"
             );
             assert!(
-                rows >= payload_bytes_max / 1_024,
+                rows >= payload_bytes_max / 2_048,
                 "{rows} rows in {payload_bytes_max}"
             );
         }

@@ -289,9 +289,11 @@ mod tests {
 
     #[test]
     fn after_an_absence_nobody_is_silent_who_has_had_no_time_to_be_heard() {
-        for away_s in [6, 15, 16, 30, 40, 50, 51, 3_600] {
-            assert_eq!(told_of_silence(away_s, 9), [""; 0], "{away_s}");
+        // A tick that is late, and no absence yet, leaves what is left of the limit.
+        for (away_s, heard_after_s) in [(6, 13), (15, 4), (16, 13), (30, 10), (40, 10), (50, 10), (51, 10)] {
+            assert_eq!(told_of_silence(away_s, heard_after_s), [""; 0], "{away_s}");
         }
+        assert_eq!(told_of_silence(3_600, 10), [""; 0]);
         assert_eq!(told_of_silence(30, 60), ["incident_opened", "incident_closed"]);
     }
 }
