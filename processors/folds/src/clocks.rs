@@ -167,7 +167,7 @@ mod tests {
     use watchfold_schemas::{Body, Origin};
 
     use super::*;
-    use crate::SiteChain;
+    use crate::{SiteChain, StateMachine};
 
     const SILENCE: Span = Span::from_seconds(15);
 
