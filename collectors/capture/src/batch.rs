@@ -406,7 +406,7 @@ mod tests {
 
     /// Every row with two addresses and a name of its own, the longest that there are.
     fn fill(limits: BatchLimits) -> (usize, usize) {
-        let mut builder = BatchBuilder::new(CaptureSource::default(), vec![443]);
+        let mut builder = BatchBuilder::new(CaptureSource::default(), &[443]);
         builder.set_limits(limits);
         for number in 1_u64.. {
             let address = |side: u64| IpAddr::from(u128::from(number * 2 + side).to_be_bytes());
