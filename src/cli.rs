@@ -338,7 +338,7 @@ pub struct RulesListArgs {
 pub enum ReplayFormat {
     #[default]
     Text,
-    /// One JSON object a line: an event, or with --diff the whole difference.
+    /// One JSON object a line: an event, or an attack that had not ended; with --diff the whole difference.
     Jsonl,
 }
 

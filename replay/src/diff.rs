@@ -9,6 +9,14 @@ use watchfold_schemas::Time;
 
 use crate::outcomes::{Fate, Key, Outcomes};
 
+/// What says when an outcome was over; null, or not there, while it goes on.
+const ENDED_AT: &str = "ended_at";
+
+/// Kinds of outcomes that begin and end.
+const LASTING: [&str; 3] = ["incident", "session", "attack"];
+
+const STILL_OPEN: &str = "still open";
+
 /// The result of a comparison. Equal outcomes are only counted.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Diff {
@@ -205,30 +213,37 @@ impl fmt::Display for Difference {
                     f,
                     "\n    {}: {} -> {}",
                     field.name,
-                    text(&field.before),
-                    text(&field.after)
+                    text(field, &field.before),
+                    text(field, &field.after)
                 )?,
                 // Of one that stands alone, how long it was says most.
-                Change::Gained => alone(f, &field.name, &field.after)?,
-                Change::Lost => alone(f, &field.name, &field.before)?,
+                Change::Gained => alone(f, field, &field.after)?,
+                Change::Lost => alone(f, field, &field.before)?,
             }
+        }
+        let has_end = self.fields.iter().any(|field| field.name == ENDED_AT);
+        if self.change != Change::Changed && LASTING.contains(kind) && !has_end {
+            write!(f, "  {STILL_OPEN}")?;
         }
         Ok(())
     }
 }
 
 /// What is said of an outcome that only one side has.
-fn alone(f: &mut fmt::Formatter<'_>, name: &str, value: &Value) -> fmt::Result {
+fn alone(f: &mut fmt::Formatter<'_>, field: &Field, value: &Value) -> fmt::Result {
+    let name = field.name.as_str();
     match name {
-        "duration_ms" => write!(f, "  {} ms", text(value)),
-        "rule" | "severity" => write!(f, "  {}", text(value)),
-        "observed" | "threshold" => write!(f, "  {name} {}", text(value)),
+        "duration_ms" => write!(f, "  {} ms", text(field, value)),
+        "rule" | "severity" => write!(f, "  {}", text(field, value)),
+        "observed" | "threshold" => write!(f, "  {name} {}", text(field, value)),
         _ => Ok(()),
     }
 }
 
-fn text(value: &Value) -> String {
+fn text(field: &Field, value: &Value) -> String {
     match value {
+        // Whatever has no end goes on.
+        Value::Null if field.name == ENDED_AT => STILL_OPEN.to_owned(),
         Value::Null => "none".to_owned(),
         Value::String(text) => text.clone(),
         Value::Bool(_) | Value::Number(_) | Value::Array(_) | Value::Object(_) => value.to_string(),

@@ -14,6 +14,7 @@ use crate::input::{Sites, Step};
 use crate::intake::Taken;
 use crate::recording::{ActivationInForce, Beginning, BeginningState, Header, SiteSnapshot, StoredRecord};
 use crate::site::{Site, number};
+use crate::still_open::{StillOpen, still_open};
 use crate::under::{Under, configuring};
 
 /// The most sites of one replay; records of further ones are counted as quarantined.
@@ -235,6 +236,12 @@ impl Engine {
         }
         self.counters.events += events.len() as u64;
         events
+    }
+
+    /// Attacks that have not ended, by site.
+    pub fn still_open(&self) -> Vec<StillOpen> {
+        let open = |(name, site): (&String, &Site)| still_open(name, site);
+        self.sites.iter().flat_map(open).collect()
     }
 
     /// The state of every chain as it is now.

@@ -20,6 +20,7 @@ mod recorded;
 pub mod recording;
 pub mod scenario;
 mod site;
+mod still_open;
 mod ticks;
 mod under;
 
@@ -32,4 +33,5 @@ pub use outcomes::{OUTCOMES_MAX, Outcomes};
 pub use outside::{CapturedBatches, Opens, Outside, OutsideError};
 pub use record::{Followed, Following, RecordOptions, Recorded, record};
 pub use recorded::RecordedEvents;
+pub use still_open::StillOpen;
 pub use under::{GivenRules, Under};

@@ -7,7 +7,7 @@ use watchfold_schemas::alert::{Alert, Attack, Measured};
 use watchfold_schemas::event::{Incident, IncidentClass};
 use watchfold_schemas::{CodecError, Event, EventBody, Time};
 
-use crate::ReplayError;
+use crate::{ReplayError, StillOpen};
 
 /// The most outcomes of one side: about a GiB of memory, and years of a large site.
 pub const OUTCOMES_MAX: usize = 1_000_000;
@@ -58,25 +58,21 @@ impl Outcomes {
         }
         Ok(())
     }
+
+    /// Brings attacks that had not ended to how they stood at the end. For sides that were derived alike; what was recorded says no more than
+    /// its events. Those of which nothing was told stay untold.
+    pub fn add_still_open(&mut self, open: &[StillOpen]) {
+        for one in open {
+            let (key, fate) = of_attack(&one.site, &one.attack);
+            if let Some(known) = self.by_key.get_mut(&key) {
+                *known = fate;
+            }
+        }
+    }
 }
 
 fn outcome(event: &Event) -> Result<Option<(Key, Fate)>, ReplayError> {
-    let of = |kind, subject: &str, started_at, fields| {
-        let key = Key {
-            started_at,
-            site: event.site.clone(),
-            kind,
-            class: String::new(),
-            subject: subject.to_owned(),
-            collector: String::new(),
-        };
-        let fate = Fate {
-            fields,
-            until: started_at,
-            attack: None,
-        };
-        (key, fate)
-    };
+    let of = |kind, subject: &str, started_at, fields| bare(&event.site, kind, subject, started_at, fields);
     Ok(Some(match &event.body {
         EventBody::IncidentOpened(incident)
         | EventBody::IncidentEscalated(incident)
@@ -96,9 +92,7 @@ fn outcome(event: &Event) -> Result<Option<(Key, Fate)>, ReplayError> {
         }
         EventBody::JitterRecorded(jitter) => of("jitter", &jitter.subject, jitter.since, fields(jitter)?),
         EventBody::AttackBegan(attack) | EventBody::AttackGrew(attack) | EventBody::AttackEnded(attack) => {
-            let fields = attack_fields(attack);
-            let (key, fate) = of("attack", &attack.subject, attack.began_at, fields);
-            of_attack(attack, key, fate)
+            of_attack(&event.site, attack)
         }
         EventBody::AlertRaised(alert) => {
             let (mut key, fate) = of("alert", &alert.subject, event.at, alert_fields(alert));
@@ -117,6 +111,29 @@ fn outcome(event: &Event) -> Result<Option<(Key, Fate)>, ReplayError> {
     }))
 }
 
+fn bare(
+    site: &str,
+    kind: &'static str,
+    subject: &str,
+    started_at: Time,
+    fields: Map<String, Value>,
+) -> (Key, Fate) {
+    let key = Key {
+        started_at,
+        site: site.to_owned(),
+        kind,
+        class: String::new(),
+        subject: subject.to_owned(),
+        collector: String::new(),
+    };
+    let fate = Fate {
+        fields,
+        until: started_at,
+        attack: None,
+    };
+    (key, fate)
+}
+
 fn of_incident(incident: &Incident, mut key: Key, mut fate: Fate) -> (Key, Fate) {
     key.class = incident.class.name().to_owned();
     if incident.class == IncidentClass::Attack {
@@ -125,7 +142,14 @@ fn of_incident(incident: &Incident, mut key: Key, mut fate: Fate) -> (Key, Fate)
     (key, fate)
 }
 
-fn of_attack(attack: &Attack, mut key: Key, mut fate: Fate) -> (Key, Fate) {
+fn of_attack(site: &str, attack: &Attack) -> (Key, Fate) {
+    let (mut key, mut fate) = bare(
+        site,
+        "attack",
+        &attack.subject,
+        attack.began_at,
+        attack_fields(attack),
+    );
     key.class.clone_from(&attack.category);
     key.collector.clone_from(&attack.seen_by.collector);
     fate.until = attack.last_at;

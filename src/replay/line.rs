@@ -2,12 +2,13 @@
 
 use std::fmt;
 
-use watchfold_schemas::alert::{Endpoint, Measured};
+use watchfold_replay::StillOpen;
+use watchfold_schemas::alert::{Attack, Endpoint, Measured};
 use watchfold_schemas::event::Severity;
 use watchfold_schemas::rules::RuleState;
-use watchfold_schemas::{Event, EventBody, Time};
+use watchfold_schemas::{Chain, Event, EventBody, Time};
 
-/// One alert, or a turn of an attack.
+/// One alert, a turn of an attack, or how an attack stands that has not ended.
 pub struct Line<'e> {
     at: Time,
     severity: Severity,
@@ -22,6 +23,16 @@ pub struct Line<'e> {
     attack: &'e str,
     /// How long an attack lasted that is over, in seconds.
     lasted_s: Option<f64>,
+    so_far: Option<SoFar>,
+}
+
+/// What came of an attack that goes on.
+struct SoFar {
+    since: Time,
+    matches: u64,
+    /// What matched.
+    what: &'static str,
+    alerts: u64,
 }
 
 impl<'e> Line<'e> {
@@ -41,6 +52,7 @@ impl<'e> Line<'e> {
                     community_id: alert.community_id.as_deref(),
                     attack: &alert.attack,
                     lasted_s: None,
+                    so_far: None,
                 });
             }
             EventBody::AttackBegan(attack) => ("begins", attack),
@@ -50,7 +62,31 @@ impl<'e> Line<'e> {
         };
         let lasted = || attack.last_at.since(attack.began_at).0 as f64 / 1e9;
         Some(Line {
-            at: event.at,
+            lasted_s: attack.ended_at.map(|_| lasted()),
+            ..Line::of_attack(event.at, what, attack)
+        })
+    }
+
+    /// An attack that had not ended when the input did.
+    pub fn of_open(open: &'e StillOpen) -> Line<'e> {
+        let attack = &open.attack;
+        Line {
+            so_far: Some(SoFar {
+                since: attack.began_at,
+                matches: attack.matches,
+                what: match open.chain {
+                    Chain::Packets => "packet",
+                    Chain::Site => "result",
+                },
+                alerts: attack.alerts,
+            }),
+            ..Line::of_attack(open.through, "open", attack)
+        }
+    }
+
+    fn of_attack(at: Time, what: &'static str, attack: &'e Attack) -> Line<'e> {
+        Line {
+            at,
             severity: attack.severity,
             what,
             state: attack.state,
@@ -60,8 +96,9 @@ impl<'e> Line<'e> {
             measured: &attack.peak,
             community_id: attack.community_id.as_deref(),
             attack: &attack.id,
-            lasted_s: attack.ended_at.map(|_| lasted()),
-        })
+            lasted_s: None,
+            so_far: None,
+        }
     }
 }
 
@@ -91,6 +128,16 @@ impl fmt::Display for Line<'_> {
         if let Some(lasted_s) = self.lasted_s {
             write!(f, "  lasted {lasted_s:.1} s")?;
         }
+        if let Some(so_far) = &self.so_far {
+            let SoFar {
+                since,
+                matches,
+                what,
+                alerts,
+            } = so_far;
+            let (matches, alerts) = (counted(*matches, what), counted(*alerts, "alert"));
+            write!(f, "  since {since}, {matches}, {alerts}")?;
+        }
         if let Some(id) = self.community_id {
             write!(f, "  {id}")?;
         }
@@ -99,6 +146,13 @@ impl fmt::Display for Line<'_> {
             write!(f, "  (recorded only)")?;
         }
         Ok(())
+    }
+}
+
+fn counted(count: u64, what: &str) -> String {
+    match count {
+        1 => format!("1 {what}"),
+        _ => format!("{count} {what}s"),
     }
 }
 

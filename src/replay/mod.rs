@@ -71,6 +71,12 @@ fn tell(args: &ReplayArgs) -> anyhow::Result<ExitCode> {
         side.note(&event)?;
         print(&mut out, &event, args.format, is_capture)?;
     }
+    for open in side.engine.still_open() {
+        match args.format {
+            ReplayFormat::Jsonl => writeln!(out, "{}", json!({ "still_open": open }))?,
+            ReplayFormat::Text => writeln!(out, "{}", Line::of_open(&open))?,
+        }
+    }
     out.flush()?;
     source.summarize(&side);
     side.tell_digests("digest");
@@ -135,11 +141,12 @@ fn compare(args: &ReplayArgs) -> anyhow::Result<ExitCode> {
             reasons.join("; ")
         );
     }
+    let still_open = settle(&mut before, &mut after, with_recorded);
     let found = diff(&before.outcomes, &after.outcomes);
     let digests = (before.digests.finish(), after.digests.finish());
     // Under another configuration events differ by their nature; recorded ones should not.
     let is_same = found.is_same() && (!with_recorded || digests.0 == digests.1);
-    print_diff(&found, is_same, args.format, with_recorded)?;
+    print_diff(&found, is_same, still_open, args.format, with_recorded)?;
     source.summarize(&after);
     tell_left_out(&before, &after);
     before.tell_digests(if with_recorded {
@@ -230,12 +237,31 @@ fn tell_left_out(before: &Side, after: &Side) {
     }
 }
 
-fn print_diff(found: &Diff, is_same: bool, format: ReplayFormat, with_recorded: bool) -> anyhow::Result<()> {
+/// Attacks that had not ended are compared as they stood at the end. Of what was recorded no more is known than its events said.
+fn settle(before: &mut Side, after: &mut Side, with_recorded: bool) -> serde_json::Value {
+    let open = after.engine.still_open();
+    if with_recorded {
+        return json!({ "after": open });
+    }
+    let was_open = before.engine.still_open();
+    before.outcomes.add_still_open(&was_open);
+    after.outcomes.add_still_open(&open);
+    json!({ "before": was_open, "after": open })
+}
+
+fn print_diff(
+    found: &Diff,
+    is_same: bool,
+    still_open: serde_json::Value,
+    format: ReplayFormat,
+    with_recorded: bool,
+) -> anyhow::Result<()> {
     let mut out = std::io::stdout().lock();
     match format {
         ReplayFormat::Jsonl => {
             let mut value = serde_json::to_value(found)?;
             value["is_same"] = json!(is_same);
+            value["still_open"] = still_open;
             writeln!(out, "{value}")?;
         }
         ReplayFormat::Text => {

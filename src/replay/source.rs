@@ -207,6 +207,11 @@ impl Source {
                 eprintln!("{count} {what}");
             }
         }
+        match side.engine.still_open().len() {
+            0 => {}
+            1 => eprintln!("1 attack had not ended when the input did"),
+            count => eprintln!("{count} attacks had not ended when the input did"),
+        }
         for warm_up in side.engine.warm_ups() {
             let until = warm_up.until.map(|until| until.to_string()).unwrap_or_default();
             let chain = match warm_up.chain {

@@ -8,7 +8,7 @@ mod stored;
 
 pub(crate) use stored::versions;
 
-use watchfold_schemas::alert::Finding;
+use watchfold_schemas::alert::{Attack, Finding};
 use watchfold_schemas::event::{Causes, EventBody};
 use watchfold_schemas::observation::{Activation, Fault, Gap, Observation, PingRow, PingRowRef, Tick};
 use watchfold_schemas::origin::Cause;
@@ -139,6 +139,14 @@ impl SiteChain {
     /// The greatest tick so far.
     pub fn now(&self) -> Option<Time> {
         self.clocks.has_ticked().then(|| self.clocks.now().at)
+    }
+
+    /// Attacks that rules on probes found and that have not ended, as they stand, each with how far its collector has come.
+    pub fn open_attacks(&self) -> impl Iterator<Item = (&Attack, Time)> {
+        self.rules.open_attacks().map(|(collector, attack)| {
+            let clock = self.clocks.collectors.get(collector);
+            (attack, clock.map(|clock| clock.through).unwrap_or_default())
+        })
     }
 
     fn tick(&mut self, tick: &Tick, cause: &Cause, out: &mut Output) {

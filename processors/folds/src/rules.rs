@@ -9,7 +9,7 @@ mod watch;
 
 use std::collections::BTreeMap;
 
-use watchfold_schemas::alert::AttackStage;
+use watchfold_schemas::alert::{Attack, AttackStage};
 use watchfold_schemas::event::{Causes, EventBody};
 use watchfold_schemas::observation::PingRowRef;
 use watchfold_schemas::rules::{Rule, RuleState, RulesActivation};
@@ -81,6 +81,14 @@ impl Fold for Rules {
 }
 
 impl RulesState {
+    /// Attacks that have not ended, each with whose rows it is about.
+    pub fn open_attacks(&self) -> impl Iterator<Item = (&str, &Attack)> {
+        self.watches.iter().flat_map(|(collector, watch)| {
+            let open = watch.attacks.open();
+            open.map(move |attack| (collector.as_str(), attack))
+        })
+    }
+
     fn row(&mut self, row: &PingRowRef<'_>, ctx: &mut Ctx<'_>) {
         let Some(collector) = ctx.collector.filter(|_| !self.compiled.rules.is_empty()) else {
             return;

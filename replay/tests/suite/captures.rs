@@ -159,6 +159,17 @@ fn is_blessing() -> bool {
 
 /// So many ports of the victim, one each tenth of a second, by who and from when; and time that passes.
 fn scans(of: &[(u64, [u8; 4], u16)]) -> Vec<Packet> {
+    let mut packets = only_scans(of);
+    packets.push(later());
+    packets
+}
+
+/// The bytes of a capture file that ends with the last port of a scan.
+pub fn broken_off_scan(ports: u16) -> Vec<u8> {
+    pcap(&only_scans(&[(0, OTHER, ports)]))
+}
+
+fn only_scans(of: &[(u64, [u8; 4], u16)]) -> Vec<Packet> {
     let mut packets = Vec::new();
     for (begin_ms, source, ports) in of {
         for index in 0..*ports {
@@ -166,7 +177,6 @@ fn scans(of: &[(u64, [u8; 4], u16)]) -> Vec<Packet> {
             packets.push(whole(at_us, syn(*source, VICTIM, 1_000 + index)));
         }
     }
-    packets.push(later());
     packets
 }
 
@@ -312,7 +322,7 @@ fn golden(name: &str) -> (String, String) {
 }
 
 /// Runs the command, and gives its status with what it says and what it says beside that.
-fn told(arguments: &[&str]) -> (Option<i32>, String, String) {
+pub fn told(arguments: &[&str]) -> (Option<i32>, String, String) {
     let output = run(arguments);
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     (output.status.code(), text(&output.stdout), text(&output.stderr))

@@ -16,4 +16,5 @@ mod scans;
 mod scenarios;
 mod several;
 mod snapshots;
+mod still_open;
 mod world;

@@ -164,7 +164,7 @@ impl GrowingLog {
 }
 
 /// What a replay gave.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Replayed {
     pub events: Vec<Event>,
     pub recorded: Vec<Event>,
@@ -172,6 +172,7 @@ pub struct Replayed {
     pub digests: Vec<(String, String, u64)>,
     pub engine_counters: watchfold_replay::Counters,
     pub warm_ups: usize,
+    pub still_open: Vec<watchfold_replay::StillOpen>,
     pub problems: Vec<String>,
 }
 
@@ -223,6 +224,7 @@ pub fn fold(mut engine: Engine, mut next: impl FnMut() -> Option<Step>) -> Repla
         digests: digests.finish(),
         engine_counters: engine.counters(),
         warm_ups: engine.warm_ups().len(),
+        still_open: engine.still_open(),
         problems: Vec::new(),
     }
 }

@@ -138,6 +138,11 @@ impl Attacks {
         self.shift = shift;
     }
 
+    /// Those that have not ended, as they stand, in the order in which they began.
+    pub fn open(&self) -> impl Iterator<Item = &Attack> {
+        self.open.iter().map(|open| &open.attack)
+    }
+
     /// How many are open.
     #[cfg(test)]
     pub fn len(&self) -> usize {

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 use watchfold_schemas::Time;
+use watchfold_schemas::alert::Attack;
 use watchfold_schemas::observation::{Gap, Observation};
 use watchfold_schemas::origin::{Cause, MessageId};
 use watchfold_schemas::packets::{CaptureCounts, PacketBatch};
@@ -100,6 +101,15 @@ impl PacketChain {
         } else if self.counts.len() < CAPTURES_MAX {
             self.counts.insert(collector.to_owned(), counts);
         }
+    }
+
+    /// Attacks that have not ended, as they stand, each with how far the packets of its capture point go.
+    pub fn open_attacks(&self) -> impl Iterator<Item = (&Attack, Time)> {
+        self.points.iter().flat_map(|(collector, point)| {
+            let clock = self.clocks.captures.get(collector);
+            let through = clock.map(|clock| clock.newest).unwrap_or_default();
+            point.attacks.open().map(move |attack| (attack, through))
+        })
     }
 
     fn activate(&mut self, activation: &RulesActivation, message: MessageId, out: &mut Emitter) {
