@@ -29,6 +29,9 @@ const PARTS_TIMEOUT: Duration = Duration::from_secs(3);
 /// How long the last flush may take, so that all of a stop fits into five seconds.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
 
+/// The kind of [`Frame::directory`] that holds the identities of a site's collectors.
+pub const COLLECTORS: &str = "collectors";
+
 /// Bytes that one collector keeps on disk while the log is away: some days of a café.
 pub const SPOOL_BYTES_MAX: u64 = 256 * 1024 * 1024;
 
@@ -110,7 +113,7 @@ impl Frame {
 
     /// The same for what must not be lost while the log is away: it waits on disk, also over a restart.
     pub async fn spooling_publisher(&self, site: &str, collector: &str) -> Result<Arc<Publisher>, KitError> {
-        let directory = self.directory("collectors", site)?;
+        let directory = self.directory(COLLECTORS, site)?;
         let (log, spool) = (self.log.clone(), self.spool(site)?);
         let publisher = Publisher::open_with_spool(log, site, collector, &directory, spool).await?;
         self.join(site, collector, &publisher);
@@ -146,7 +149,7 @@ impl Frame {
         collector: &str,
         options: PublisherOptions,
     ) -> Result<Arc<Publisher>, KitError> {
-        let directory = self.directory("collectors", site)?;
+        let directory = self.directory(COLLECTORS, site)?;
         let publisher = Publisher::open_with(self.log.clone(), site, collector, &directory, options).await?;
         self.join(site, collector, &publisher);
         Ok(publisher)

@@ -30,6 +30,6 @@ pub mod tracing_setup;
 
 pub use activation::{activate, follow_activations};
 pub use args::{ProcessArgs, SitesArgs};
-pub use frame::{Frame, SPOOL_BYTES_MAX};
+pub use frame::{COLLECTORS, Frame, SPOOL_BYTES_MAX};
 pub use run::{Program, run};
 pub use sites::follow_sites;

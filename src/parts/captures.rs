@@ -22,6 +22,8 @@ pub fn run_captures(house: &House, mut config: watch::Receiver<Arc<Vec<CaptureCo
     let (house, cancel) = (house.clone(), group.cancel.clone());
     group.tasks.spawn(async move {
         let mut running = BTreeMap::new();
+        let first = config.borrow().clone();
+        say_over_of_gone(&house, &first).await;
         loop {
             let wanted = config.borrow_and_update().clone();
             reconcile(&house, &wanted, &mut running, &cancel).await;
@@ -81,10 +83,17 @@ async fn reconcile(
     }
 }
 
+/// Captures that were taken out of the configuration while nothing ran.
+async fn say_over_of_gone(house: &House, wanted: &[CaptureConfig]) {
+    let open = |collector: String| async move { house.packet_publisher(&collector).await };
+    watchfold_capture::farewell_to_gone(&house.data.kit(), wanted, open).await;
+}
+
 /// The capture took its publisher with it, so another says that it is over.
 async fn say_over(house: &House, config: &CaptureConfig) -> anyhow::Result<()> {
     let publisher = house.packet_publisher(&config.collector()).await?;
-    Ok(watchfold_capture::farewell(&publisher).await?)
+    watchfold_capture::farewell(&publisher).await?;
+    Ok(())
 }
 
 fn start(house: &House, config: CaptureConfig, cancel: &CancellationToken) -> Running {

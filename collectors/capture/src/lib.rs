@@ -25,7 +25,7 @@ pub use error::CaptureError;
 pub use look::look;
 pub use observe::{FileObservations, FileOptions};
 pub use probe::run;
-pub use several::{Given, farewell, run_several};
+pub use several::{Farewell, Given, farewell, farewell_to_gone, gone, run_several};
 pub use tap::Interface;
 pub use watchfold_config::CaptureConfig;
 

@@ -10,7 +10,7 @@ use watchfold_config::{Config, ConfigError, load_site};
 use watchfold_process::configured::{Without, while_configured};
 use watchfold_process::exit::Usage;
 use watchfold_process::reload::Followed;
-use watchfold_process::{Frame, ProcessArgs, Program};
+use watchfold_process::{COLLECTORS, Frame, ProcessArgs, Program};
 
 /// Captures packets of one site, and publishes them as batches of columns.
 #[derive(Debug, clap::Parser)]
@@ -31,7 +31,9 @@ impl Capture {
             return Err(Usage(missing).into());
         };
         let config = load(path)?;
-        if config.captures.is_empty() {
+        // Where captures are to say that they are over there is something to do without any.
+        let state = self.process.state.join(COLLECTORS).join(&config.site.site);
+        if config.captures.is_empty() && watchfold_capture::gone(&state, &[])?.is_empty() {
             let path = path.display();
             let missing = format!("{path} has no [[capture]]: add one with interface = \"eth0\", say");
             return Err(Usage(missing).into());
@@ -62,12 +64,13 @@ impl Program for Capture {
         }
         let site = current.site.site.clone();
         let rings = frame.directory("ring", &site)?;
+        let state = frame.directory(COLLECTORS, &site)?;
         let config = frame.file_config(Followed { path, load, current }, captures);
         let progress = frame.stages.add("captures");
         let (shown, cancel, inside) = (progress.clone(), frame.cancel(), frame.clone());
         frame.supervise(progress, move || {
-            let (frame, site, rings) = (inside.clone(), site.clone(), rings.clone());
-            let following = shown.clone();
+            let (frame, site, following) = (inside.clone(), site.clone(), shown.clone());
+            let (rings, state) = (rings.clone(), state.clone());
             while_configured(
                 config.clone(),
                 Without::Waiting,
@@ -75,8 +78,17 @@ impl Program for Capture {
                 cancel.clone(),
                 move |configs, cancel| {
                     let (frame, site, shown) = (frame.clone(), site.clone(), following.clone());
-                    let open = move |capture: CaptureConfig| given(frame.clone(), site.clone(), capture);
-                    watchfold_capture::run_several(configs, open, rings.clone(), shown, cancel)
+                    let (rings, state) = (rings.clone(), state.clone());
+                    async move {
+                        let wanted = configs.borrow().clone();
+                        let again = |collector: String| {
+                            let (frame, site) = (frame.clone(), site.clone());
+                            async move { frame.packet_publisher(&site, &collector).await }
+                        };
+                        watchfold_capture::farewell_to_gone(&state, &wanted, again).await;
+                        let open = move |capture: CaptureConfig| given(frame.clone(), site.clone(), capture);
+                        watchfold_capture::run_several(configs, open, rings, shown, cancel).await
+                    }
                 },
             )
         });

@@ -4,14 +4,14 @@
 
 use std::collections::BTreeMap;
 use std::future::Future;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
-use watchfold_config::CaptureConfig;
+use watchfold_config::{COLLECTOR_PREFIX, CaptureConfig};
 use watchfold_kit::{KitError, Progress, Publisher};
 use watchfold_schemas::{Body, Stream};
 
@@ -122,17 +122,68 @@ impl Running {
 }
 
 /// Tells who folds packets that this collector captures no more: a new incarnation without packets, with which what was
-/// open of it ends. Nothing else would come of it.
-pub async fn farewell(publisher: &Publisher) -> Result<(), KitError> {
+/// open of it ends. Nothing else would come of it. Said once: what the log does not take now is said again at the next start.
+pub async fn farewell(publisher: &Publisher) -> Result<Farewell, KitError> {
     publisher.renew();
     publisher.submit_in(Stream::Packets, Body::Quiet)?;
-    if tokio::time::timeout(FAREWELL_WAIT, publisher.flush())
-        .await
-        .is_err()
-    {
+    let lost_before = publisher.stats().dropped;
+    let flushed = tokio::time::timeout(FAREWELL_WAIT, publisher.flush()).await;
+    if flushed.is_err() || publisher.stats().dropped > lost_before {
         tracing::warn!("the log does not take yet that a capture is over");
+        return Ok(Farewell::Unheard);
     }
-    Ok(())
+    publisher.retire()?;
+    Ok(Farewell::Said)
+}
+
+/// Whether the word that a capture is over is in the log, or safe on its way there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Farewell {
+    Said,
+    Unheard,
+}
+
+/// Says farewell for captures that published from this state directory and that the configuration names no more: they were
+/// taken out of it while nothing ran. Captures of other machines have their state elsewhere. `open` gives a collector's
+/// publisher.
+pub async fn farewell_to_gone<O, F, E>(state: &Path, configs: &[CaptureConfig], open: O)
+where
+    O: Fn(String) -> F,
+    F: Future<Output = Result<Arc<Publisher>, E>>,
+    E: std::fmt::Display,
+{
+    let gone = match gone(state, configs) {
+        Ok(gone) => gone,
+        Err(error) => {
+            tracing::error!(%error, "captures that are gone are not known, so what was open of them stays open");
+            return;
+        }
+    };
+    for collector in gone {
+        let opened = open(collector.clone()).await.map_err(|error| error.to_string());
+        let said = match opened {
+            Ok(publisher) => farewell(&publisher).await.map_err(|error| error.to_string()),
+            Err(error) => Err(error),
+        };
+        match said {
+            Ok(Farewell::Said) => tracing::info!(collector, "a capture that is configured no more is over"),
+            // Captures do not wait for a log that takes nothing: the rest is said at the next start.
+            Ok(Farewell::Unheard) => return,
+            Err(error) => tracing::error!(
+                collector,
+                error,
+                "what was open of a capture that is gone stays open"
+            ),
+        }
+    }
+}
+
+/// Collectors of captures that published from this state directory, that have not said farewell and that the configuration
+/// names no more.
+pub fn gone(state: &Path, configs: &[CaptureConfig]) -> Result<Vec<String>, KitError> {
+    let mut gone = watchfold_kit::published_from(state, COLLECTOR_PREFIX)?;
+    gone.retain(|collector| configs.iter().all(|config| config.collector() != *collector));
+    Ok(gone)
 }
 
 /// A capture that ends before it is stopped, in an error or in a panic, begins again; so does one whose name is its own
@@ -216,6 +267,68 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn one_that_was_taken_out_while_nothing_ran_is_over_at_the_next_start_once() {
+        let log = MemoryLog::new();
+        let (here, elsewhere) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let publisher = async |state: &Path, collector: String| {
+            let options = PublisherOptions::packets(None);
+            Publisher::open_with(log.clone(), "cafe-1", &collector, state, options).await
+        };
+        let (lan, wan, far) = (capture("lan"), capture("wan"), capture("far"));
+        let mut before = 0;
+        for (state, config) in [(&here, &lan), (&here, &wan), (&elsewhere, &far)] {
+            let running = publisher(state.path(), config.collector()).await.unwrap();
+            running.publish(Body::Quiet).await.unwrap();
+            before = running.stats().incarnation;
+        }
+        let of_ping = publisher(here.path(), "ping".to_owned()).await.unwrap();
+        of_ping.publish(Body::Quiet).await.unwrap();
+        let start = async |configs: &[CaptureConfig]| {
+            let open = |collector| publisher(here.path(), collector);
+            farewell_to_gone(here.path(), configs, open).await;
+        };
+        for _ in 0..2 {
+            start(std::slice::from_ref(&wan)).await;
+            let said = records(&log, &lan);
+            assert_eq!(said.len(), 1, "once");
+            assert_eq!(said[0].body, Body::Quiet);
+            assert!(said[0].origin.incarnation > before);
+        }
+        assert!(records(&log, &wan).is_empty() && records(&log, &far).is_empty());
+        assert_eq!(log.records(Stream::Packets).len(), 1, "nobody else says anything");
+        // It captures again, is taken out again, and is over again.
+        let again = publisher(here.path(), lan.collector()).await.unwrap();
+        again.publish(Body::Quiet).await.unwrap();
+        start(&[]).await;
+        let incarnations = |config: &CaptureConfig| -> Vec<u64> {
+            let of = records(&log, config).into_iter();
+            of.map(|record| record.origin.incarnation).collect()
+        };
+        let said = incarnations(&lan);
+        assert!(said.len() == 2 && said.is_sorted(), "{said:?}");
+        assert_eq!(incarnations(&wan).len(), 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_the_log_does_not_take_is_said_again_at_the_next_start() {
+        let state = tempfile::tempdir().unwrap();
+        let lan = capture("lan");
+        let log = MemoryLog::new();
+        let open = async |collector: String| {
+            let options = PublisherOptions::packets(None);
+            Publisher::open_with(log.clone(), "cafe-1", &collector, state.path(), options).await
+        };
+        drop(open(lan.collector()).await.unwrap());
+        log.fail_appends(true);
+        farewell_to_gone(state.path(), &[], open).await;
+        assert_eq!(gone(state.path(), &[]).unwrap(), [lan.collector()]);
+        log.fail_appends(false);
+        farewell_to_gone(state.path(), &[], open).await;
+        assert_eq!(gone(state.path(), &[]).unwrap(), [""; 0]);
+        assert!(!records(&log, &lan).is_empty());
+    }
+
+    #[tokio::test]
     async fn one_that_is_taken_out_says_so_among_the_packets_and_the_other_goes_on() {
         let log = MemoryLog::new();
         let directory = tempfile::tempdir().unwrap();
@@ -265,6 +378,13 @@ mod tests {
                 .max()
         };
         assert!(Some(farewell[0].origin.incarnation) > incarnations(&lan));
+        let over = [lan.collector()];
+        until("nothing is left to say", || {
+            gone(directory.path(), std::slice::from_ref(&wan))
+                .unwrap()
+                .is_empty()
+        })
+        .await;
         assert!(records(&log, &wan).is_empty(), "that one goes on");
         // The same again under its old name.
         let before = incarnations(&lan);
@@ -287,5 +407,10 @@ mod tests {
         cancel.cancel();
         running.await.unwrap().unwrap();
         assert_eq!(records(&log, &lan).len(), 1, "a stop is no farewell");
+        assert_eq!(
+            gone(directory.path(), &[wan]).unwrap(),
+            over,
+            "it captures here again"
+        );
     }
 }

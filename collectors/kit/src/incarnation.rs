@@ -8,12 +8,19 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use watchfold_log::MessageLog;
-use watchfold_schemas::{Origin, Stream, Time, subjects};
+use watchfold_schemas::subjects::{self, is_token};
+use watchfold_schemas::{Origin, Stream, Time};
 
 use crate::KitError;
 
 /// No incarnation file is longer: twenty digits and a line end.
 const FILE_BYTES_MAX: u64 = 32;
+
+/// How the names of these files end, after the collector's.
+const SUFFIX: &str = ".incarnation";
+
+/// The same once the collector is over.
+const SUFFIX_OVER: &str = ".incarnation.over";
 
 /// How long a start waits for the log to say which incarnation was the last.
 const LAST_PATIENCE: Duration = Duration::from_secs(5);
@@ -25,12 +32,41 @@ const LAST_PATIENCE_WITH_FILE: Duration = Duration::from_secs(1);
 #[derive(Clone, Debug)]
 pub(crate) struct IncarnationFile {
     path: PathBuf,
+    /// Where it lies once the collector is over. Its numbers go on from there, should it come back.
+    over: PathBuf,
+}
+
+/// The collectors that published from this state directory under names with this prefix and were not [retired], by name.
+///
+/// [retired]: crate::Publisher::retire
+pub fn published_from(state_dir: &Path, prefix: &str) -> Result<Vec<String>, KitError> {
+    let error = |source| KitError::State {
+        action: "read",
+        path: state_dir.display().to_string(),
+        source,
+    };
+    let entries = match fs::read_dir(state_dir) {
+        Ok(entries) => entries,
+        Err(missing) if missing.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(source) => return Err(error(source)),
+    };
+    let mut names = Vec::new();
+    for entry in entries {
+        let name = entry.map_err(error)?.file_name();
+        // Whatever else lies there is nobody's identity.
+        let collector = name.to_str().and_then(|name| name.strip_suffix(SUFFIX));
+        let collector = collector.filter(|name| name.starts_with(prefix) && is_token(name));
+        names.extend(collector.map(str::to_owned));
+    }
+    names.sort_unstable();
+    Ok(names)
 }
 
 impl IncarnationFile {
     pub(crate) fn new(state_dir: &Path, collector: &str) -> IncarnationFile {
         IncarnationFile {
-            path: state_dir.join(format!("{collector}.incarnation")),
+            path: state_dir.join(format!("{collector}{SUFFIX}")),
+            over: state_dir.join(format!("{collector}{SUFFIX_OVER}")),
         }
     }
 
@@ -73,7 +109,14 @@ impl IncarnationFile {
 
     /// The persisted number; a file that holds anything else is set aside.
     fn load(&self) -> Result<Option<u64>, KitError> {
-        let length = match fs::metadata(&self.path) {
+        match self.load_from(&self.path)? {
+            None => self.load_from(&self.over),
+            last => Ok(last),
+        }
+    }
+
+    fn load_from(&self, path: &Path) -> Result<Option<u64>, KitError> {
+        let length = match fs::metadata(path) {
             Ok(metadata) => metadata.len(),
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
             Err(source) => return Err(self.error("read", source)),
@@ -81,7 +124,7 @@ impl IncarnationFile {
         let bytes = if length > FILE_BYTES_MAX {
             Vec::new()
         } else {
-            fs::read(&self.path).map_err(|source| self.error("read", source))?
+            fs::read(path).map_err(|source| self.error("read", source))?
         };
         let text = std::str::from_utf8(&bytes)
             .ok()
@@ -90,7 +133,7 @@ impl IncarnationFile {
             return Ok(Some(number));
         }
         let aside = self.path.with_extension("incarnation.damaged");
-        fs::rename(&self.path, &aside).map_err(|source| self.error("set aside", source))?;
+        fs::rename(path, &aside).map_err(|source| self.error("set aside", source))?;
         tracing::warn!(
             path = %aside.display(),
             "the incarnation file was damaged and is set aside; going on from the log and the wall clock"
@@ -109,6 +152,18 @@ impl IncarnationFile {
             sync_directory(self.path.parent().unwrap_or(Path::new(".")))
         };
         write().map_err(|source| self.error("write", source))
+    }
+
+    /// Keeps the number under another name, so that nothing is open of this collector any more.
+    pub(crate) fn retire(&self) -> Result<(), KitError> {
+        let retire = || -> std::io::Result<()> {
+            fs::rename(&self.path, &self.over)?;
+            sync_directory(self.path.parent().unwrap_or(Path::new(".")))
+        };
+        match retire() {
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+            retired => retired.map_err(|source| self.error("rename", source)),
+        }
     }
 
     fn error(&self, action: &'static str, source: std::io::Error) -> KitError {
@@ -232,6 +287,28 @@ mod tests {
         log.set(Mode::Hangs);
         let away = file.start(&log, "cafe", "clock", wall, None, &BOTH).await;
         assert_eq!(away.unwrap(), 9_002, "a log that does not answer");
+    }
+
+    #[tokio::test]
+    async fn one_that_is_over_is_not_named_and_its_numbers_go_on() {
+        let dir = tempfile::tempdir().unwrap();
+        let named = |prefix: &str| published_from(dir.path(), prefix).unwrap();
+        for (name, number) in [("capture-lan", 9_000), ("capture-wan", 7), ("ping", 7)] {
+            IncarnationFile::new(dir.path(), name).save(number).unwrap();
+        }
+        fs::write(dir.path().join("capture-a b.incarnation"), "1\n").unwrap();
+        fs::write(dir.path().join("capture-x.incarnation.damaged"), "?").unwrap();
+        assert_eq!(named("capture-"), ["capture-lan", "capture-wan"]);
+        let lan = IncarnationFile::new(dir.path(), "capture-lan");
+        lan.retire().unwrap();
+        lan.retire().unwrap();
+        assert_eq!(named("capture-"), ["capture-wan"]);
+        // It comes back with the clock far behind, and a log that knows nothing.
+        let log = SwitchLog::default();
+        let again = lan.start(&log, "cafe", "capture-lan", Time::EPOCH, Some(0), &BOTH);
+        assert_eq!(again.await.unwrap(), 9_001);
+        assert_eq!(named("capture-"), ["capture-lan", "capture-wan"]);
+        assert_eq!(published_from(&dir.path().join("none"), "").unwrap(), [""; 0]);
     }
 
     #[tokio::test]

@@ -17,6 +17,7 @@ mod writer;
 
 pub use clock::{Clock, ManualClock, Moment, STEP_SPAN_MIN, Stamp, SystemClock};
 pub use in_flight::{IN_FLIGHT_MAX, InFlight};
+pub use incarnation::published_from;
 pub use progress::{Progress, ProgressSnapshot};
 pub use publisher::{Publisher, PublisherOptions, PublisherStats};
 pub use queue::{QUEUE_BYTES_MAX, QUEUE_RECORDS_MAX};

@@ -29,6 +29,7 @@ pub(crate) const DROPS_PER_WARNING: u64 = 1_000;
 pub struct Publisher {
     shared: Arc<Shared>,
     log: Arc<dyn MessageLog>,
+    file: IncarnationFile,
     _closing: tokio_util::sync::DropGuard,
     #[cfg(test)]
     writer: tokio::task::JoinHandle<()>,
@@ -234,13 +235,14 @@ impl Publisher {
                 shared.tell_of_lost_spool()?;
             }
         }
-        let writer = Writer::new(log.clone(), Arc::clone(&shared), file, incarnation, spool);
+        let writer = Writer::new(log.clone(), Arc::clone(&shared), file.clone(), incarnation, spool);
         let writing = tokio::spawn(writer::run(writer, closing.clone()));
         #[cfg(not(test))]
         drop(writing);
         Ok(Arc::new(Publisher {
             shared,
             log,
+            file,
             _closing: closing.drop_guard(),
             #[cfg(test)]
             writer: writing,
@@ -319,6 +321,13 @@ impl Publisher {
         let mut settled = self.shared.settled.subscribe();
         // The sender lives in `self`, so the wait ends only by reaching the goal.
         let _ = settled.wait_for(|settled| *settled >= goal).await;
+    }
+
+    /// The collector is over, and everything of it is settled: [`published_from`] names it no more, until it begins a new incarnation.
+    ///
+    /// [`published_from`]: crate::published_from
+    pub fn retire(&self) -> Result<(), KitError> {
+        self.file.retire()
     }
 
     pub fn stats(&self) -> PublisherStats {

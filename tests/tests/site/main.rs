@@ -7,6 +7,7 @@ mod attacks_by_processes;
 #[path = "../fleet/record.rs"]
 mod broker_record;
 mod browser;
+mod captures;
 mod crash;
 mod failures;
 #[path = "../fleet/figures.rs"]
