@@ -173,3 +173,110 @@ impl Reloader {
         self.progress.fail(why.to_owned());
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::task::JoinHandle;
+    use watchfold_log::memory::MemoryLog;
+    use watchfold_schemas::Stream;
+
+    /// The configuration of a site with one target.
+    fn text(target: &str) -> String {
+        format!("site = \"cafe-1\"\n[[network.targets]]\nname = \"{target}\"\naddress = \"127.0.0.1\"\n")
+    }
+
+    /// A reloader that runs on a file.
+    struct Reloading {
+        path: PathBuf,
+        log: Arc<MemoryLog>,
+        progress: Arc<Progress>,
+        site: watch::Receiver<Arc<SiteConfig>>,
+        cancel: CancellationToken,
+        running: JoinHandle<()>,
+        _directory: tempfile::TempDir,
+    }
+
+    impl Reloading {
+        async fn start() -> Reloading {
+            let directory = tempfile::tempdir().unwrap();
+            let path = directory.path().join("watchfold.toml");
+            std::fs::write(&path, text("router")).unwrap();
+            let current = config::load(&path).unwrap();
+            let log = MemoryLog::new();
+            let publisher = Publisher::open(log.clone(), "cafe-1", "config", directory.path());
+            let (sender, site) = watch::channel(Arc::new(current.site.clone()));
+            let (progress, cancel) = (Progress::new("config"), CancellationToken::new());
+            let reloader = Reloader {
+                path: path.clone(),
+                text: current.text.clone(),
+                rules: site_rules(&current, &path).unwrap(),
+                channels: Channels {
+                    site: sender,
+                    discord: watch::Sender::new(None),
+                    healthchecks: watch::Sender::new(None),
+                    captures: watch::Sender::new(Arc::default()),
+                    virustotal: watch::Sender::new(None),
+                },
+                current,
+                recorded_rules: RecordedRules::default(),
+                log: log.clone(),
+                publisher: publisher.await.unwrap(),
+                progress: progress.clone(),
+                again_at: None,
+            };
+            Reloading {
+                path,
+                log,
+                progress,
+                site,
+                running: tokio::spawn(reloader.run(cancel.clone())),
+                cancel,
+                _directory: directory,
+            }
+        }
+
+        fn target(&self) -> String {
+            self.site.borrow().network.targets[0].name.clone()
+        }
+
+        fn trouble(&self) -> Option<String> {
+            self.progress.snapshot().detail
+        }
+
+        /// Waits until it has looked at the file so many times more.
+        async fn looks(&self, times: u64) {
+            let until = self.progress.snapshot().position + times;
+            while self.progress.snapshot().position < until {
+                tokio::time::sleep(LOOK_EVERY / 4).await;
+            }
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_the_log_did_not_take_comes_into_force_though_the_file_stays_as_it_is() {
+        let reloading = Reloading::start().await;
+        reloading.log.fail_info(true);
+        std::fs::write(&reloading.path, text("printer")).unwrap();
+        // Longer than it waits before it tries again, and in vain each time.
+        reloading.looks(3 * RECORD_AGAIN.as_secs()).await;
+        assert_eq!(reloading.target(), "router", "the last good one is in force");
+        let trouble = reloading.trouble().unwrap();
+        assert!(trouble.contains("which rules are in force"), "{trouble}");
+        let tries = reloading.log.records(Stream::Observations).len();
+        assert!((2..=4).contains(&tries), "{tries} records, one of each try");
+
+        reloading.log.fail_info(false);
+        reloading.looks(RECORD_AGAIN.as_secs() + 2).await;
+        assert_eq!(
+            (reloading.target().as_str(), reloading.trouble()),
+            ("printer", None)
+        );
+        // Nothing is left to try.
+        let records = reloading.log.records(Stream::Observations).len();
+        reloading.looks(2 * RECORD_AGAIN.as_secs()).await;
+        assert_eq!(reloading.log.records(Stream::Observations).len(), records);
+        reloading.cancel.cancel();
+        reloading.running.await.unwrap();
+    }
+}

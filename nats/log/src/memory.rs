@@ -25,6 +25,7 @@ pub struct MemoryLog {
     shared: Arc<Shared>,
     clock: StoredAtClock,
     failing: AtomicBool,
+    silent: AtomicBool,
 }
 
 struct Shared {
@@ -83,12 +84,18 @@ impl MemoryLog {
             shared: Arc::new(shared),
             clock,
             failing: AtomicBool::new(false),
+            silent: AtomicBool::new(false),
         })
     }
 
     /// While `failing`, appends and saved positions are refused as if the disk were full.
     pub fn fail_appends(&self, failing: bool) {
         self.failing.store(failing, Ordering::SeqCst);
+    }
+
+    /// While `silent`, it does not tell how its streams stand, though it takes records.
+    pub fn fail_info(&self, silent: bool) {
+        self.silent.store(silent, Ordering::SeqCst);
     }
 
     /// Forgets the oldest `count` records, as retention does.
@@ -283,7 +290,18 @@ impl MessageLog for MemoryLog {
             segments: 1,
             damaged: 0,
         });
-        async move { info }.boxed()
+        let silent = self.silent.load(Ordering::SeqCst);
+        async move {
+            match silent {
+                true => Err(LogError::Unreachable {
+                    place: "memory".to_owned(),
+                    reason: "asked to".to_owned(),
+                    remedy: "ask again".to_owned(),
+                }),
+                false => info,
+            }
+        }
+        .boxed()
     }
 
     fn get(&self, stream: Stream, sequence: u64) -> BoxFuture<'_, Result<Option<Record>, LogError>> {
