@@ -588,10 +588,4 @@ fn lost_with_the_spool(at: Time) -> Body {
 pub(crate) mod testing;
 
 #[cfg(test)]
-mod outages;
-#[cfg(test)]
-mod spooling;
-#[cfg(test)]
 mod tests;
-#[cfg(test)]
-mod two_streams;

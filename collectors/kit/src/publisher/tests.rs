@@ -1,5 +1,9 @@
 //! What a publisher promises, against a log that fails in every way.
 
+mod outages;
+mod spooling;
+mod two_streams;
+
 use std::time::Duration;
 
 use watchfold_schemas::observation::Fault;

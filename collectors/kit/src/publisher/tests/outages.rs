@@ -5,8 +5,8 @@
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use super::testing::{Mode, World, until};
-use super::*;
+use super::super::testing::{Mode, World, until};
+use super::super::*;
 
 /// Seeds in an ordinary run; each takes a few synced writes.
 const SEEDS: u64 = 10;

@@ -5,8 +5,8 @@ use std::time::Duration;
 use watchfold_schemas::packets::PacketBatch;
 use watchfold_schemas::{Origin, Span};
 
-use super::testing::{Mode, START, World, until};
-use super::*;
+use super::super::testing::{Mode, START, World, until};
+use super::super::*;
 
 const OBSERVATIONS: &[Stream] = &[Stream::Observations];
 const PACKETS: &[Stream] = &[Stream::Packets];

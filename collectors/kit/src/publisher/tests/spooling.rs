@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use watchfold_log::{Embedded, Options};
 
-use super::testing::{Mode, START, World, until};
-use super::*;
+use super::super::testing::{Mode, START, World, until};
+use super::super::*;
 
 const ROOMY: u64 = 64 * 1024 * 1024;
 
