@@ -22,7 +22,7 @@ pub use plan::{Job, PendingRequest};
 pub use reader::{DEDUP_WINDOW, EventBatch, EventReader, ReaderCounts};
 pub use secret::Secret;
 pub use state::{STATE_VERSION, read_state, save_state, set_aside_state};
-pub use stats::{Count, SinkStats};
+pub use stats::{Count, Counted, SinkStats, Stats};
 
 #[cfg(test)]
 mod tests;

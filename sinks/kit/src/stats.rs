@@ -1,5 +1,6 @@
-//! What a sink did, as counters for `/metrics` and for tests. Counting only; nothing is decided by them.
+//! What a sink or an oracle did, as counters for `/metrics` and for tests. Counting only; nothing is decided by them.
 
+use std::marker::PhantomData;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Something a sink counts.
@@ -35,8 +36,8 @@ pub enum Count {
     StateFailures,
 }
 
-impl Count {
-    pub const ALL: [Count; 14] = [
+impl Counted for Count {
+    const ALL: &'static [Count] = &[
         Count::Delivered,
         Count::Merged,
         Count::Expired,
@@ -53,8 +54,7 @@ impl Count {
         Count::StateFailures,
     ];
 
-    /// The counter's name in metrics.
-    pub const fn name(self) -> &'static str {
+    fn name(self) -> &'static str {
         match self {
             Count::Delivered => "delivered",
             Count::Merged => "merged",
@@ -74,27 +74,57 @@ impl Count {
     }
 }
 
-/// Counters since the process started.
-#[derive(Debug, Default)]
-pub struct SinkStats {
-    values: [AtomicU64; Count::ALL.len()],
+/// An enum of what is counted.
+pub trait Counted: Copy + Eq + 'static {
+    /// In the order in which they are shown.
+    const ALL: &'static [Self];
+
+    /// The counter's name in metrics.
+    fn name(self) -> &'static str;
 }
 
-impl SinkStats {
-    pub fn get(&self, count: Count) -> u64 {
-        self.values[count as usize].load(Ordering::Relaxed)
+/// What was counted since the process started.
+#[derive(Debug)]
+pub struct Stats<C> {
+    /// In the order of [`Counted::ALL`].
+    values: Vec<AtomicU64>,
+    counted: PhantomData<fn(C)>,
+}
+
+/// What a sink did.
+pub type SinkStats = Stats<Count>;
+
+impl<C: Counted> Default for Stats<C> {
+    fn default() -> Stats<C> {
+        Stats {
+            values: C::ALL.iter().map(|_| AtomicU64::default()).collect(),
+            counted: PhantomData,
+        }
+    }
+}
+
+impl<C: Counted> Stats<C> {
+    pub fn get(&self, count: C) -> u64 {
+        self.value(count).map_or(0, |value| value.load(Ordering::Relaxed))
     }
 
-    pub(crate) fn add(&self, count: Count, amount: u64) {
-        self.values[count as usize].fetch_add(amount, Ordering::Relaxed);
+    pub fn add(&self, count: C, amount: u64) {
+        if let Some(value) = self.value(count) {
+            value.fetch_add(amount, Ordering::Relaxed);
+        }
     }
 
     /// Name and value of every counter.
     pub fn rows(&self) -> Vec<(&'static str, u64)> {
-        Count::ALL
-            .into_iter()
-            .map(|count| (count.name(), self.get(count)))
+        let named = C::ALL.iter().zip(&self.values);
+        named
+            .map(|(count, value)| (count.name(), value.load(Ordering::Relaxed)))
             .collect()
+    }
+
+    fn value(&self, count: C) -> Option<&AtomicU64> {
+        let place = C::ALL.iter().position(|other| *other == count)?;
+        self.values.get(place)
     }
 }
 
@@ -105,8 +135,9 @@ mod tests {
     #[test]
     fn every_counter_has_a_place_of_its_own() {
         let stats = SinkStats::default();
-        for (index, count) in Count::ALL.into_iter().enumerate() {
-            stats.add(count, index as u64 + 1);
+        for (index, count) in Count::ALL.iter().enumerate() {
+            stats.add(*count, index as u64 + 1);
+            assert_eq!(stats.get(*count), index as u64 + 1);
         }
         let values: Vec<u64> = stats.rows().into_iter().map(|(_, value)| value).collect();
         assert_eq!(values, (1..=14).collect::<Vec<u64>>());

@@ -1,6 +1,6 @@
 //! What look-ups came to, as counters for `/metrics` and for tests. Counting only; nothing is decided by them.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use watchfold_sink_kit::{Counted, Stats};
 
 /// Something that is counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,8 +39,8 @@ pub enum LookupCount {
     StateFailures,
 }
 
-impl LookupCount {
-    pub const ALL: [LookupCount; 16] = [
+impl Counted for LookupCount {
+    const ALL: &'static [LookupCount] = &[
         LookupCount::Asked,
         LookupCount::Private,
         LookupCount::Stale,
@@ -59,8 +59,7 @@ impl LookupCount {
         LookupCount::StateFailures,
     ];
 
-    /// The counter's name in metrics.
-    pub const fn name(self) -> &'static str {
+    fn name(self) -> &'static str {
         match self {
             LookupCount::Asked => "asked",
             LookupCount::Private => "private",
@@ -82,29 +81,8 @@ impl LookupCount {
     }
 }
 
-/// Counters since the process started.
-#[derive(Debug, Default)]
-pub struct LookupStats {
-    values: [AtomicU64; LookupCount::ALL.len()],
-}
-
-impl LookupStats {
-    pub fn get(&self, count: LookupCount) -> u64 {
-        self.values[count as usize].load(Ordering::Relaxed)
-    }
-
-    pub(crate) fn add(&self, count: LookupCount, amount: u64) {
-        self.values[count as usize].fetch_add(amount, Ordering::Relaxed);
-    }
-
-    /// Name and value of every counter.
-    pub fn rows(&self) -> Vec<(&'static str, u64)> {
-        LookupCount::ALL
-            .into_iter()
-            .map(|count| (count.name(), self.get(count)))
-            .collect()
-    }
-}
+/// What look-ups came to since the process started.
+pub type LookupStats = Stats<LookupCount>;
 
 #[cfg(test)]
 mod tests {
@@ -113,8 +91,8 @@ mod tests {
     #[test]
     fn every_counter_has_a_place_of_its_own() {
         let stats = LookupStats::default();
-        for (index, count) in LookupCount::ALL.into_iter().enumerate() {
-            stats.add(count, index as u64 + 1);
+        for (index, count) in LookupCount::ALL.iter().enumerate() {
+            stats.add(*count, index as u64 + 1);
         }
         let values: Vec<u64> = stats.rows().into_iter().map(|(_, value)| value).collect();
         assert_eq!(values, (1..=LookupCount::ALL.len() as u64).collect::<Vec<u64>>());
