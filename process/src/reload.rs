@@ -1,6 +1,6 @@
 //! Follows a configuration file, and keeps the last good one when the new one has a mistake.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,10 +14,13 @@ use crate::signals::Hangup;
 /// How often a file is looked at. Reading a few kilobytes costs nothing, and works with every editor and file system.
 pub const LOOK_EVERY: Duration = Duration::from_secs(1);
 
+/// Reads and checks a file.
+pub type Load<S> = fn(&Path) -> Result<Config<S>, ConfigError>;
+
 /// A file, and how to read it.
 pub struct Followed<S> {
     pub path: PathBuf,
-    pub load: fn(&std::path::Path) -> Result<Config<S>, ConfigError>,
+    pub load: Load<S>,
     /// What is in force.
     pub current: Config<S>,
 }

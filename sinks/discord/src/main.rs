@@ -8,7 +8,6 @@ use tokio::sync::watch;
 use watchfold_config::{Config, ConfigError, Naming, SecretRef, Sinks, load};
 use watchfold_discord::{DiscordConfig, DiscordSection};
 use watchfold_process::configured::{Without, mapped, while_configured};
-use watchfold_process::exit::Usage;
 use watchfold_process::reload::Followed;
 use watchfold_process::share::{Share, Site, share};
 use watchfold_process::{Frame, ProcessArgs, Program, SitesArgs};
@@ -47,14 +46,7 @@ fn read(path: &Path) -> Result<Config<Section>, ConfigError> {
 
 impl Discord {
     fn configuration(&self) -> anyhow::Result<Followed<Section>> {
-        let missing = || Usage("give --config FILE with a section [sinks.discord]".to_owned());
-        let path = self.process.config.clone().ok_or_else(missing)?;
-        let current = read(&path)?;
-        Ok(Followed {
-            path,
-            load: read,
-            current,
-        })
+        self.process.configuration("sinks.discord", read)
     }
 }
 
@@ -69,11 +61,7 @@ impl Program for Discord {
 
     async fn start(self, frame: Arc<Frame>) -> anyhow::Result<()> {
         let file = self.configuration()?;
-        let mut sites = self.sites.sites;
-        let named = &file.current.site.site;
-        if sites.is_empty() && !named.is_empty() {
-            sites.push(named.clone());
-        }
+        let sites = self.sites.or_named_by(&file.current);
         let shared = Share {
             part: "sink:discord",
             sites_max: usize::MAX,

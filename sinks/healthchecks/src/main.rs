@@ -48,18 +48,11 @@ fn read(path: &Path) -> Result<Config<Section>, ConfigError> {
 
 impl Healthchecks {
     fn configuration(&self) -> anyhow::Result<(Followed<Section>, String)> {
-        let missing = || Usage("give --config FILE with a section [sinks.healthchecks]".to_owned());
-        let path = self.process.config.clone().ok_or_else(missing)?;
-        let current = read(&path)?;
-        let named = Some(current.site.site.clone()).filter(|site| !site.is_empty());
+        let file = self.process.configuration("sinks.healthchecks", read)?;
+        let named = Some(file.current.site.site.clone()).filter(|site| !site.is_empty());
         let Some(site) = self.site.clone().or(named) else {
-            let path = path.display();
+            let path = file.path.display();
             return Err(Usage(format!("{path} names no site: give --site NAME")).into());
-        };
-        let file = Followed {
-            path,
-            load: read,
-            current,
         };
         Ok((file, site))
     }

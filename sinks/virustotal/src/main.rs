@@ -7,7 +7,6 @@ use std::sync::Arc;
 use futures::FutureExt;
 use watchfold_config::{Config, ConfigError, Ignored, Naming, SecretRef, Sinks, load};
 use watchfold_kit::SystemClock;
-use watchfold_process::exit::Usage;
 use watchfold_process::reload::Followed;
 use watchfold_process::{Frame, ProcessArgs, Program, SitesArgs};
 use watchfold_virustotal::{
@@ -45,14 +44,7 @@ fn read(path: &Path) -> Result<Config<Section>, ConfigError> {
 
 impl VirusTotal {
     fn configuration(&self) -> anyhow::Result<Followed<Section>> {
-        let missing = || Usage("give --config FILE with a section [sinks.virustotal]".to_owned());
-        let path = self.process.config.clone().ok_or_else(missing)?;
-        let current = read(&path)?;
-        Ok(Followed {
-            path,
-            load: read,
-            current,
-        })
+        self.process.configuration("sinks.virustotal", read)
     }
 }
 
@@ -67,11 +59,7 @@ impl Program for VirusTotal {
 
     async fn start(self, frame: Arc<Frame>) -> anyhow::Result<()> {
         let file = self.configuration()?;
-        let mut sites = self.sites.sites;
-        let named = &file.current.site.site;
-        if sites.is_empty() && !named.is_empty() {
-            sites.push(named.clone());
-        }
+        let sites = self.sites.or_named_by(&file.current);
         let config = frame.file_config(file, |config| config.sinks.clone());
         let progress = frame.stages.add("sink:virustotal");
         let stats = Arc::new(LookupStats::default());
