@@ -15,6 +15,7 @@ use watchfold_schemas::{Chain, Span, Time};
 use super::App;
 use super::error::ApiError;
 use super::params::Params;
+use crate::projection::Projection;
 
 /// Explanations made at once: each reads the log anew and takes a core while it does.
 const EXPLAINED_AT_ONCE: usize = 1;
@@ -30,6 +31,17 @@ pub enum ExplainKind {
     Session,
     Alert,
     Attack,
+}
+
+impl ExplainKind {
+    const fn name(self) -> &'static str {
+        match self {
+            ExplainKind::Incident => "incident",
+            ExplainKind::Session => "session",
+            ExplainKind::Alert => "alert",
+            ExplainKind::Attack => "attack",
+        }
+    }
 }
 
 /// What is to be explained, and from where in the log on.
@@ -129,59 +141,41 @@ impl Explaining {
 }
 
 pub async fn incident(
-    State(app): State<Arc<App>>,
-    Path(id): Path<String>,
+    app: State<Arc<App>>,
+    id: Path<String>,
     params: Params,
 ) -> Result<Json<Value>, ApiError> {
-    params.allow(&[])?;
-    let started_at = app
-        .live
-        .read(|projection| Some(projection.incident(&id)?.incident.started_at));
-    let started_at = started_at.ok_or_else(|| ApiError::not_found("no incident has this id"))?;
-    let request = ExplainRequest {
-        kind: ExplainKind::Incident,
-        chain: Chain::Site,
-        id,
-        started_at,
-    };
-    app.explaining.answer(request).await
+    explained(app, ExplainKind::Incident, id, params).await
 }
 
 pub async fn session(
-    State(app): State<Arc<App>>,
-    Path(id): Path<String>,
+    app: State<Arc<App>>,
+    id: Path<String>,
     params: Params,
 ) -> Result<Json<Value>, ApiError> {
-    params.allow(&[])?;
-    let started_at = app
-        .live
-        .read(|projection| Some(projection.session(&id)?.started_at));
-    let started_at = started_at.ok_or_else(|| ApiError::not_found("no session has this id"))?;
-    let request = ExplainRequest {
-        kind: ExplainKind::Session,
-        chain: Chain::Site,
-        id,
-        started_at,
-    };
-    app.explaining.answer(request).await
+    explained(app, ExplainKind::Session, id, params).await
 }
 
-pub async fn alert(
+pub async fn alert(app: State<Arc<App>>, id: Path<String>, params: Params) -> Result<Json<Value>, ApiError> {
+    explained(app, ExplainKind::Alert, id, params).await
+}
+
+pub async fn attack(app: State<Arc<App>>, id: Path<String>, params: Params) -> Result<Json<Value>, ApiError> {
+    explained(app, ExplainKind::Attack, id, params).await
+}
+
+async fn explained(
     State(app): State<Arc<App>>,
+    kind: ExplainKind,
     Path(id): Path<String>,
     params: Params,
 ) -> Result<Json<Value>, ApiError> {
     params.allow(&[])?;
-    let found = app.live.read(|projection| {
-        let entry = projection.alert(&id)?;
-        Some((
-            entry.chain,
-            window_before(entry.at, entry.alert.measured.window_ms),
-        ))
-    });
-    let (chain, started_at) = found.ok_or_else(|| ApiError::not_found("no alert has this id"))?;
+    let found = app.live.read(|known| beginning(known, kind, &id));
+    let (chain, started_at) =
+        found.ok_or_else(|| ApiError::not_found(format!("no {} has this id", kind.name())))?;
     let request = ExplainRequest {
-        kind: ExplainKind::Alert,
+        kind,
         chain,
         id,
         started_at,
@@ -189,25 +183,22 @@ pub async fn alert(
     app.explaining.answer(request).await
 }
 
-pub async fn attack(
-    State(app): State<Arc<App>>,
-    Path(id): Path<String>,
-    params: Params,
-) -> Result<Json<Value>, ApiError> {
-    params.allow(&[])?;
-    let found = app.live.read(|projection| {
-        let shown = projection.attack(&id)?;
-        let window_ms = shown.attack.peak.window_ms;
-        Some((shown.chain, window_before(shown.attack.began_at, window_ms)))
-    });
-    let (chain, started_at) = found.ok_or_else(|| ApiError::not_found("no attack has this id"))?;
-    let request = ExplainRequest {
-        kind: ExplainKind::Attack,
-        chain,
-        id,
-        started_at,
-    };
-    app.explaining.answer(request).await
+/// The chain that something comes from, and from when on that is to be folded again.
+fn beginning(known: &Projection, kind: ExplainKind, id: &str) -> Option<(Chain, Time)> {
+    Some(match kind {
+        ExplainKind::Incident => (Chain::Site, known.incident(id)?.incident.started_at),
+        ExplainKind::Session => (Chain::Site, known.session(id)?.started_at),
+        ExplainKind::Alert => {
+            let entry = known.alert(id)?;
+            let window_ms = entry.alert.measured.window_ms;
+            (entry.chain, window_before(entry.at, window_ms))
+        }
+        ExplainKind::Attack => {
+            let shown = known.attack(id)?;
+            let window_ms = shown.attack.peak.window_ms;
+            (shown.chain, window_before(shown.attack.began_at, window_ms))
+        }
+    })
 }
 
 /// What counted towards a rule that fired was observed within its window.
