@@ -2,10 +2,13 @@
 
 use std::io::IsTerminal;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
 use watchfold_dashboard::{Dashboard, DashboardConfig, DashboardError, DashboardOptions};
+use watchfold_log::{Embedded, Options, StoredAtClock, StreamOptions};
+use watchfold_schemas::Stream;
 
 use crate::paths::{Data, write_private};
 
@@ -34,6 +37,35 @@ pub fn in_passing<T>(what: &str, serve: impl AsyncFnOnce(Data) -> anyhow::Result
         .close()
         .with_context(|| format!("failed to remove {}: remove it by hand", path.display()))?;
     outcome
+}
+
+/// What each stream of a log in passing may take of the disk.
+pub struct LogLimits {
+    pub observations_bytes_max: u64,
+    pub packets_bytes_max: u64,
+    /// Of each other stream.
+    pub other_bytes_max: u64,
+}
+
+/// The log in the data directory, which stamps what it stores by `clock`.
+pub async fn open_log(
+    data: &Data,
+    limits: &LogLimits,
+    clock: StoredAtClock,
+) -> anyhow::Result<Arc<Embedded>> {
+    let mut options = Options::uniform(StreamOptions::new(limits.other_bytes_max, None));
+    for (stream, bytes_max) in [
+        (Stream::Observations, limits.observations_bytes_max),
+        (Stream::Packets, limits.packets_bytes_max),
+    ] {
+        options
+            .streams
+            .insert(stream, StreamOptions::new(bytes_max, None));
+    }
+    options.clock = clock;
+    let directory = data.log();
+    let opened = tokio::task::spawn_blocking(move || Embedded::open(&directory, options)).await;
+    Ok(opened.context("opening the log panicked")??)
 }
 
 /// Without a given address, the usual one, or any that is free when that one is taken.

@@ -22,7 +22,7 @@ use tokio_util::task::TaskTracker;
 use watchfold_dashboard::{Dashboard, DashboardOptions};
 use watchfold_folds::{PacketChain, SiteChain, StateMachine};
 use watchfold_kit::Progress;
-use watchfold_log::{Embedded, MessageLog, Options, StreamOptions};
+use watchfold_log::{Embedded, MessageLog, Options};
 use watchfold_process::signals::listen_for_signals;
 use watchfold_runner::{ChainRunner, RunnerOptions};
 use watchfold_schemas::{Chain, Span, Stream, Time};
@@ -30,7 +30,7 @@ use watchfold_schemas::{Chain, Span, Stream, Time};
 use crate::cli::DemoArgs;
 use crate::explain::explainer;
 use crate::narrate;
-use crate::open_page;
+use crate::open_page::{self, LogLimits};
 use crate::paths::Data;
 use cafe::SITE;
 use capture::Capture;
@@ -39,9 +39,11 @@ use feed::{DemoTime, Feed};
 use plan::{Outline, PCS};
 
 /// What the demo may take of the disk: some days of observations, packets and events.
-const OBSERVATION_BYTES_MAX: u64 = 256 * 1024 * 1024;
-const PACKETS_BYTES_MAX: u64 = 128 * 1024 * 1024;
-const OTHER_BYTES_MAX: u64 = 64 * 1024 * 1024;
+const LOG_LIMITS: LogLimits = LogLimits {
+    observations_bytes_max: 256 * 1024 * 1024,
+    packets_bytes_max: 128 * 1024 * 1024,
+    other_bytes_max: 64 * 1024 * 1024,
+};
 
 /// The page opens here: with a morning to look back on, and trouble ahead.
 const OPENS_AT: Span = Span::from_seconds(14 * 3_600);
@@ -63,7 +65,7 @@ async fn serve(data: &Data, args: &DemoArgs) -> anyhow::Result<()> {
     // The log's own clock tells which day it is; from there on the demo's time takes its place.
     let start = last_midnight((Options::default().clock)());
     let time = DemoTime::new(start);
-    let log = open_log(data, &time).await?;
+    let log = open_page::open_log(data, &LOG_LIMITS, time.clock()).await?;
     let house = House {
         log: log.clone(),
         cancel: CancellationToken::new(),
@@ -155,8 +157,16 @@ impl House {
 
     async fn run_chain(&self, data: &Data, chain: Chain) -> anyhow::Result<()> {
         let (fold, progress, stream_bytes_max): (Box<dyn StateMachine>, _, _) = match chain {
-            Chain::Site => (Box::new(SiteChain::new(SITE)), &self.chain, OBSERVATION_BYTES_MAX),
-            Chain::Packets => (Box::new(PacketChain::new(SITE)), &self.packets, PACKETS_BYTES_MAX),
+            Chain::Site => (
+                Box::new(SiteChain::new(SITE)),
+                &self.chain,
+                LOG_LIMITS.observations_bytes_max,
+            ),
+            Chain::Packets => (
+                Box::new(PacketChain::new(SITE)),
+                &self.packets,
+                LOG_LIMITS.packets_bytes_max,
+            ),
         };
         let options = RunnerOptions {
             stream_bytes_max,
@@ -215,18 +225,6 @@ impl House {
             }
         });
     }
-}
-
-async fn open_log(data: &Data, time: &DemoTime) -> anyhow::Result<Arc<Embedded>> {
-    let mut options = Options::uniform(StreamOptions::new(OTHER_BYTES_MAX, None));
-    let observations = StreamOptions::new(OBSERVATION_BYTES_MAX, None);
-    options.streams.insert(Stream::Observations, observations);
-    let packets = StreamOptions::new(PACKETS_BYTES_MAX, None);
-    options.streams.insert(Stream::Packets, packets);
-    options.clock = time.clock();
-    let directory = data.log();
-    let opened = tokio::task::spawn_blocking(move || Embedded::open(&directory, options)).await;
-    Ok(opened.context("opening the log panicked")??)
 }
 
 /// The first moment of the last day that is over, in UTC, which is the café's time.

@@ -13,7 +13,7 @@ use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 use watchfold_dashboard::{Dashboard, DashboardOptions};
 use watchfold_kit::Progress;
-use watchfold_log::{Append, Embedded, MessageLog, Options, StreamOptions};
+use watchfold_log::{Append, Embedded, MessageLog};
 use watchfold_replay::recording::{RecordStream, StoredRecord};
 use watchfold_replay::{Engine, Made, ReplayError, Step, Under};
 use watchfold_schemas::observation::{Activation, OBSERVATION_VERSION};
@@ -28,14 +28,16 @@ use super::pace::Pace;
 use super::source::{Side, Source};
 use crate::cli::ReplayArgs;
 use crate::explain::explainer;
-use crate::open_page;
+use crate::open_page::{self, LogLimits};
 use crate::paths::Data;
 use watchfold_process::signals::listen_for_signals;
 
 /// What the copy may take of the disk; of more the page keeps what came last.
-const OBSERVATION_BYTES_MAX: u64 = 2 * 1024 * 1024 * 1024;
-const PACKET_BYTES_MAX: u64 = 1024 * 1024 * 1024;
-const OTHER_BYTES_MAX: u64 = 256 * 1024 * 1024;
+const LOG_LIMITS: LogLimits = LogLimits {
+    observations_bytes_max: 2 * 1024 * 1024 * 1024,
+    packets_bytes_max: 1024 * 1024 * 1024,
+    other_bytes_max: 256 * 1024 * 1024,
+};
 
 /// The page has something to look back on: this much before the span comes along, as fast as it goes.
 const LOOK_BACK: Span = Span::from_seconds(24 * 3_600);
@@ -98,7 +100,10 @@ async fn serve(
     let stop = CancellationToken::new();
     listen_for_signals(stop.clone()).context("failed to listen for signals")?;
     let now = Arc::new(AtomicI64::new(0));
-    let log = open_log(data, now.clone()).await?;
+    // The log stamps what it stores with the time of what is replayed.
+    let clock = now.clone();
+    let clock = Arc::new(move || Time(clock.load(Ordering::Relaxed)));
+    let log = open_page::open_log(data, &LOG_LIMITS, clock).await?;
     let (page, copy) = (Progress::new("dashboard"), Progress::new("replay"));
     let options = |listen: SocketAddr| DashboardOptions {
         log: log.clone(),
@@ -165,19 +170,6 @@ fn page_failed(ended: Result<anyhow::Result<()>, tokio::task::JoinError>) -> any
         Ok(Ok(())) => anyhow::anyhow!("the page stopped"),
         Err(error) => anyhow::anyhow!("the page stopped: {error}"),
     }
-}
-
-/// The log stamps what it stores with the time of what is replayed.
-async fn open_log(data: &Data, now: Arc<AtomicI64>) -> anyhow::Result<Arc<Embedded>> {
-    let mut options = Options::uniform(StreamOptions::new(OTHER_BYTES_MAX, None));
-    let observations = StreamOptions::new(OBSERVATION_BYTES_MAX, None);
-    options.streams.insert(Stream::Observations, observations);
-    let packets = StreamOptions::new(PACKET_BYTES_MAX, None);
-    options.streams.insert(Stream::Packets, packets);
-    options.clock = Arc::new(move || Time(now.load(Ordering::Relaxed)));
-    let directory = data.log();
-    let opened = tokio::task::spawn_blocking(move || Embedded::open(&directory, options)).await;
-    Ok(opened.context("opening the log panicked")??)
 }
 
 /// Where it is replayed for the page to see.
