@@ -34,7 +34,7 @@ fn one_that_was_taken_out_meanwhile_leaves_nothing_open() {
 }
 
 async fn taken_out() {
-    sh("ip link add quiet0 type dummy
+    sh("ip link add quiet0 type bridge
         ip link set quiet0 up
         ip netns add attacker
         ip link add lan0 type veth peer name lan0 netns attacker
