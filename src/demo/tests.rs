@@ -17,6 +17,7 @@ use super::day::Days;
 use super::feed::{DemoTime, Feed};
 use super::plan::{Outline, PCS, Plan, Window};
 use crate::explain::explainer;
+use crate::open_page;
 use crate::paths::Data;
 
 const MINUTE: i64 = 60;
@@ -313,7 +314,8 @@ async fn the_page_explains_from_the_running_log_as_described() {
     let data = Data::locate(Some(directory.path())).unwrap();
     data.create().unwrap();
     let time = DemoTime::new(start());
-    let log = super::open_log(&data, &time).await.unwrap();
+    let log = open_page::open_log(&data, &super::LOG_LIMITS, time.clock());
+    let log = log.await.unwrap();
     let chain = Progress::new("chain");
     chain.advance(u64::from(u32::MAX), 0);
     let days = Days::new(start(), 1, SHORT);

@@ -1,10 +1,9 @@
 //! The built command over a data directory: record, replay, compare, and the statuses it ends with.
 
-use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
-use std::sync::OnceLock;
 
 use serde_json::Value;
+pub use watchfold_tests::command::built_command;
 
 use crate::world::World;
 
@@ -180,30 +179,4 @@ pub fn run(arguments: &[&str]) -> Output {
         .env_remove("WATCHFOLD_DATA")
         .output()
         .unwrap()
-}
-
-/// The command, built from the sources as they are now, in the profile of this test.
-pub fn built_command() -> PathBuf {
-    static BUILT: OnceLock<PathBuf> = OnceLock::new();
-    BUILT.get_or_init(build).clone()
-}
-
-fn build() -> PathBuf {
-    if let Some(path) = std::env::var_os("WATCHFOLD_TEST_COMMAND") {
-        return path.into();
-    }
-    let test = std::env::current_exe().unwrap();
-    let profile = test.parent().and_then(Path::parent).unwrap();
-    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or("cargo".into()));
-    cargo.args(["build", "--quiet", "--package", "watchfold", "--manifest-path"]);
-    cargo.arg(concat!(env!("CARGO_MANIFEST_DIR"), "/../Cargo.toml"));
-    cargo.arg("--target-dir").arg(profile.parent().unwrap());
-    cargo.args((!cfg!(debug_assertions)).then_some("--release"));
-    let output = cargo.output().expect("cargo runs these tests");
-    assert!(
-        output.status.success(),
-        "the command does not build: {}",
-        String::from_utf8_lossy(&output.stderr)
-    );
-    profile.join(format!("watchfold{}", std::env::consts::EXE_SUFFIX))
 }

@@ -12,9 +12,10 @@ mod load;
 mod process;
 mod record;
 mod server_files;
-mod service;
 mod shipped;
 mod site;
+#[path = "../plane/telling.rs"]
+mod telling;
 mod topology;
 mod units;
 mod upgrade;

@@ -3,18 +3,15 @@
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::time::Duration;
 
 use serde_json::Value;
 use tokio::time::{Instant, sleep};
 use watchfold_jetstream::testing::{binary, free_port, greets};
 use watchfold_jetstream::{Auth, JetStream, JetStreamOptions, Secret};
+pub use watchfold_tests::LIMIT;
+use watchfold_tests::LOOK_EVERY;
 
-/// How long any condition may take on a loaded machine.
-pub const LIMIT: Duration = Duration::from_secs(120);
-
-/// Between two looks at a condition.
-const LOOK_EVERY: Duration = Duration::from_millis(50);
+pub use crate::site::until;
 
 /// The folder of the files.
 pub fn folder() -> PathBuf {
@@ -208,19 +205,4 @@ pub async fn api(client: &async_nats::Client, subject: &str, body: &Value) -> Va
     let answer = client.request(subject.to_owned(), payload.into()).await;
     let answer = answer.unwrap_or_else(|error| panic!("{subject}: {error}"));
     serde_json::from_slice(&answer.payload).unwrap()
-}
-
-/// Tries until something is there.
-pub async fn until<T>(what: &str, mut attempt: impl AsyncFnMut() -> Option<T>) -> T {
-    let began = Instant::now();
-    loop {
-        if let Some(found) = attempt().await {
-            return found;
-        }
-        assert!(
-            began.elapsed() < LIMIT,
-            "{what} did not come about within {LIMIT:?}"
-        );
-        sleep(LOOK_EVERY).await;
-    }
 }

@@ -1,7 +1,6 @@
 //! A whole site in this process, over a broker: the collector of pings, a clock, load, the chain and Discord, each
 //! with a connection of its own, as separate processes have. It wires and waits; it judges nothing.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -9,30 +8,24 @@ use tempfile::TempDir;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
-use watchfold_discord::DiscordConfig;
 use watchfold_discord::testing::DiscordServer;
 use watchfold_folds::{SiteChain, StateMachine};
 use watchfold_jetstream::{JetStream, JetStreamOptions};
 use watchfold_kit::{Progress, Publisher, SpoolOptions};
 use watchfold_runner::{ChainRunner, RunnerOptions};
 use watchfold_schemas::config::{NetworkConfig, ProbeSpec, SignalSpec, Target};
-use watchfold_schemas::event::NoticeClass;
 use watchfold_schemas::observation::Activation;
 use watchfold_schemas::{Body, Chain, SiteConfig};
-use watchfold_sink_kit::{Secret, SinkContext, SinkStats};
+pub use watchfold_tests::LIMIT;
+use watchfold_tests::LOOK_EVERY;
+use watchfold_tests::service::Service;
 
 use crate::figures::Figures;
 use crate::load::{EVERY, Load};
 use crate::record::Recorded;
-use crate::service::Service;
+use crate::telling::telling;
 
 pub const SITE: &str = "cafe-1";
-
-/// How long any condition may take on a loaded machine.
-pub const LIMIT: Duration = Duration::from_secs(90);
-
-/// Between two looks at a condition.
-const LOOK_EVERY: Duration = Duration::from_millis(50);
 
 /// Between two looks at a whole log, which cost a reader each.
 const READ_EVERY: Duration = Duration::from_millis(500);
@@ -206,24 +199,15 @@ impl Site {
 
     /// Tells Discord.
     pub async fn tell(&mut self) {
-        let url = self.discord.url("alerts");
-        let webhooks = BTreeMap::from([(NoticeClass::Alerts, Secret::new(url))]);
-        let config = DiscordConfig::new(webhooks, SITE.to_owned(), None).unwrap();
-        let context = SinkContext {
-            site: SITE.to_owned(),
-            sink: "discord".to_owned(),
-            log: JetStream::start(self.broker.clone()),
-            publisher: self.publisher("discord").await,
-            state_path: self.place.path().join("discord.state"),
-            progress: Progress::new("sink:discord"),
-            stats: Arc::new(SinkStats::default()),
-        };
-        let (sender, config) = watch::channel(Arc::new(config));
-        let cancel = self.running.clone();
-        self.part("discord", async move {
-            let _held = sender;
-            watchfold_discord::run(context, config, cancel).await.unwrap();
-        });
+        let telling = telling(
+            SITE,
+            JetStream::start(self.broker.clone()),
+            self.publisher("discord").await,
+            self.place.path(),
+            &self.discord,
+            self.running.clone(),
+        );
+        self.part("discord", telling);
     }
 
     pub fn running(&self) -> CancellationToken {
@@ -362,16 +346,6 @@ async fn drained(publisher: &Publisher) {
 }
 
 /// Tries until something is there.
-pub async fn until<T>(what: &str, mut attempt: impl AsyncFnMut() -> Option<T>) -> T {
-    let began = Instant::now();
-    loop {
-        if let Some(found) = attempt().await {
-            return found;
-        }
-        assert!(
-            began.elapsed() < LIMIT,
-            "{what} did not come about within {LIMIT:?}"
-        );
-        tokio::time::sleep(LOOK_EVERY).await;
-    }
+pub async fn until<T>(what: &str, attempt: impl AsyncFnMut() -> Option<T>) -> T {
+    watchfold_tests::until(what, attempt, String::new).await
 }

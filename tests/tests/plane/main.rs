@@ -5,4 +5,5 @@ mod frame;
 mod packets;
 mod process;
 mod site;
+mod telling;
 mod topology;

@@ -1,31 +1,27 @@
 //! From a capture file to a message in Discord, over a real log on disk: the chain of packets, the finding that the chain of
 //! the site is told, the incident, and what people read; with everything stopped in the middle of the attack.
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use watchfold_capture::{FileObservations, FileOptions};
-use watchfold_discord::DiscordConfig;
 use watchfold_discord::testing::DiscordServer;
 use watchfold_folds::{PacketChain, SiteChain, StateMachine};
 use watchfold_kit::{Clock, Progress, Publisher, SystemClock};
 use watchfold_log::{Append, Embedded, MessageLog, Options};
 use watchfold_rules::{PackName, RuleSource, load};
 use watchfold_runner::{ChainRunner, RunnerOptions, StatsHandle};
-use watchfold_schemas::event::NoticeClass;
 use watchfold_schemas::rules::{RulesActivation, Surroundings};
 use watchfold_schemas::{
     Body, Chain, Event, EventBody, Observation, Span, Stream, Time, decode_event, encode_observation,
     subjects,
 };
-use watchfold_sink_kit::{Secret, SinkContext, SinkStats};
 
 use crate::process::until;
+use crate::telling::telling;
 
 const SITE: &str = "cafe-1";
 
@@ -87,22 +83,15 @@ impl House {
             let every = Duration::from_millis(200);
             watchfold_clock::run(clock, every, cancel).await.unwrap();
         }));
-        let context = SinkContext {
-            site: SITE.to_owned(),
-            sink: "discord".to_owned(),
-            log: self.log.clone(),
-            publisher: self.publisher("discord").await,
-            state_path: self.place.path().join("discord.state"),
-            progress: Progress::new("sink:discord"),
-            stats: Arc::new(SinkStats::default()),
-        };
-        let webhooks = BTreeMap::from([(NoticeClass::Alerts, Secret::new(self.discord.url("alerts")))]);
-        let config = DiscordConfig::new(webhooks, SITE.to_owned(), None).unwrap();
-        let cancel = life.cancel.clone();
-        life.parts.push(tokio::spawn(async move {
-            let (_held, config) = watch::channel(Arc::new(config));
-            watchfold_discord::run(context, config, cancel).await.unwrap();
-        }));
+        let telling = telling(
+            SITE,
+            self.log.clone(),
+            self.publisher("discord").await,
+            self.place.path(),
+            &self.discord,
+            life.cancel.clone(),
+        );
+        life.parts.push(tokio::spawn(telling));
         life
     }
 

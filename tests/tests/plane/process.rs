@@ -2,18 +2,14 @@
 
 use std::net::{SocketAddr, TcpListener};
 use std::os::unix::net::UnixDatagram;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{ExitStatus, Output, Stdio};
 use std::sync::OnceLock;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tokio::process::{Child, Command};
-
-/// How long any condition may take on a loaded machine.
-pub const LIMIT: Duration = Duration::from_secs(120);
-
-/// Between two looks at a condition.
-const LOOK_EVERY: Duration = Duration::from_millis(50);
+use watchfold_tests::command::built_programs;
+pub use watchfold_tests::{LIMIT, until};
 
 /// A stop is promised within five seconds; the rest is for a loaded machine to notice.
 const DRAINED: Duration = Duration::from_secs(10);
@@ -34,31 +30,7 @@ const PACKAGES: [&str; 9] = [
 /// A program, built from the sources as they are now, in the profile of this test.
 pub fn built(program: &str) -> PathBuf {
     static BUILT: OnceLock<PathBuf> = OnceLock::new();
-    BUILT.get_or_init(build).join(program)
-}
-
-fn build() -> PathBuf {
-    if let Some(command) = std::env::var_os("WATCHFOLD_TEST_COMMAND") {
-        let command = PathBuf::from(command);
-        return command.parent().expect("a path of a file").to_owned();
-    }
-    let test = std::env::current_exe().unwrap();
-    let profile = test.parent().and_then(Path::parent).unwrap();
-    let mut cargo = std::process::Command::new(std::env::var_os("CARGO").unwrap_or("cargo".into()));
-    cargo.args(["build", "--quiet", "--bins", "--manifest-path"]);
-    cargo.arg(concat!(env!("CARGO_MANIFEST_DIR"), "/../Cargo.toml"));
-    for package in PACKAGES {
-        cargo.args(["--package", package]);
-    }
-    cargo.arg("--target-dir").arg(profile.parent().unwrap());
-    cargo.args((!cfg!(debug_assertions)).then_some("--release"));
-    let output = cargo.output().expect("cargo runs these tests");
-    assert!(
-        output.status.success(),
-        "the programs do not build: {}",
-        String::from_utf8_lossy(&output.stderr)
-    );
-    profile.to_owned()
+    BUILT.get_or_init(|| built_programs(&PACKAGES)).join(program)
 }
 
 /// A directory for processes, each with its state and what it says.
@@ -208,24 +180,22 @@ impl Running {
     }
 }
 
-/// Tries until something is there.
-pub async fn until<T>(
-    what: &str,
-    mut attempt: impl AsyncFnMut() -> Option<T>,
-    said: impl Fn() -> String,
-) -> T {
-    let began = Instant::now();
-    loop {
-        if let Some(found) = attempt().await {
-            println!("{what}: after {:.1?}", began.elapsed());
-            return found;
-        }
-        assert!(
-            began.elapsed() < LIMIT,
-            "{what} did not come about within {LIMIT:?}\n{}",
-            said()
-        );
-        tokio::time::sleep(LOOK_EVERY).await;
+/// Said by a process that got the lease of a site.
+pub const SERVES: &str = "this process serves the site";
+
+/// Which of two serves the site, the other one last.
+pub async fn leading(first: Running, second: Running) -> (Running, Running) {
+    let serves = |running: &Running| running.said().contains(SERVES);
+    let found = until(
+        "one of two serves the site",
+        async || (serves(&first) || serves(&second)).then_some(()),
+        || first.said() + &second.said(),
+    );
+    found.await;
+    assert!(!(serves(&first) && serves(&second)), "both serve it");
+    match serves(&first) {
+        true => (first, second),
+        false => (second, first),
     }
 }
 

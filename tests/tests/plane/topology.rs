@@ -3,9 +3,10 @@
 use serde_json::Value;
 use watchfold_discord::testing::DiscordServer;
 use watchfold_jetstream::testing::NatsServer;
+use watchfold_tests::service::Service;
 
-use crate::process::{Place, Running, free_port, until};
-use crate::site::{SERVICE, Service};
+use crate::process::{Place, Running, SERVES, free_port, leading, until};
+use crate::site::{SERVICE, site_config};
 
 const SITE: &str = "cafe-1";
 
@@ -28,7 +29,7 @@ impl Plane {
         let log = server.url();
         let discord = DiscordServer::start().await.unwrap();
         let service = Service::open().await;
-        let config = place.write("site.toml", &service.config(SITE, &discord.url("alerts")));
+        let config = place.write("site.toml", &site_config(&service, SITE, &discord.url("alerts")));
         let config = config.to_str().unwrap().to_owned();
         let activated = place
             .run("watchfold", &["config", "activate", &config, "--log", &log])
@@ -89,30 +90,13 @@ impl Plane {
     }
 }
 
-/// Which of two serves the site, the other one last.
-async fn leader(first: Running, second: Running) -> (Running, Running) {
-    let serves = |running: &Running| running.said().contains("this process serves the site");
-    let found = until(
-        "one of two serves the site",
-        async || (serves(&first) || serves(&second)).then_some(()),
-        || first.said() + &second.said(),
-    );
-    found.await;
-    assert!(!(serves(&first) && serves(&second)), "both serve it");
-    if serves(&first) {
-        (first, second)
-    } else {
-        (second, first)
-    }
-}
-
 #[tokio::test]
 async fn an_outage_is_told_once_and_a_site_moves_when_its_process_is_killed() {
     let mut plane = Plane::start().await;
     let (one, two) = (plane.processors("one"), plane.processors("two"));
     one.ready().await;
     two.ready().await;
-    let (leading, waiting) = leader(one, two).await;
+    let (leading, waiting) = leading(one, two).await;
     let listen = free_port().to_string();
     let arguments = ["--site", SITE, "--listen", &listen];
     let page = plane
@@ -125,7 +109,7 @@ async fn an_outage_is_told_once_and_a_site_moves_when_its_process_is_killed() {
     plane.service.down().await;
     plane.told("is down", 2).await;
     leading.kill().await;
-    waiting.says("this process serves the site").await;
+    waiting.says(SERVES).await;
     plane.service.up().await;
     plane.told("is back", 2).await;
 
@@ -138,7 +122,7 @@ async fn an_outage_is_told_once_and_a_site_moves_when_its_process_is_killed() {
     second.ready().await;
     let first = std::mem::replace(&mut plane.teller, second);
     first.kill().await;
-    plane.teller.says("this process serves the site").await;
+    plane.teller.says(SERVES).await;
     plane.outage(3).await;
     plane.assert_told(3);
 
@@ -168,11 +152,11 @@ async fn of_page(place: &Place, page: &Running, listen: &str, times: usize) -> V
 async fn two_that_fold_one_site_at_a_time_are_told_as_one() {
     let mut plane = Plane::start().await;
     let (one, two) = (plane.processors("one"), plane.processors("two"));
-    let (leading, waiting) = leader(one, two).await;
+    let (leading, waiting) = leading(one, two).await;
     plane.outage(1).await;
     // Held still, it cannot notice that its lease runs out; the other takes over.
     leading.signal("-STOP");
-    waiting.says("this process serves the site").await;
+    waiting.says(SERVES).await;
     plane.service.down().await;
     plane.told("is down", 2).await;
     // It wakes up with records to fold, and folds some of them before it looks at its lease.

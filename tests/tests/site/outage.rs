@@ -2,9 +2,6 @@
 
 use std::collections::HashSet;
 
-use tokio::net::TcpListener;
-use tokio::task::JoinHandle;
-
 use crate::watchfold::House;
 
 /// Where the service is when it is there.
@@ -47,34 +44,24 @@ occupancy = "{webhook}"
 
 /// The service, and the incidents that it had.
 pub struct Service {
-    accepting: Option<JoinHandle<()>>,
+    service: watchfold_tests::service::Service,
     incidents: HashSet<String>,
 }
 
 impl Service {
     pub async fn open() -> Service {
-        let mut service = Service {
-            accepting: None,
+        Service {
+            service: watchfold_tests::service::Service::at(SERVICE).await,
             incidents: HashSet::new(),
-        };
-        service.up().await;
-        service
+        }
     }
 
     pub async fn up(&mut self) {
-        let listener = TcpListener::bind(SERVICE).await.unwrap();
-        self.accepting = Some(tokio::spawn(async move {
-            // Whoever asks has seen enough once the connection stands.
-            while listener.accept().await.is_ok() {}
-        }));
+        self.service.up().await;
     }
 
     pub async fn down(&mut self) {
-        if let Some(accepting) = self.accepting.take() {
-            accepting.abort();
-            // The port is free once the task is gone.
-            drop(accepting.await);
-        }
+        self.service.down().await;
     }
 
     /// Takes it away until a new incident of it is open, and brings it back until that is closed.

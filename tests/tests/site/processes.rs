@@ -11,14 +11,11 @@ use watchfold_schemas::event::IncidentClass;
 use crate::broker_record::Recorded;
 use crate::inside::inside;
 use crate::network;
-use crate::process::{LIMIT, Place, Running, built, until};
+use crate::process::{LIMIT, Place, Running, SERVES, built, leading, until};
 use crate::story::{Cafe, config};
 use crate::watchfold::House;
 
 const SITE: &str = "cafe-1";
-
-/// Said by a process that got the lease of a site.
-const SERVES: &str = "this process serves the site";
 
 #[test]
 fn a_day_at_the_cafe_by_processes_over_a_broker() {
@@ -89,22 +86,6 @@ async fn day() {
     println!("by processes over a broker: {}", recorded.figures(&cafe.discord));
     for running in [waiting, page] {
         assert!(running.stop().await.success());
-    }
-}
-
-/// Which of two serves the site, the other one last.
-async fn leading(first: Running, second: Running) -> (Running, Running) {
-    let serves = |running: &Running| running.said().contains(SERVES);
-    until(
-        "one of two serves the site",
-        async || (serves(&first) || serves(&second)).then_some(()),
-        || first.said() + &second.said(),
-    )
-    .await;
-    if serves(&first) {
-        (first, second)
-    } else {
-        (second, first)
     }
 }
 

@@ -2,46 +2,16 @@
 
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Output, Stdio};
-use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use tokio::process::{Child, Command};
-
-/// How long any condition may take on a loaded machine.
-pub const LIMIT: Duration = Duration::from_secs(90);
-
-/// Between two looks at a condition.
-const LOOK_EVERY: Duration = Duration::from_millis(50);
+pub use watchfold_tests::LIMIT;
+use watchfold_tests::LOOK_EVERY;
+pub use watchfold_tests::command::built_command;
 
 /// Each test has a network of its own, so that the default port is always free.
 const ADDRESS: &str = "http://127.0.0.1:8737";
-
-/// The command, built from the sources as they are now, in the profile of this test.
-pub fn built_command() -> PathBuf {
-    static BUILT: OnceLock<PathBuf> = OnceLock::new();
-    BUILT.get_or_init(build).clone()
-}
-
-fn build() -> PathBuf {
-    if let Some(path) = std::env::var_os("WATCHFOLD_TEST_COMMAND") {
-        return path.into();
-    }
-    let test = std::env::current_exe().unwrap();
-    let profile = test.parent().and_then(Path::parent).unwrap();
-    let mut cargo = std::process::Command::new(std::env::var_os("CARGO").unwrap_or("cargo".into()));
-    cargo.args(["build", "--quiet", "--package", "watchfold", "--manifest-path"]);
-    cargo.arg(concat!(env!("CARGO_MANIFEST_DIR"), "/../Cargo.toml"));
-    cargo.arg("--target-dir").arg(profile.parent().unwrap());
-    cargo.args((!cfg!(debug_assertions)).then_some("--release"));
-    let output = cargo.output().expect("cargo runs these tests");
-    assert!(
-        output.status.success(),
-        "the command does not build: {}",
-        String::from_utf8_lossy(&output.stderr)
-    );
-    profile.join("watchfold")
-}
 
 /// A data directory, and how to reach what runs on it.
 #[derive(Clone, Debug)]
@@ -69,26 +39,10 @@ impl House {
 
     /// Starts `watchfold up` and waits for nothing.
     pub fn spawn(&self) -> Running {
-        let log = std::fs::OpenOptions::new()
-            .create(true)
-            .append(true)
-            .open(self.errors())
-            .unwrap();
-        let child = Command::new(built_command())
-            .args(["up", "--data"])
-            .arg(&self.data)
-            .env_clear()
-            .env("PATH", std::env::var_os("PATH").unwrap_or_default())
-            .stdout(log.try_clone().unwrap())
-            .stderr(log)
-            .stdin(Stdio::null())
-            .kill_on_drop(true)
-            .spawn()
-            .unwrap();
-        Running {
-            child,
-            errors: self.errors(),
-        }
+        let mut command = Command::new(built_command());
+        command.args(["up", "--data"]).arg(&self.data).env_clear();
+        command.env("PATH", std::env::var_os("PATH").unwrap_or_default());
+        self.beside(command)
     }
 
     /// Starts `watchfold up` and waits until it is ready.
@@ -131,23 +85,21 @@ impl House {
 
     /// Asks `path` until `found` finds something in the answer.
     pub async fn wait<T>(&self, what: &str, path: &str, found: impl Fn(&Value) -> Option<T>) -> T {
-        let last = std::cell::RefCell::new(Value::Null);
-        let began = Instant::now();
+        // A loop of its own: what waits here may be spawned, and no async closure is known to be sent between threads.
+        let (mut last, began) = (Value::Null, Instant::now());
         loop {
             if let Some(answer) = self.try_get(path).await {
                 if let Some(found) = found(&answer) {
                     println!("{what}: after {:.1?}", began.elapsed());
                     return found;
                 }
-                last.replace(answer);
+                last = answer;
             }
-            if began.elapsed() > LIMIT {
-                let answer = last.borrow();
-                panic!(
-                    "{what} did not come about within {LIMIT:?}; /{path} says {answer:#}\n{}",
-                    self.said()
-                );
-            }
+            assert!(
+                began.elapsed() < LIMIT,
+                "{what} did not come about within {LIMIT:?}; /{path} says {last:#}\n{}",
+                self.said()
+            );
             tokio::time::sleep(LOOK_EVERY).await;
         }
     }
@@ -160,24 +112,23 @@ impl House {
 
     /// Starts `watchfold record --follow` beside what runs on the directory.
     pub fn record(&self, out: &Path) -> Running {
+        let mut command = Command::new(built_command());
+        command.args(["record", "--follow", "--data"]).arg(&self.data);
+        command.arg("--out").arg(out);
+        self.beside(command)
+    }
+
+    /// Starts what writes beside the data directory what it says.
+    fn beside(&self, mut command: Command) -> Running {
         let log = std::fs::OpenOptions::new()
             .create(true)
             .append(true)
             .open(self.errors())
             .unwrap();
-        let child = Command::new(built_command())
-            .args(["record", "--follow", "--data"])
-            .arg(&self.data)
-            .arg("--out")
-            .arg(out)
-            .stdout(log.try_clone().unwrap())
-            .stderr(log)
-            .stdin(Stdio::null())
-            .kill_on_drop(true)
-            .spawn()
-            .unwrap();
+        command.stdout(log.try_clone().unwrap()).stderr(log);
+        command.stdin(Stdio::null()).kill_on_drop(true);
         Running {
-            child,
+            child: command.spawn().unwrap(),
             errors: self.errors(),
         }
     }
@@ -250,17 +201,6 @@ impl Running {
 const DRAINED: Duration = Duration::from_secs(8);
 
 /// Tries until something is there.
-pub async fn until<T>(what: &str, house: &House, mut attempt: impl AsyncFnMut() -> Option<T>) -> T {
-    let began = Instant::now();
-    loop {
-        if let Some(found) = attempt().await {
-            return found;
-        }
-        assert!(
-            began.elapsed() < LIMIT,
-            "{what} did not come about within {LIMIT:?}\n{}",
-            house.said()
-        );
-        tokio::time::sleep(LOOK_EVERY).await;
-    }
+pub async fn until<T>(what: &str, house: &House, attempt: impl AsyncFnMut() -> Option<T>) -> T {
+    watchfold_tests::until(what, attempt, || house.said()).await
 }
