@@ -379,7 +379,7 @@ mod tests {
         };
         assert!(Some(farewell[0].origin.incarnation) > incarnations(&lan));
         let over = [lan.collector()];
-        until("nothing is left to say", || {
+        soon("nothing is left to say", || {
             gone(directory.path(), std::slice::from_ref(&wan))
                 .unwrap()
                 .is_empty()
