@@ -34,6 +34,9 @@ soak: ## The long loops at their full counts (hours)
 		WATCHFOLD_BROKER_KILLS=50 WATCHFOLD_BROKER_AWAY_S=60 WATCHFOLD_LEADER_KILLS=20 \
 		$(STEP) "soak" cargo test --workspace --locked
 
+fuzz: ## Coverage-guided fuzzing of what reads foreign bytes; needs nightly Rust and cargo-fuzz (SECONDS_EACH=60)
+	@fuzz/run $(or $(SECONDS_EACH),60)
+
 idle: ## What it costs to run: time to ready, memory, share of a core (release build, a minute)
 	@tests/idle.sh
 
@@ -69,4 +72,4 @@ windows: ## The command with all its parts compiles for Windows
 	@.ci/target x86_64-pc-windows-gnu
 	@WATCHFOLD_PAGE=plain $(STEP) "windows" .ci/on x86_64-pc-windows-gnu cargo check -p watchfold --locked
 
-.PHONY: help run test soak idle setup fmt lint unit page wasm windows
+.PHONY: help run test soak fuzz idle setup fmt lint unit page wasm windows

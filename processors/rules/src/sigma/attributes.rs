@@ -154,9 +154,9 @@ impl<'d> Reader<'d> {
                 self.wrong(&path, "`watchfold.subject` is a list of fields".to_owned(), None);
                 return None;
             };
-            fields.push(self.field(&path, name)?.name().to_owned());
+            fields.extend(self.field(&path, name).map(|field| field.name().to_owned()));
         }
-        if fields.is_empty() || fields.len() > GROUP_FIELDS_MAX {
+        if listed.is_empty() || listed.len() > GROUP_FIELDS_MAX {
             self.wrong(
                 &path,
                 format!("`watchfold.subject` has 1 to {GROUP_FIELDS_MAX} fields"),
@@ -267,7 +267,7 @@ impl<'d> Reader<'d> {
                 return None;
             };
             if !MEASURED.contains(&name) {
-                self.field(&path, name)?;
+                self.field(&path, name);
             }
             rest = after;
         }

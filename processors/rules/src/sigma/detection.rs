@@ -2,7 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use rsigma_parser::{ConditionExpr, Quantifier, SelectorPattern, SigmaRule, SigmaValue, parse_field_spec};
+use rsigma_parser::{
+    ConditionExpr, Modifier, Quantifier, SelectorPattern, SigmaRule, SigmaValue, parse_field_spec,
+};
 use watchfold_schemas::fields::{Field, Source};
 use watchfold_schemas::rules::{Compare, Test, Value as RuleValue};
 use yaml_serde::{Mapping, Value};
@@ -15,11 +17,18 @@ use crate::suggest::nearest;
 /// The most values in all tests of one rule: what is tried for each row.
 const RULE_VALUES_MAX: usize = 4_096;
 
-/// What rows a detection looks at, by its `logsource`.
+/// What rows a detection looks at, by its `logsource`; after a problem, what was probably meant, so that the fields are looked at, too.
 pub fn source_of(document: &Document, rule: &SigmaRule, problems: &mut Vec<Problem>) -> Option<Source> {
     let known: Vec<&str> = Source::ALL.iter().map(|source| source.name()).collect();
     let told = format!("there are {}", known.join(", "));
     let Some(category) = &rule.logsource.category else {
+        if document
+            .map
+            .get("logsource")
+            .is_some_and(|given| !given.is_mapping())
+        {
+            return None;
+        }
         problems.push(Problem {
             instead: Some(told),
             ..document.problem(
@@ -46,6 +55,7 @@ pub fn source_of(document: &Document, rule: &SigmaRule, problems: &mut Vec<Probl
     let source = Source::from_name(category);
     if source.is_none() {
         let near = nearest(category, known.iter().copied());
+        let meant = near.and_then(Source::from_name);
         problems.push(Problem {
             instead: Some(near.map_or(told, |near| format!("did you mean `{near}`?"))),
             ..document.problem(
@@ -53,6 +63,7 @@ pub fn source_of(document: &Document, rule: &SigmaRule, problems: &mut Vec<Probl
                 format!("there are no rows of category {category:?}"),
             )
         });
+        return meant;
     }
     source
 }
@@ -270,21 +281,18 @@ fn field_test(
     let spec = match parse_field_spec(key) {
         Ok(spec) => spec,
         Err(error) => {
-            problems.push(document.problem(path, error.to_string()));
+            // Modifiers of a detection that do not exist are told already, and hide no other mistake.
+            if path.first() == Some(&"detection") && has_unknown_modifier(key) {
+                let name = key.split('|').next().unwrap_or_default();
+                field_of(document, source, path, name, problems);
+            } else {
+                problems.push(document.problem(path, error.to_string()));
+            }
             return None;
         }
     };
     let name = spec.name.unwrap_or_default();
-    let field = match known_field(&name, source) {
-        Ok(field) => field,
-        Err((reason, instead)) => {
-            problems.push(Problem {
-                instead,
-                ..document.problem(path, reason)
-            });
-            return None;
-        }
-    };
+    let field = field_of(document, source, path, &name, problems)?;
     let given: Vec<&Value> = match value {
         Value::Sequence(values) => values.iter().collect(),
         one => vec![one],
@@ -311,6 +319,31 @@ fn field_test(
             None
         }
     }
+}
+
+fn field_of(
+    document: &Document,
+    source: Source,
+    path: &[&str],
+    name: &str,
+    problems: &mut Vec<Problem>,
+) -> Option<Field> {
+    match known_field(name, source) {
+        Ok(field) => Some(field),
+        Err((reason, instead)) => {
+            problems.push(Problem {
+                instead,
+                ..document.problem(path, reason)
+            });
+            None
+        }
+    }
+}
+
+fn has_unknown_modifier(key: &str) -> bool {
+    key.split('|')
+        .skip(1)
+        .any(|word| word.parse::<Modifier>().is_err())
 }
 
 /// A field that rows of `source` may have; else the reason and what was probably meant.

@@ -5,6 +5,7 @@ use yaml_serde::{Mapping, Value};
 
 use super::keys::Draft;
 use super::lines::Lines;
+use super::parts::sigma;
 use super::yaml::{open_brackets, parsed};
 use crate::error::Problem;
 
@@ -73,8 +74,8 @@ impl Document {
     }
 }
 
-/// The documents of a file; those with problems are left out, and every problem is added.
-pub fn documents(file: &File, problems: &mut Vec<Problem>) -> Vec<Document> {
+/// The documents of a file, and whether these are all of them: those that cannot be read are left out. Every problem is added.
+pub fn documents(file: &File, problems: &mut Vec<Problem>) -> (Vec<Document>, bool) {
     let problem = |line, reason: String| Problem {
         file: file.name.clone(),
         line,
@@ -86,21 +87,24 @@ pub fn documents(file: &File, problems: &mut Vec<Problem>) -> Vec<Document> {
             0,
             format!("{} bytes, and the limit is {FILE_BYTES_MAX}", file.text.len()),
         ));
-        return Vec::new();
+        return (Vec::new(), false);
     }
     let pieces = pieces(&file.text);
     if pieces.len() > DOCUMENTS_MAX {
         problems.push(problem(0, format!("more than {DOCUMENTS_MAX} rules in one file")));
-        return Vec::new();
+        return (Vec::new(), false);
     }
-    let mut documents = Vec::new();
+    let (mut documents, mut whole) = (Vec::new(), true);
     for (first, text) in pieces {
         match document(file, &text, first, problems) {
             Ok(document) => documents.push(document),
-            Err(found) => problems.extend(found),
+            Err(found) => {
+                problems.extend(found);
+                whole = false;
+            }
         }
     }
-    documents
+    (documents, whole)
 }
 
 /// The text of each document with the number of its first line; empty ones are left out.
@@ -180,17 +184,11 @@ fn document(
         lines: &lines,
         map: &map,
     };
-    draft.check_size()?;
     let mut found = Vec::new();
     draft.check(&mut found);
-    let sigma = match draft.sigma(text) {
-        Ok(sigma) => sigma,
-        // Sigma's parser stumbles over the same, and says less of it; what else is wrong is looked for all the same.
-        Err(_) if !found.is_empty() => match draft.mended().and_then(|text| draft.sigma(&text).ok()) {
-            Some(sigma) => sigma,
-            None => return Err(found),
-        },
-        Err(told) => return Err(told),
+    let sigma = sigma(&draft, text, &mut found);
+    let Some(sigma) = sigma else {
+        return Err(found);
     };
     problems.extend(found);
     Ok(Document {

@@ -1,10 +1,9 @@
 //! The keys of one document, each of them known: what Sigma's parser passes over is refused here, before it is asked.
 
-use rsigma_parser::{Modifier, parse_sigma_yaml};
+use rsigma_parser::Modifier;
 use watchfold_schemas::subjects::{TOKEN_BYTES_MAX, is_token};
 use yaml_serde::{Mapping, Value};
 
-use super::document::Sigma;
 use super::lines::Lines;
 use crate::error::Problem;
 use crate::suggest::nearest;
@@ -78,7 +77,7 @@ pub struct Draft<'d> {
 }
 
 impl Draft<'_> {
-    fn problem(&self, path: &[&str], reason: impl Into<String>) -> Problem {
+    pub fn problem(&self, path: &[&str], reason: impl Into<String>) -> Problem {
         Problem {
             file: self.file.to_owned(),
             line: self.lines.line(path),
@@ -87,8 +86,9 @@ impl Draft<'_> {
         }
     }
 
-    /// A condition that is larger than anything should parse.
-    pub fn check_size(&self) -> Result<(), Vec<Problem>> {
+    /// Whether the condition is no larger than anything should parse; else that is told.
+    pub fn check_size(&self, problems: &mut Vec<Problem>) -> bool {
+        let before = problems.len();
         for part in ["correlation", "detection"] {
             let condition = self.map.get(part).and_then(|part| part.get("condition"));
             let Some(condition) = condition.and_then(Value::as_str) else {
@@ -99,10 +99,10 @@ impl Draft<'_> {
                 let reason = format!(
                     "a condition has at most {CONDITION_BYTES_MAX} characters and {CONDITION_DEPTH_MAX} parentheses"
                 );
-                return Err(vec![self.problem(&[part, "condition"], reason)]);
+                problems.push(self.problem(&[part, "condition"], reason));
             }
         }
-        Ok(())
+        problems.len() == before
     }
 
     pub fn check(&self, problems: &mut Vec<Problem>) {
@@ -135,6 +135,9 @@ impl Draft<'_> {
                 &["category", "product", "service", "definition"],
                 problems,
             );
+            if self.map.get("detection").is_some_and(|given| !given.is_mapping()) {
+                problems.push(self.problem(&["detection"], "`detection` is keys and values"));
+            }
             self.check_modifiers(problems);
         }
     }
@@ -361,44 +364,6 @@ impl Draft<'_> {
                 }
             }
         }
-    }
-
-    /// What Sigma's own parser makes of it, as long as it has nothing to say.
-    pub fn sigma(&self, text: &str) -> Result<Sigma, Vec<Problem>> {
-        let wrong = |message: String| {
-            let part = if self.map.contains_key("correlation") {
-                "correlation"
-            } else {
-                "detection"
-            };
-            let about = message.to_lowercase();
-            let key = ["condition", "timespan"]
-                .into_iter()
-                .find(|key| about.contains(key));
-            let path: &[&str] = &[&[part][..], key.as_slice()].concat();
-            vec![self.problem(path, first_line(&message))]
-        };
-        let mut collection = parse_sigma_yaml(text).map_err(|error| wrong(error.to_string()))?;
-        if !collection.errors.is_empty() {
-            return Err(collection.errors.into_iter().flat_map(wrong).collect());
-        }
-        if let Some(rule) = collection.rules.pop() {
-            return Ok(Sigma::Detection(Box::new(rule)));
-        }
-        match collection.correlations.pop() {
-            Some(correlation) => Ok(Sigma::Correlation(Box::new(correlation))),
-            None => Err(wrong("neither a rule nor a correlation".to_owned())),
-        }
-    }
-}
-
-/// The parser draws arrows below its first line; what it expected stands in the last one.
-fn first_line(message: &str) -> String {
-    let mut lines = message.lines().map(str::trim).filter(|line| !line.is_empty());
-    let first = lines.next().unwrap_or_default().to_owned();
-    match lines.next_back().and_then(|last| last.strip_prefix("= ")) {
-        Some(expected) => format!("{} ({expected})", first.trim_end_matches("-->").trim_end()),
-        None => first,
     }
 }
 

@@ -5,6 +5,7 @@ mod detection;
 mod document;
 mod keys;
 mod lines;
+mod parts;
 mod set;
 mod trigger;
 mod values;

@@ -11,7 +11,7 @@ use watchfold_schemas::subjects::TOKEN_BYTES_MAX;
 
 use super::attributes::{Attributes, attributes, refuse_all};
 use super::detection::{source_of, take_threshold, test_of};
-use super::document::{Document, File, Sigma, documents};
+use super::document::{Document, File, Sigma, documents as documents_of};
 use super::trigger::trigger_of;
 use crate::error::Problem;
 use crate::suggest::nearest;
@@ -22,12 +22,13 @@ const TESTS_MAX: usize = 20_000;
 /// The rules of a set, or everything that is wrong with it, by file and line.
 pub fn rules_of(name: &str, files: &[File]) -> Result<RuleSet, Vec<Problem>> {
     let mut problems = Vec::new();
-    let documents: Vec<Document> = files
-        .iter()
-        .flat_map(|file| documents(file, &mut problems))
-        .collect();
-    // What a file that cannot be read would have said is not missed.
-    let whole = problems.is_empty();
+    let (mut documents, mut whole) = (Vec::new(), true);
+    for file in files {
+        let (read, is_all) = documents_of(file, &mut problems);
+        documents.extend(read);
+        // What a document that cannot be read would have said is not missed.
+        whole &= is_all;
+    }
     let all = names(&documents, &mut problems);
     let detections: BTreeMap<usize, Detection<'_>> = documents
         .iter()
@@ -206,7 +207,7 @@ impl Set<'_> {
         let may_be_named = !self.whole || problems.len() > before;
         for (index, detection) in self.detections {
             let document = &self.documents[*index];
-            if may_be_named && detection.rule.level.is_none() {
+            if may_be_named && !document.map.contains_key("level") {
                 continue;
             }
             if silent.contains(index) {
@@ -392,6 +393,8 @@ fn severity(document: &Document, level: Option<Level>, problems: &mut Vec<Proble
         Some(Level::Medium) => Some(Severity::Medium),
         Some(Level::High) => Some(Severity::High),
         Some(Level::Critical) => Some(Severity::Critical),
+        // A level that is none is told already.
+        None if document.map.contains_key("level") => None,
         None => {
             problems.push(Problem {
                 instead: Some("write `level: medium`, for example".to_owned()),

@@ -405,6 +405,92 @@ fn names_and_ids_are_told_apart() {
     );
 }
 
+/// The file has exactly these problems, in the order of its lines: on which line, and with which words in it.
+#[track_caller]
+fn check_all(text: &str, want: &[(usize, &str)]) {
+    let problems = read(text).expect_err(text);
+    let told: Vec<String> = problems.iter().map(ToString::to_string).collect();
+    let lines: Vec<usize> = problems.iter().map(|problem| problem.line).collect();
+    let wanted: Vec<usize> = want.iter().map(|(line, _)| *line).collect();
+    assert_eq!(lines, wanted, "{told:#?}\n{text}");
+    for ((_, words), told) in want.iter().zip(&told) {
+        assert!(told.contains(words), "{words:?} is not in {told:?}");
+    }
+}
+
+#[test]
+fn no_problem_of_a_rule_hides_another() {
+    let selection = "  s:\n    src_ip: 10.0.0.1\n    destination.port: 70000";
+    let rule = |condition: &str| detection(&format!("{selection}\n  condition: {condition}"));
+    let fields = [(7, "`source.ip`"), (8, "70000")];
+    let and_fields = |line, words| [&[(line, words)][..], &fields].concat();
+    let wrong_level = rule("s").replace("level: low", "level: hihg");
+    check_all(&wrong_level, &and_fields(2, "did you mean `high`?"));
+    check_all(
+        &rule("s").replace("title: T", "title: 7"),
+        &and_fields(1, "no title"),
+    );
+    check_all(
+        &rule("s").replace("packet", "packets"),
+        &and_fields(4, "did you mean `packet`?"),
+    );
+    check_all(&rule("s and"), &[&fields[..], &[(9, "expected")]].concat());
+    check_all(&rule("7"), &[&fields[..], &[(9, "condition")]].concat());
+    check_all(
+        &rule(&"not ".repeat(600)),
+        &[&fields[..], &[(9, "2048")]].concat(),
+    );
+    check_all(
+        &rule("s and")
+            .replace("src_ip", "src_ip|contain")
+            .replace("level: low", "level: lo\nx: 1"),
+        &[
+            (2, "did you mean `low`?"),
+            (3, "`x`"),
+            (8, "did you mean `source.ip`?"),
+            (8, "did you mean `contains`?"),
+            (9, "70000"),
+            (10, "expected"),
+        ],
+    );
+    check_all(
+        &format!(
+            "{}watchfold.subject: [src_ip, dst_ip]\nwatchfold.message: '{{src_ip}} {{port}}'\n",
+            wrong_level
+        ),
+        &[
+            (2, "did you mean `high`?"),
+            (7, "`source.ip`"),
+            (8, "70000"),
+            (10, "`dst_ip`"),
+            (10, "`src_ip`"),
+            (11, "`port`"),
+            (11, "`src_ip`"),
+        ],
+    );
+    check_all(
+        &counted("  type: evnt_count\n  group-by: [src_ip]\n  timespan: 5\n  condition:\n    gte: x\n  x: 1")
+            .replace("level: low", "level: lo"),
+        &[
+            (11, "did you mean `low`?"),
+            (14, "evnt_count"),
+            (15, "`source.ip`"),
+            (16, "timeframe"),
+            (17, "numeric"),
+            (19, "`x`"),
+        ],
+    );
+    check_all(
+        &correlation("  rules: [bse]\n  type: event_count\n  timespan: 5s\n  condition:\n    gte: 3")
+            .replace("tcp.syn", "tcp.syyn"),
+        &[(7, "`tcp.syn`"), (13, "did you mean `base`?")],
+    );
+    check_all(
+        "title: T\nlevel: lo\nlogsource: packet\ndetection: s\n",
+        &[(2, "`low`"), (3, "keys and values"), (4, "keys and values")],
+    );
+}
+
 #[test]
 fn all_problems_of_all_files_come_at_once() {
     let files = Files::new(&[

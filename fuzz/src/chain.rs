@@ -1,0 +1,136 @@
+//! A packet chain that is looked at while it folds: its events can be stored and are each other's only ones, and its state is the same
+//! after it was stored and loaded.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::OnceLock;
+
+use watchfold_folds::PacketChain;
+use watchfold_rules::{PackName, RuleSource, load};
+use watchfold_schemas::observation::OBSERVATION_VERSION;
+use watchfold_schemas::rules::{RuleSet, RulesActivation, Surroundings};
+use watchfold_schemas::{
+    Body, Chain, Event, EventId, Observation, Origin, Time, decode_event, encode_event,
+};
+
+pub const SITE: &str = "fuzzed";
+
+/// What a chain that saw some thousand packets may take in a store; its tables are bounded, and far larger.
+const STATE_BYTES_MAX: usize = 16 * 1024 * 1024;
+
+/// An event by what identifies it and by what it says.
+pub type Told = (EventId, Vec<u8>);
+
+pub struct Folded {
+    pub chain: PacketChain,
+    pub told: Vec<Told>,
+    pub events: Vec<Event>,
+    ids: BTreeSet<EventId>,
+    sequence: u64,
+    activations: u64,
+}
+
+/// The rules of a pack that ships.
+pub fn pack(name: PackName) -> &'static RuleSet {
+    static CLASSIC: OnceLock<RuleSet> = OnceLock::new();
+    static DEFAULT: OnceLock<RuleSet> = OnceLock::new();
+    let loaded = match name {
+        PackName::Classic => &CLASSIC,
+        PackName::Default => &DEFAULT,
+    };
+    loaded.get_or_init(|| load(&RuleSource::Pack(name)).expect("what ships loads"))
+}
+
+impl Folded {
+    /// A new chain under these rules.
+    pub fn under(set: &RuleSet) -> Folded {
+        let mut folded = Folded {
+            chain: PacketChain::new(SITE),
+            told: Vec::new(),
+            events: Vec::new(),
+            ids: BTreeSet::new(),
+            sequence: 0,
+            activations: 0,
+        };
+        folded.follow(set, Time::EPOCH);
+        folded
+    }
+
+    /// Other rules from here on.
+    pub fn follow(&mut self, set: &RuleSet, at: Time) {
+        let set = set.of_chain(Chain::Packets);
+        let surroundings = Surroundings {
+            gateways: vec!["10.0.0.1".to_owned()],
+            lookups: true,
+            ..Surroundings::default()
+        };
+        let activation = RulesActivation {
+            at,
+            chain: Chain::Packets,
+            hash: RulesActivation::hash_of(Chain::Packets, &set, &surroundings),
+            set,
+            surroundings,
+            software: "fuzzed".to_owned(),
+        };
+        // Events name the activation that caused them, and must not depend on how many records came before.
+        self.activations += 1;
+        let number = self.activations;
+        self.record("config", 1, number, at, Body::Rules(Box::new(activation)));
+    }
+
+    pub fn give(&mut self, collector: &str, incarnation: u64, through: Time, body: Body) {
+        self.record(collector, incarnation, self.sequence + 1, through, body);
+    }
+
+    fn record(&mut self, collector: &str, incarnation: u64, number: u64, through: Time, body: Body) {
+        let origin = Origin {
+            site: SITE.to_owned(),
+            collector: collector.to_owned(),
+            incarnation,
+            number,
+        };
+        self.fold(&Observation {
+            v: OBSERVATION_VERSION,
+            origin,
+            observed_at: through,
+            through,
+            body,
+        });
+    }
+
+    pub fn fold(&mut self, observation: &Observation) {
+        self.sequence += 1;
+        for event in self.chain.apply(self.sequence, observation) {
+            check(&event);
+            assert!(self.ids.insert(event.id.clone()), "an id came twice: {event:?}");
+            let content = event.content().expect("an event fits into a message");
+            self.told.push((event.id.clone(), content));
+            self.events.push(event);
+        }
+    }
+
+    /// Records of the stream are gone.
+    pub fn lose(&mut self) {
+        self.sequence += 5;
+        let _nothing_ends = self.chain.apply_lost(self.sequence - 4, self.sequence);
+    }
+
+    /// Stores the state and goes on with a chain that loaded it.
+    pub fn restart(&mut self) {
+        let stored: BTreeMap<_, _> = self.chain.entries().into_iter().collect();
+        let bytes: usize = stored.iter().map(|(key, value)| key.len() + value.len()).sum();
+        assert!(bytes < STATE_BYTES_MAX, "{bytes} bytes of state");
+        let mut again = PacketChain::new(SITE);
+        let entries = stored.clone().into_iter().collect();
+        let loaded = again.load(&self.chain.versions(), entries);
+        loaded.expect("what was stored loads");
+        let restored: BTreeMap<_, _> = again.entries().into_iter().collect();
+        assert!(restored == stored, "what was loaded is stored as it was");
+        self.chain = again;
+    }
+}
+
+fn check(event: &Event) {
+    let bytes = encode_event(event).expect("an event fits into a message");
+    let decoded = decode_event(&bytes).expect("an event that was stored is read");
+    assert_eq!(&decoded, event);
+}
