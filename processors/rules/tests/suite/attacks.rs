@@ -8,7 +8,7 @@ use super::ordinary::{OUTSIDE, PC, default, transfer};
 use super::packs::pack;
 use super::story::{
     ACK, FIN, PSH, Packet, RST, SYN, Told, advertisement, arp, connection, dhcp_ack, dns, echo, fold, sorted,
-    tcp,
+    tcp, udp,
 };
 
 const VICTIM: &str = "192.168.1.30";
@@ -48,6 +48,28 @@ fn a_fast_scan_of_one_victim() {
         attack(odd[..9].to_vec(), &[], 0);
         attack(odd, &[("port_scan_stealthy", Severity::High, PC)], 1);
     }
+}
+
+#[test]
+fn a_scan_of_udp_ports() {
+    let probe = |port: u32| {
+        udp(
+            f64::from(port) * 1_000.0,
+            &format!("{PC}:40000"),
+            &format!("{VICTIM}:{}", 100 + port),
+        )
+    };
+    let scan: Vec<Packet> = (0..55).map(probe).collect();
+    attack(scan[..19].to_vec(), &[], 0);
+    attack(scan[..20].to_vec(), &[("port_scan_udp", Severity::High, PC)], 1);
+    let slower = scan.into_iter().enumerate();
+    attack(
+        slower
+            .map(|(number, probe)| probe.moved_to(number as f64 * 3_200.0))
+            .collect(),
+        &[],
+        0,
+    );
 }
 
 /// An attempt that is refused.

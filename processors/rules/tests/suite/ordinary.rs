@@ -138,6 +138,46 @@ fn a_stream_of_two_megabits_both_ways_is_ordinary() {
 }
 
 #[test]
+fn datagrams_to_many_ports_are_ordinary() {
+    let resolver = "192.168.1.1:53";
+    let mut packets = Vec::new();
+    for number in 0..60_u16 {
+        let at = f64::from(number) * 100.0;
+        let mine = |port: u16| format!("{PC}:{}", port + number);
+        // Hops are found by ports that count up; answers go to the ports that asked.
+        packets.push(udp(at, &mine(50_000), &format!("{OUTSIDE}:{}", 33_434 + number)).of(60));
+        packets.push(dns(at, &mine(20_000), resolver, "www.example.com", 1, false));
+        packets.push(dns(at + 2.0, resolver, &mine(20_000), "www.example.com", 1, true));
+        for (server, length) in [
+            ("198.51.100.1:443", 1_200),
+            ("198.51.100.2:123", 48),
+            ("198.51.100.3:3478", 76),
+        ] {
+            packets.push(udp(at + 3.0, &mine(30_000), server).of(length));
+            packets.push(udp(at + 9.0, server, &mine(30_000)).of(length));
+        }
+        // Those who were asked by a group answer to the one who asked.
+        packets.push(udp(at + 20.0, &mine(10_000), "239.255.255.250:1900").of(170));
+        packets.push(udp(at + 40.0, "192.168.1.9:1900", &mine(10_000)).of(300));
+        // Two ends of a call look for a way through, and keep ways open with nothing in the datagrams.
+        packets.push(
+            udp(
+                at + 50.0,
+                &mine(40_000),
+                &format!("198.51.100.4:{}", 50_000 + number),
+            )
+            .of(120),
+        );
+        packets.push(udp(
+            at + 60.0,
+            &mine(40_000),
+            &format!("198.51.100.4:{}", 50_000 + number % 12),
+        ));
+    }
+    ordinary(packets, &[]);
+}
+
+#[test]
 fn names_of_content_networks_and_reverse_names_are_ordinary() {
     let mut packets = Vec::new();
     let reverse = "b.a.9.8.7.6.5.0.4.0.0.0.3.0.0.0.2.0.0.0.1.0.0.0.0.0.0.0.8.b.d.0.1.0.0.2.ip6.arpa";
