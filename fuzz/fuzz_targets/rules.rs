@@ -3,6 +3,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
+use watchfold_fuzz::chain::activation_of;
 use watchfold_fuzz::{scratch, story};
 use watchfold_rules::{RuleSource, RulesError, load, span_in_words, test_in_words, trigger_in_words};
 use watchfold_schemas::rules::{RuleSet, Trigger};
@@ -35,6 +36,7 @@ fn hold(set: &RuleSet) {
             let _words = span_in_words(*window_ms);
         }
     }
-    let whole = story::mixed(set, 4_096);
-    assert!(story::mixed(set, 1) == whole, "row by row");
+    let rules = activation_of(set);
+    let whole = story::mixed(&rules, 4_096);
+    assert!(story::mixed(&rules, 1) == whole, "row by row");
 }

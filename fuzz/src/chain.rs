@@ -17,6 +17,9 @@ pub const SITE: &str = "fuzzed";
 /// What a chain that saw some thousand packets may take in a store; its tables are bounded, and far larger.
 const STATE_BYTES_MAX: usize = 16 * 1024 * 1024;
 
+/// Restarts of a story: each compiles the rules anew, which takes longer than folding a batch.
+const RESTARTS_MAX: u32 = 6;
+
 /// An event by what identifies it and by what it says.
 pub type Told = (EventId, Vec<u8>);
 
@@ -27,22 +30,41 @@ pub struct Folded {
     ids: BTreeSet<EventId>,
     sequence: u64,
     activations: u64,
+    restarts: u32,
 }
 
-/// The rules of a pack that ships.
-pub fn pack(name: PackName) -> &'static RuleSet {
-    static CLASSIC: OnceLock<RuleSet> = OnceLock::new();
-    static DEFAULT: OnceLock<RuleSet> = OnceLock::new();
-    let loaded = match name {
+/// The activation of a pack that ships.
+pub fn pack(name: PackName) -> &'static RulesActivation {
+    static CLASSIC: OnceLock<RulesActivation> = OnceLock::new();
+    static DEFAULT: OnceLock<RulesActivation> = OnceLock::new();
+    let activation = match name {
         PackName::Classic => &CLASSIC,
         PackName::Default => &DEFAULT,
     };
-    loaded.get_or_init(|| load(&RuleSource::Pack(name)).expect("what ships loads"))
+    activation.get_or_init(|| activation_of(&load(&RuleSource::Pack(name)).expect("what ships loads")))
+}
+
+/// These rules, as a chain is told of them.
+pub fn activation_of(set: &RuleSet) -> RulesActivation {
+    let set = set.of_chain(Chain::Packets);
+    let surroundings = Surroundings {
+        gateways: vec!["10.0.0.1".to_owned()],
+        lookups: true,
+        ..Surroundings::default()
+    };
+    RulesActivation {
+        at: Time::EPOCH,
+        chain: Chain::Packets,
+        hash: RulesActivation::hash_of(Chain::Packets, &set, &surroundings),
+        set,
+        surroundings,
+        software: "fuzzed".to_owned(),
+    }
 }
 
 impl Folded {
     /// A new chain under these rules.
-    pub fn under(set: &RuleSet) -> Folded {
+    pub fn under(rules: &RulesActivation) -> Folded {
         let mut folded = Folded {
             chain: PacketChain::new(SITE),
             told: Vec::new(),
@@ -50,27 +72,15 @@ impl Folded {
             ids: BTreeSet::new(),
             sequence: 0,
             activations: 0,
+            restarts: 0,
         };
-        folded.follow(set, Time::EPOCH);
+        folded.follow(rules, Time::EPOCH);
         folded
     }
 
     /// Other rules from here on.
-    pub fn follow(&mut self, set: &RuleSet, at: Time) {
-        let set = set.of_chain(Chain::Packets);
-        let surroundings = Surroundings {
-            gateways: vec!["10.0.0.1".to_owned()],
-            lookups: true,
-            ..Surroundings::default()
-        };
-        let activation = RulesActivation {
-            at,
-            chain: Chain::Packets,
-            hash: RulesActivation::hash_of(Chain::Packets, &set, &surroundings),
-            set,
-            surroundings,
-            software: "fuzzed".to_owned(),
-        };
+    pub fn follow(&mut self, rules: &RulesActivation, at: Time) {
+        let activation = RulesActivation { at, ..rules.clone() };
         // Events name the activation that caused them, and must not depend on how many records came before.
         self.activations += 1;
         let number = self.activations;
@@ -114,8 +124,12 @@ impl Folded {
         let _nothing_ends = self.chain.apply_lost(self.sequence - 4, self.sequence);
     }
 
-    /// Stores the state and goes on with a chain that loaded it.
+    /// Stores the state and goes on with a chain that loaded it; after several times it just goes on.
     pub fn restart(&mut self) {
+        if self.restarts == RESTARTS_MAX {
+            return;
+        }
+        self.restarts += 1;
         let stored: BTreeMap<_, _> = self.chain.entries().into_iter().collect();
         let bytes: usize = stored.iter().map(|(key, value)| key.len() + value.len()).sum();
         assert!(bytes < STATE_BYTES_MAX, "{bytes} bytes of state");

@@ -12,7 +12,7 @@ use watchfold_schemas::observation::Gap;
 use watchfold_schemas::packets::{
     ArpRow, CaptureCounts, CaptureSource, DhcpRow, DnsRow, NeighbourRow, PACKET_ROWS_MAX,
 };
-use watchfold_schemas::rules::RuleSet;
+use watchfold_schemas::rules::RulesActivation;
 use watchfold_schemas::{Body, Event, Span, Time};
 
 use crate::chain::{Folded, Told, pack};
@@ -115,16 +115,16 @@ pub fn told(steps: &[Step], rows_max: usize, restart_every: Option<usize>) -> (V
 }
 
 /// Some of everything, under these rules.
-pub fn mixed(set: &RuleSet, rows_max: usize) -> Vec<Told> {
-    mix(set, rows_max).told
+pub fn mixed(rules: &RulesActivation, rows_max: usize) -> Vec<Told> {
+    mix(rules, rows_max).told
 }
 
 /// The events of the same.
-pub fn mixed_events(set: &RuleSet) -> Vec<Event> {
-    mix(set, PACKET_ROWS_MAX).events
+pub fn mixed_events(rules: &RulesActivation) -> Vec<Event> {
+    mix(rules, PACKET_ROWS_MAX).events
 }
 
-fn mix(set: &RuleSet, rows_max: usize) -> Folded {
+fn mix(rules: &RulesActivation, rows_max: usize) -> Folded {
     let burst = |number: u8, kind| Burst {
         source: 2 + number % 6,
         destination: 1 + number % 9,
@@ -154,7 +154,7 @@ fn mix(set: &RuleSet, rows_max: usize) -> Folded {
         Kind::Other { protocol: 132 },
     ];
     let mut telling = Telling {
-        folded: Folded::under(set),
+        folded: Folded::under(rules),
         builder: BatchBuilder::new(CaptureSource::default(), vec![22, 80]),
         rows_max,
         restart_every: None,

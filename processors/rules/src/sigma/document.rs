@@ -155,9 +155,11 @@ fn document(
         ));
     }
     let value = parsed(text).map_err(|error| {
+        // The end of a text stands behind its last line, which is none.
+        let last = text.lines().count();
         let line = error
             .location()
-            .map_or(lines.start(), |at| first + at.line().max(1) - 1);
+            .map_or(lines.start(), |at| first + at.line().clamp(1, last.max(1)) - 1);
         let is_tab = text
             .lines()
             .nth(line.saturating_sub(first))

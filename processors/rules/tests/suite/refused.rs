@@ -150,6 +150,8 @@ fn what_a_rule_says_of_itself() {
         &["category", "packet, connection, neighbour, ping"],
     );
     check("- a\n- b\n", 1, &["keys and values"]);
+    // The text ends within the quotes, and the line after its last one is none.
+    check("title: 'T\nlevel: low\n", 2, &["unexpected end"]);
 }
 
 #[test]
@@ -512,7 +514,7 @@ fn all_problems_of_all_files_come_at_once() {
         "c.yaml:9: `watchfold.state`",
         "c.yaml:10: `x`",
         "b.yml:7: there is no field",
-        "d.yml:2",
+        "d.yml:1",
     ]) {
         assert!(line.contains(words), "{words:?} is not in {line:?}");
     }
