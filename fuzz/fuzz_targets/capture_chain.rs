@@ -21,7 +21,10 @@ fuzz_target!(|bytes: &[u8]| {
     };
     // The file's last bytes say how else it is batched.
     let tail = |back: usize| bytes.iter().rev().nth(back).copied().map_or(1, usize::from);
-    assert!(told(path, 1, None).is_some_and(|rows| rows == whole), "row by row");
+    assert!(
+        told(path, 1, None).is_some_and(|rows| rows == whole),
+        "row by row"
+    );
     let stored = told(path, 1 + tail(0), Some(1 + tail(1) % 8));
     assert!(stored.is_some_and(|stored| stored == whole), "stored and loaded");
 });

@@ -24,7 +24,10 @@ fuzz_target!(|bytes: &[u8]| {
     let mut builder = BatchBuilder::new(CaptureSource::default(), vec![22, 53, 80]);
     let mut last = 0;
     let ended = file.for_each(|frame| {
-        assert!(frame.number > last, "packets are numbered in the order of the file");
+        assert!(
+            frame.number > last,
+            "packets are numbered in the order of the file"
+        );
         last = frame.number;
         if let Ok(packet) = decode(frame.link, frame.bytes, frame.wire_length) {
             if !builder.fits(frame.number, frame.at) {

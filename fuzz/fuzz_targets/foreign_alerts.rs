@@ -15,7 +15,10 @@ fuzz_target!(|bytes: &[u8]| {
     let path = scratch::file("eve.json", bytes);
     let _either = is_of_peer(path);
     let heard = hear(path).expect("lines that cannot be read are counted");
-    assert_eq!(heard.lines, heard.said.len() as u64 + heard.others + heard.unreadable);
+    assert_eq!(
+        heard.lines,
+        heard.said.len() as u64 + heard.others + heard.unreadable
+    );
     for said in &heard.said {
         assert!(!said.name.contains(char::is_control), "{:?}", said.name);
     }

@@ -30,7 +30,13 @@ fuzz_target!(|input: (u8, &[u8])| {
     let batch = builder.take(CaptureCounts::default());
     batch.view().expect("a batch that was built is sound");
     let names = batch.dns.iter().map(|dns| &dns.name);
-    let names = names.chain(batch.tls_names.iter().chain(&batch.http_hosts).map(|(_, name)| name));
+    let names = names.chain(
+        batch
+            .tls_names
+            .iter()
+            .chain(&batch.http_hosts)
+            .map(|(_, name)| name),
+    );
     for name in names {
         assert!(name.len() <= PACKET_NAME_BYTES_MAX, "{} bytes", name.len());
     }

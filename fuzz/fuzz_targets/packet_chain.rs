@@ -10,6 +10,10 @@ fuzz_target!(|input: (u8, u8, Vec<Step>)| {
     let (whole, packets) = told(&steps, 4_096, None);
     let row_by_row = told(&steps, 1, None);
     assert!(row_by_row == (whole.clone(), packets), "row by row");
-    let stored = told(&steps, 1 + usize::from(rows), Some(1 + usize::from(restart_every % 8)));
+    let stored = told(
+        &steps,
+        1 + usize::from(rows),
+        Some(1 + usize::from(restart_every % 8)),
+    );
     assert!(stored == (whole, packets), "stored and loaded");
 });

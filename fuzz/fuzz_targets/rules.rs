@@ -21,8 +21,13 @@ fuzz_target!(|text: &str| {
                 let told = problem.to_string();
                 assert!(!told.contains('\n'), "a problem is one line: {told:?}");
             }
-            let order = |pair: &[watchfold_rules::Problem]| (&pair[0].file, pair[0].line) <= (&pair[1].file, pair[1].line);
-            assert!(problems.windows(2).all(order), "not in the order of the lines: {problems:#?}");
+            let order = |pair: &[watchfold_rules::Problem]| {
+                (&pair[0].file, pair[0].line) <= (&pair[1].file, pair[1].line)
+            };
+            assert!(
+                problems.windows(2).all(order),
+                "not in the order of the lines: {problems:#?}"
+            );
         }
         Err(RulesError::Read { .. } | RulesError::NotThere { .. }) => panic!("the file is there"),
         Err(RulesError::TooManyFiles { .. } | RulesError::Section(_)) => panic!("there is one file"),

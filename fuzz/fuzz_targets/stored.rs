@@ -5,9 +5,7 @@
 use libfuzzer_sys::fuzz_target;
 use watchfold_fuzz::chain::{Folded, pack};
 use watchfold_rules::PackName;
-use watchfold_schemas::{
-    Body, Span, decode_event, decode_observation, encode_event, encode_observation,
-};
+use watchfold_schemas::{Body, Span, decode_event, decode_observation, encode_event, encode_observation};
 
 fuzz_target!(|bytes: &[u8]| {
     if let Ok(event) = decode_event(bytes)

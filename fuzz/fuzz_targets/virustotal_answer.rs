@@ -25,9 +25,17 @@ const LIFETIMES: Lifetimes = Lifetimes {
 fuzz_target!(|bytes: &[u8]| {
     let [kind, status, rest @ ..] = bytes else { return };
     let is_name = kind % 2 == 1;
-    let kind = if is_name { SubjectKind::Name } else { SubjectKind::Address };
+    let kind = if is_name {
+        SubjectKind::Name
+    } else {
+        SubjectKind::Address
+    };
     // Most often the one status whose body is read.
-    let status = if *status < 128 { 200 } else { 300 + u16::from(status - 128) * 2 };
+    let status = if *status < 128 {
+        200
+    } else {
+        300 + u16::from(status - 128) * 2
+    };
     let end = rest.iter().position(|byte| *byte == b'\n').unwrap_or(rest.len());
     let retry_after = std::str::from_utf8(&rest[..end]).ok();
     let body = rest.get(end + 1..);
@@ -35,14 +43,22 @@ fuzz_target!(|bytes: &[u8]| {
         Answer::Said(report) => {
             let text = if is_name { "example.org" } else { "8.8.8.8" };
             let text = text.to_owned();
-            let verdict = verdict(&Subject { kind, text }, report.map(|report| *report), Time::EPOCH, LIFETIMES);
+            let verdict = verdict(
+                &Subject { kind, text },
+                report.map(|report| *report),
+                Time::EPOCH,
+                LIFETIMES,
+            );
             return store(verdict);
         }
         Answer::KeyRefused { detail } | Answer::Refused { detail } => (None, detail),
         Answer::TooMuch { wait, detail, .. } | Answer::Away { wait, detail } => (wait, detail),
     };
     assert!(wait.is_none_or(|wait| wait <= WAIT_MAX && wait >= Span::ZERO));
-    assert!(detail.len() < 200 && !detail.contains(char::is_control), "{detail:?}");
+    assert!(
+        detail.len() < 200 && !detail.contains(char::is_control),
+        "{detail:?}"
+    );
 });
 
 fn store(verdict: watchfold_schemas::alert::Verdict) {

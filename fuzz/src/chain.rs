@@ -4,13 +4,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::OnceLock;
 
-use watchfold_folds::PacketChain;
+use watchfold_folds::{PacketChain, STATE_KEY_BYTES_MAX, StateMachine};
 use watchfold_rules::{PackName, RuleSource, load};
 use watchfold_schemas::observation::OBSERVATION_VERSION;
 use watchfold_schemas::rules::{RuleSet, RulesActivation, Surroundings};
-use watchfold_schemas::{
-    Body, Chain, Event, EventId, Observation, Origin, Time, decode_event, encode_event,
-};
+use watchfold_schemas::subjects::is_token;
+use watchfold_schemas::{Body, Chain, Event, EventId, Observation, Origin, Time, decode_event, encode_event};
 
 pub const SITE: &str = "fuzzed";
 
@@ -31,6 +30,8 @@ pub struct Folded {
     sequence: u64,
     activations: u64,
     restarts: u32,
+    /// Every collector so far had a name that a subject can hold.
+    named_well: bool,
 }
 
 /// The activation of a pack that ships.
@@ -73,6 +74,7 @@ impl Folded {
             sequence: 0,
             activations: 0,
             restarts: 0,
+            named_well: true,
         };
         folded.follow(rules, Time::EPOCH);
         folded
@@ -109,6 +111,7 @@ impl Folded {
 
     pub fn fold(&mut self, observation: &Observation) {
         self.sequence += 1;
+        self.named_well &= is_token(&observation.origin.collector);
         for event in self.chain.apply(self.sequence, observation) {
             check(&event);
             assert!(self.ids.insert(event.id.clone()), "an id came twice: {event:?}");
@@ -131,6 +134,11 @@ impl Folded {
         }
         self.restarts += 1;
         let stored: BTreeMap<_, _> = self.chain.entries().into_iter().collect();
+        let long = stored.keys().find(|key| key.len() > STATE_KEY_BYTES_MAX);
+        assert!(
+            long.is_none() || !self.named_well,
+            "too long for a store: {long:?}"
+        );
         let bytes: usize = stored.iter().map(|(key, value)| key.len() + value.len()).sum();
         assert!(bytes < STATE_BYTES_MAX, "{bytes} bytes of state");
         let mut again = PacketChain::new(SITE);

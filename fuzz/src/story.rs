@@ -17,8 +17,8 @@ use watchfold_schemas::{Body, Event, Span, Time};
 
 use crate::chain::{Folded, Told, pack};
 
-/// The most packets of a story: enough for every threshold of the packs that ship.
-const PACKETS_MAX: u64 = 1_200;
+/// The most packets of a story: enough for the thresholds of the packs that ship.
+const PACKETS_MAX: u64 = 500;
 
 /// Stories begin here; packets may come from before.
 const BEGIN: Time = Time::from_seconds(1_700_000_000);
@@ -57,17 +57,43 @@ pub struct Burst {
 
 #[derive(Arbitrary, Clone, Copy, Debug)]
 pub enum Kind {
-    Segment { flags: u8 },
-    Connection { is_answered: bool, is_reset: bool },
+    Segment {
+        flags: u8,
+    },
+    Connection {
+        is_answered: bool,
+        is_reset: bool,
+    },
     Datagram,
     Echo,
-    Query { letters: u8, query_type: u16, is_response: bool },
-    Arp { operation: u8, mac: u8 },
-    Neighbour { message_type: u8, mac: Option<u8>, flags: u8 },
-    Dhcp { message_type: u8, mac: u8, given: u8 },
-    TlsName { letters: u8 },
-    HttpHost { letters: u8 },
-    Other { protocol: u8 },
+    Query {
+        letters: u8,
+        query_type: u16,
+        is_response: bool,
+    },
+    Arp {
+        operation: u8,
+        mac: u8,
+    },
+    Neighbour {
+        message_type: u8,
+        mac: Option<u8>,
+        flags: u8,
+    },
+    Dhcp {
+        message_type: u8,
+        mac: u8,
+        given: u8,
+    },
+    TlsName {
+        letters: u8,
+    },
+    HttpHost {
+        letters: u8,
+    },
+    Other {
+        protocol: u8,
+    },
 }
 
 #[derive(Arbitrary, Clone, Copy, Debug)]
@@ -140,15 +166,37 @@ fn mix(rules: &RulesActivation, rows_max: usize) -> Folded {
     };
     let kinds = [
         Kind::Segment { flags: 2 },
-        Kind::Connection { is_answered: false, is_reset: true },
-        Kind::Connection { is_answered: true, is_reset: false },
+        Kind::Connection {
+            is_answered: false,
+            is_reset: true,
+        },
+        Kind::Connection {
+            is_answered: true,
+            is_reset: false,
+        },
         Kind::Datagram,
         Kind::Echo,
-        Kind::Query { letters: 70, query_type: 16, is_response: false },
-        Kind::Query { letters: 3, query_type: 1, is_response: true },
+        Kind::Query {
+            letters: 70,
+            query_type: 16,
+            is_response: false,
+        },
+        Kind::Query {
+            letters: 3,
+            query_type: 1,
+            is_response: true,
+        },
         Kind::Arp { operation: 2, mac: 1 },
-        Kind::Neighbour { message_type: 136, mac: Some(4), flags: 32 },
-        Kind::Dhcp { message_type: 5, mac: 2, given: 3 },
+        Kind::Neighbour {
+            message_type: 136,
+            mac: Some(4),
+            flags: 32,
+        },
+        Kind::Dhcp {
+            message_type: 5,
+            mac: 2,
+            given: 3,
+        },
         Kind::TlsName { letters: 4 },
         Kind::HttpHost { letters: 5 },
         Kind::Other { protocol: 132 },
@@ -202,7 +250,12 @@ impl Telling {
                 self.through = self.through.max(to);
                 let reason = "fuzzed".to_owned();
                 let records = 1;
-                self.give(Body::Gap(Gap { from, to, records, reason }));
+                self.give(Body::Gap(Gap {
+                    from,
+                    to,
+                    records,
+                    reason,
+                }));
             }
             Step::Lost => self.folded.lose(),
             Step::Verdict(said) => {
@@ -249,7 +302,10 @@ impl Telling {
         assert!(batch.view().expect("a batch that was built is sound").len() <= PACKET_ROWS_MAX);
         self.give(Body::Batch(Box::new(batch)));
         self.batches += 1;
-        if self.restart_every.is_some_and(|every| self.batches.is_multiple_of(every)) {
+        if self
+            .restart_every
+            .is_some_and(|every| self.batches.is_multiple_of(every))
+        {
             self.folded.restart();
         }
     }
@@ -265,12 +321,20 @@ impl Burst {
     fn packet(&self, number: u16) -> (Packet<'static>, u32) {
         let walked = |wanted: fn(&Walk) -> bool| if wanted(&self.walk) { number } else { 0 };
         let mac_walk = walked(|walk| matches!(walk, Walk::Mac)) as u8;
-        let length = self.length.wrapping_add(walked(|walk| matches!(walk, Walk::Length)) * 97);
+        let length = self
+            .length
+            .wrapping_add(walked(|walk| matches!(walk, Walk::Length)) * 97);
         let mut packet = Packet {
             source: address(self.source, walked(|walk| matches!(walk, Walk::Source))),
             destination: address(self.destination, walked(|walk| matches!(walk, Walk::Destination))),
-            source_port: self.ports.0.wrapping_add(walked(|walk| matches!(walk, Walk::SourcePort))),
-            destination_port: self.ports.1.wrapping_add(walked(|walk| matches!(walk, Walk::DestinationPort))),
+            source_port: self
+                .ports
+                .0
+                .wrapping_add(walked(|walk| matches!(walk, Walk::SourcePort))),
+            destination_port: self
+                .ports
+                .1
+                .wrapping_add(walked(|walk| matches!(walk, Walk::DestinationPort))),
             protocol: 6,
             tcp_flags: 0,
             marks: self.marks,
@@ -290,7 +354,10 @@ impl Kind {
         let (v4, v6) = (|ip| as_v4(ip), |ip| as_v6(ip));
         match self {
             Kind::Segment { flags } => packet.tcp_flags = flags,
-            Kind::Connection { is_answered, is_reset } => {
+            Kind::Connection {
+                is_answered,
+                is_reset,
+            } => {
                 let is_answer = is_answered && number % 2 == 1;
                 packet.tcp_flags = match (is_answer, is_reset) {
                     (false, _) => 2,
@@ -304,10 +371,18 @@ impl Kind {
             }
             Kind::Datagram => packet.protocol = 17,
             Kind::Echo => {
-                packet.protocol = if packet.source.is_some_and(|ip| ip.is_ipv6()) { 58 } else { 1 };
+                packet.protocol = if packet.source.is_some_and(|ip| ip.is_ipv6()) {
+                    58
+                } else {
+                    1
+                };
                 (packet.source_port, packet.destination_port) = (8, 0);
             }
-            Kind::Query { letters, query_type, is_response } => {
+            Kind::Query {
+                letters,
+                query_type,
+                is_response,
+            } => {
                 packet.protocol = 17;
                 packet.inside = Inside::Dns(DnsRow {
                     row: 0,
@@ -318,7 +393,10 @@ impl Kind {
                     answers: 0,
                 });
             }
-            Kind::Arp { operation, mac: owner } => {
+            Kind::Arp {
+                operation,
+                mac: owner,
+            } => {
                 packet.protocol = 255;
                 packet.inside = Inside::Arp(ArpRow {
                     row: 0,
@@ -329,7 +407,11 @@ impl Kind {
                     target_ip: v4(packet.destination),
                 });
             }
-            Kind::Neighbour { message_type, mac: owner, flags } => {
+            Kind::Neighbour {
+                message_type,
+                mac: owner,
+                flags,
+            } => {
                 packet.protocol = 58;
                 packet.inside = Inside::Neighbour(NeighbourRow {
                     row: 0,
@@ -339,7 +421,11 @@ impl Kind {
                     flags,
                 });
             }
-            Kind::Dhcp { message_type, mac: owner, given } => {
+            Kind::Dhcp {
+                message_type,
+                mac: owner,
+                given,
+            } => {
                 packet.protocol = 17;
                 packet.inside = Inside::Dhcp(DhcpRow {
                     row: 0,
@@ -385,9 +471,7 @@ impl Said {
 /// Few hosts, so that packets meet: private, public, IPv6, groups, and none at all.
 fn address(host: u8, walked: u16) -> Option<IpAddr> {
     let [high, low] = walked.to_be_bytes();
-    let v4 = |net: [u8; 2], host: u8| {
-        IpAddr::V4(Ipv4Addr::new(net[0], net[1], high, low.wrapping_add(host)))
-    };
+    let v4 = |net: [u8; 2], host: u8| IpAddr::V4(Ipv4Addr::new(net[0], net[1], high, low.wrapping_add(host)));
     Some(match host % 16 {
         0 => return None,
         host @ 1..=7 => v4([10, 0], host),
