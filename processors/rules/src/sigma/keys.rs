@@ -64,7 +64,7 @@ const MODIFIERS: [&str; 11] = [
 ];
 
 /// What Sigma calls the window of a correlation, now and before.
-const WINDOWS: [&str; 2] = ["timespan", "timeframe"];
+pub const WINDOWS: [&str; 2] = ["timespan", "timeframe"];
 
 const LEVELS: [&str; 5] = ["informational", "low", "medium", "high", "critical"];
 const STATUSES: [&str; 5] = ["stable", "test", "experimental", "deprecated", "unsupported"];
@@ -310,24 +310,6 @@ impl Draft<'_> {
                 });
             }
         }
-    }
-
-    /// The document without what was told of it, as far as Sigma's parser would stop there.
-    pub fn mended(&self) -> Option<String> {
-        let mut map = self.map.clone();
-        map.remove("status");
-        map.remove("id");
-        if let Some(level) = map.get_mut("level") {
-            *level = Value::from("medium");
-        }
-        if let Some(correlation) = map.get_mut("correlation").and_then(Value::as_mapping_mut) {
-            for key in WINDOWS {
-                if let Some(window) = correlation.get_mut(key) {
-                    *window = Value::from("1m");
-                }
-            }
-        }
-        yaml_serde::to_string(&map).ok()
     }
 
     /// Modifiers that Sigma does not have; those that it has and we do not are told with their reason later.

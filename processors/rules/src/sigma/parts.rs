@@ -5,11 +5,11 @@ use rsigma_parser::parse_sigma_yaml;
 use yaml_serde::{Mapping, Value};
 
 use super::document::Sigma;
-use super::keys::Draft;
+use super::keys::{Draft, WINDOWS};
 use crate::error::Problem;
 
 /// The parts of a correlation that the parser may refuse, by their keys.
-const CORRELATION: [&[&str]; 3] = [&["type"], &["timespan", "timeframe"], &["condition"]];
+const CORRELATION: [&[&str]; 3] = [&["type"], &WINDOWS, &["condition"]];
 
 /// Those of a detection; selections are read by us.
 const DETECTION: [&[&str]; 1] = [&["condition"]];
@@ -63,6 +63,10 @@ fn without_faults(draft: &Draft<'_>, is_small: bool, problems: &mut Vec<Problem>
             Some(_) => left = tried,
             None => {
                 let key = keys.iter().find(|key| given.contains_key(**key));
+                // A window that is given and is none is told with what to write instead.
+                if key.is_some() && *keys == WINDOWS {
+                    continue;
+                }
                 let path: Vec<&str> = [section].into_iter().chain(key.copied()).collect();
                 problems.extend(said.pop().map(|said| draft.problem(&path, first_line(&said))));
             }

@@ -477,7 +477,7 @@ fn no_problem_of_a_rule_hides_another() {
             (11, "did you mean `low`?"),
             (14, "evnt_count"),
             (15, "`source.ip`"),
-            (16, "timeframe"),
+            (16, "a number with a unit"),
             (17, "numeric"),
             (19, "`x`"),
         ],
