@@ -17,7 +17,7 @@ help: ## Show this list
 run: ## Set up what is missing, build, and start watching (ARGS="--listen 127.0.0.1:8737" and the like)
 	@.ci/setup run
 	@cargo build --release --locked
-	@exec target/release/watchfold up $(ARGS)
+	@exec $(abspath $(or $(CARGO_TARGET_DIR),target))/release/watchfold up $(ARGS)
 
 test: ## Everything that must hold, from a clean clone: style, lints, tests, the page, other targets
 	@.ci/setup check

@@ -29,6 +29,13 @@ const DIFFERENT: u8 = 1;
 const TROUBLE: u8 = 2;
 
 pub fn replay(args: &ReplayArgs) -> anyhow::Result<ExitCode> {
+    if let Some(missing) = Against::missing(args) {
+        eprintln!(
+            "watchfold: --against {missing}: there is no such file; name a configuration, another detector's file, a directory or file \
+             of rules, `default` or `classic`"
+        );
+        return Ok(ExitCode::from(TROUBLE));
+    }
     let ended = if let Against::Peer(path) = Against::of(args) {
         peers::compare(args, &path)
     } else if args.diff {
@@ -42,7 +49,12 @@ pub fn replay(args: &ReplayArgs) -> anyhow::Result<ExitCode> {
         Err(error) if is_closed_pipe(&error) => Ok(ExitCode::SUCCESS),
         // A wrong configuration is told by its own status, but for a comparison, where 1 says that the sides differ.
         Err(error) if args.diff || !error.is::<ConfigError>() => {
-            eprintln!("watchfold: {}", exit::sentence(&error));
+            let sentence = exit::sentence(&error);
+            match error.downcast_ref::<std::io::Error>() {
+                // Files that are read are named by their errors.
+                Some(_) => eprintln!("watchfold: failed to write to standard output: {sentence}"),
+                None => eprintln!("watchfold: {sentence}"),
+            }
             Ok(ExitCode::from(TROUBLE))
         }
         ended => ended,

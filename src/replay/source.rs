@@ -287,6 +287,12 @@ impl Against {
         }
     }
 
+    /// What is named and is neither there nor a pack.
+    pub fn missing(args: &ReplayArgs) -> Option<&str> {
+        let named = args.against.as_deref()?;
+        (!Path::new(named).exists() && PackName::from_name(named).is_none()).then_some(named)
+    }
+
     pub fn config(&self) -> Option<&Path> {
         match self {
             Against::Config(path) => Some(path),

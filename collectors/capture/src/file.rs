@@ -17,8 +17,9 @@ use watchfold_schemas::{Span, Time};
 use crate::parse::LinkType;
 use crate::pcapng::PACKET_ID;
 
-/// Bytes read at once. A block of a file has to fit into [`BLOCK_BYTES_MAX`], to which the buffer grows when needed.
-const BUFFER_BYTES: usize = 1024 * 1024;
+/// Bytes read at once: what a core's own cache holds beside what is made of them. A block of a file has to fit into
+/// [`BLOCK_BYTES_MAX`], to which the buffer grows when needed.
+const BUFFER_BYTES: usize = 256 * 1024;
 
 /// The largest block that is read. libpcap's own limit for one packet is 256 KiB; blocks of names are larger.
 pub const BLOCK_BYTES_MAX: usize = 16 * 1024 * 1024;
@@ -199,7 +200,8 @@ impl CaptureFile {
                         }
                         Parsed::NoPacket => ControlFlow::Continue(()),
                     };
-                    self.reader.consume(offset);
+                    // What is left is moved to the front when more is read, and not when half of it has been taken.
+                    self.reader.consume_noshift(offset);
                     if flow.is_break() {
                         return Ok(End::Stopped);
                     }

@@ -345,6 +345,10 @@ fn the_command_reads_captures_and_rules() {
     ] {
         assert!(lines[0].contains(word), "{word} in {}", lines[0]);
     }
+    let attack = lines[0].split_whitespace().last().unwrap_or_default();
+    let (status, explained, trouble) = told(&["explain", attack, &scan, "--rules", "classic"]);
+    assert_eq!(status, Some(0), "{trouble}");
+    assert!(explained.starts_with(attack), "{explained}");
     assert!(
         summary.contains("30 packets in ") && summary.contains("digest capture/packets "),
         "{summary}"
@@ -352,6 +356,12 @@ fn the_command_reads_captures_and_rules() {
 
     // Two rule sets over the same packets; the same; and nothing to compare with.
     let diff = |arguments: &[&str]| told(&[&["replay", "--diff", &scan][..], arguments].concat());
+    let (status, _, trouble) = diff(&["--against", "missing.json"]);
+    assert_eq!(status, Some(2), "{trouble}");
+    assert!(
+        trouble.contains("missing.json: there is no such file"),
+        "{trouble}"
+    );
     let (status, text, _) = diff(&["--rules", "classic", "--against", "classic"]);
     assert_eq!(
         (status, text.as_str()),
