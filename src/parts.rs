@@ -112,7 +112,7 @@ impl Parts {
         }
 
         run_chain(&house, &chains);
-        run_packet_chain(&house, captures.clone(), &chains);
+        run_packet_chain(&house, &publishers.packet_parity, captures.clone(), &chains);
         let failed = run_dashboard(dashboard, progress, &sinks);
         run_clock(&house, &publishers.clock, &collectors);
         run_ping(&house, &publishers.ping, site_receiver, &collectors);

@@ -62,7 +62,7 @@ pub enum Body {
     Receipt(Receipt),
     /// A validated configuration came into force.
     Activation(Box<Activation>),
-    /// An hour of a chain was folded again and compared with what was recorded.
+    /// A stretch of a chain was folded again and compared with what was recorded.
     Parity(Parity),
     /// Captured packets. Stands in `WF_PKT`.
     Batch(Box<PacketBatch>),
@@ -470,14 +470,14 @@ pub struct Activation {
     pub software: String,
 }
 
-/// What a check of one hour of a chain found.
+/// What a check of a stretch of a chain found: an hour of the site chain, or packets after a snapshot.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "json-schema", derive(schemars::JsonSchema))]
 pub struct Parity {
     pub chain: Chain,
-    /// The first instant of the hour, as its digest has it.
+    /// The first instant of the hour, as its digest has it; of packets, the last one that the snapshot holds.
     pub hour: Time,
-    /// The sequences of the first and the last record of the hour.
+    /// The sequences of the first and the last record.
     pub from: u64,
     pub to: u64,
     /// How many events were found equal.
@@ -491,7 +491,7 @@ pub struct Parity {
 pub enum ParityVerdict {
     Agreed,
     Differed(ParityDifference),
-    /// Why the hour could not be compared. Says nothing about the chain.
+    /// Why it could not be compared. Says nothing about the chain.
     NotCompared {
         reason: String,
     },

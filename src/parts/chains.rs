@@ -1,5 +1,6 @@
-//! The chains of the site, and the check of their hours.
+//! The chains of the site, and the checks that what they derived follows again.
 
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,7 +13,9 @@ use watchfold_kit::{Progress, Publisher};
 use watchfold_process::rules::has_packets;
 use watchfold_process::share::led;
 use watchfold_process::supervise::supervise;
-use watchfold_runner::{ChainRunner, ParityCheck, ParityOptions, RunnerError, RunnerOptions, StatsHandle};
+use watchfold_runner::{
+    ChainRunner, ParityCheck, ParityOptions, RunnerError, RunnerOptions, Spans, StatsHandle,
+};
 use watchfold_schemas::{Body, Chain};
 
 use super::house::{Group, House};
@@ -50,10 +53,11 @@ const PACKETS_LOOK_EVERY: Duration = Duration::from_secs(10);
 /// Runs once there are packets to judge, or a capture is configured. Until then it is a question now and then.
 pub fn run_packet_chain(
     house: &House,
+    parity: &Arc<Publisher>,
     mut captures: watch::Receiver<Arc<Vec<CaptureConfig>>>,
     group: &Group,
 ) {
-    let (house, group) = (house.clone(), group.clone());
+    let (house, parity, group) = (house.clone(), parity.clone(), group.clone());
     let tasks = group.tasks.clone();
     tasks.spawn(async move {
         while captures.borrow_and_update().is_empty() && !any_packets(&house).await {
@@ -65,12 +69,16 @@ pub fn run_packet_chain(
         }
         let progress = house.stages.add("chain:packets", Some(Role::Processor));
         let led_by = house.led("chain:packets", &progress, &group);
+        let told = Told {
+            publisher: parity,
+            progress: house.stages.add("parity:packets", None),
+        };
         let shown = progress.clone();
         let part = move || {
-            let (house, progress) = (house.clone(), shown.clone());
+            let (house, progress, told) = (house.clone(), shown.clone(), told.clone());
             led(led_by.clone(), move |cancel| {
-                let (house, progress) = (house.clone(), progress.clone());
-                async move { fold_packets(&house, progress, cancel).await }
+                let (house, progress, told) = (house.clone(), progress.clone(), told.clone());
+                async move { fold_packets(&house, progress, told, cancel).await }
             })
         };
         supervise(progress, group.cancel.clone(), part).await;
@@ -85,14 +93,52 @@ async fn any_packets(house: &House) -> bool {
 async fn fold_packets(
     house: &House,
     progress: Arc<Progress>,
+    told: Told,
     cancel: CancellationToken,
 ) -> Result<(), RunnerError> {
     let fold = Box::new(PacketChain::new(&house.site));
     let options = RunnerOptions::for_chain(Chain::Packets);
     let (log, store) = (house.log.clone(), house.data.packet_store(&house.site));
     let runner = ChainRunner::open(log, &store, &house.site, Chain::Packets, fold, progress, options).await?;
-    let _shown = show(house, Chain::Packets, runner.stats());
-    runner.run(cancel).await
+    let stats = show(house, Chain::Packets, runner.stats());
+    let check = ParityCheck {
+        log: house.log.clone(),
+        site: house.site.clone(),
+        spans: Spans::Snapshots(StatsHandle::clone(&stats)),
+        fold: |site| Box::new(PacketChain::new(site)),
+        options: ParityOptions::for_chain(Chain::Packets),
+    };
+    let checks = told.supervise(check, cancel.clone());
+    tokio::select! {
+        ended = runner.run(cancel) => ended,
+        // It ends with the chain, which tells it how far it is.
+        never = checks => match never {},
+    }
+}
+
+/// Where what a check found goes.
+#[derive(Clone)]
+struct Told {
+    publisher: Arc<Publisher>,
+    progress: Arc<Progress>,
+}
+
+impl Told {
+    /// Now and then folds a stretch again; what it finds goes into the log, and the site chain judges it like anything else.
+    async fn supervise(self, check: ParityCheck, cancel: CancellationToken) -> Infallible {
+        let (shown, stop) = (self.progress.clone(), cancel.clone());
+        let part = move || {
+            let told = self.publisher.clone();
+            let tell = move |parity| {
+                if let Err(error) = told.submit(Body::Parity(parity)) {
+                    tracing::warn!(%error, "what a check of a chain found is not recorded");
+                }
+            };
+            check.clone().run(shown.clone(), stop.clone(), tell)
+        };
+        supervise(self.progress.clone(), cancel, part).await;
+        std::future::pending().await
+    }
 }
 
 /// Shows the runner's figures for as long as what is returned lives.
@@ -108,25 +154,24 @@ fn show(house: &House, chain: Chain, stats: StatsHandle) -> Arc<StatsHandle> {
     stats
 }
 
-/// Now and then folds an hour again; what it finds goes into the log, and the chain judges it like anything else.
+/// Checks the site chain's hours, wherever it runs.
 pub fn run_parity(house: &House, publisher: &Arc<Publisher>, group: &Group) {
-    let progress = house.stages.add("parity", None);
     let check = ParityCheck {
         log: house.log.clone(),
         site: house.site.clone(),
-        chain: Chain::Site,
+        spans: Spans::Hours,
         fold: |site| Box::new(SiteChain::new(site)),
-        options: ParityOptions::default(),
+        options: ParityOptions::for_chain(Chain::Site),
     };
-    let (told, shown, cancel) = (publisher.clone(), progress.clone(), group.cancel.clone());
-    let part = move || {
-        let told = told.clone();
-        let tell = move |parity| {
-            if let Err(error) = told.submit(Body::Parity(parity)) {
-                tracing::warn!(%error, "what a check of an hour found is not recorded");
-            }
-        };
-        check.clone().run(shown.clone(), cancel.clone(), tell)
+    let told = Told {
+        publisher: publisher.clone(),
+        progress: house.stages.add("parity", None),
     };
-    group.tasks.spawn(supervise(progress, group.cancel.clone(), part));
+    let (checks, cancel) = (told.supervise(check, group.cancel.clone()), group.cancel.clone());
+    group.tasks.spawn(async move {
+        tokio::select! {
+            never = checks => match never {},
+            () = cancel.cancelled() => {}
+        }
+    });
 }

@@ -66,18 +66,20 @@ pub struct Publishers {
     pub clock: Arc<Publisher>,
     pub ping: Arc<Publisher>,
     pub parity: Arc<Publisher>,
+    pub packet_parity: Arc<Publisher>,
     pub discord: Arc<Publisher>,
 }
 
 impl Publishers {
     /// Opens all at once: each asks the log for its newest number, and waits a while for a log that is away.
     pub async fn open(house: &House) -> anyhow::Result<Publishers> {
-        let (operator, config, clock, ping, parity, discord) = tokio::try_join!(
+        let (operator, config, clock, ping, parity, packet_parity, discord) = tokio::try_join!(
             house.publisher("operator"),
             house.publisher("config"),
             house.publisher("clock"),
             house.measuring_publisher("ping"),
             house.publisher("parity"),
+            house.publisher("parity-packets"),
             house.publisher("discord"),
         )?;
         Ok(Publishers {
@@ -86,12 +88,19 @@ impl Publishers {
             clock,
             ping,
             parity,
+            packet_parity,
             discord,
         })
     }
 
     pub fn into_all(self) -> Vec<Arc<Publisher>> {
-        let watched = [self.clock, self.ping, self.parity, self.discord];
+        let watched = [
+            self.clock,
+            self.ping,
+            self.parity,
+            self.packet_parity,
+            self.discord,
+        ];
         [self.operator, self.config].into_iter().chain(watched).collect()
     }
 }

@@ -109,7 +109,7 @@ pub enum Step<'a> {
     Finding(&'a Finding),
     /// Rules for this chain's own rows came into force.
     Rules(&'a RulesActivation),
-    /// An hour was folded again and compared.
+    /// A stretch of a chain was folded again and compared.
     Parity(&'a Parity),
     /// Records of the chain's own stream were gone before they could be folded.
     Lost {

@@ -1,6 +1,7 @@
 //! The digest of what the chain derives, hour by hour of its own ticks, so that anybody who folds the same hour again can
 //! tell whether the same came of it. It is no fold: it looks at the events of all of them, and only at those.
 
+use core::fmt::Display;
 use std::sync::LazyLock;
 
 use serde::{Deserialize, Serialize};
@@ -13,10 +14,16 @@ use crate::table::{Change, Table};
 
 /// What derives here, as a digest names it: the version, and those of the folds, which differ between two builds of one
 /// version that judge differently.
-pub static SOFTWARE: LazyLock<String> = LazyLock::new(|| {
-    let folds = versions().map(|(fold, version)| format!(", {fold} {version}"));
-    format!("{}{}", env!("CARGO_PKG_VERSION"), folds.concat())
-});
+pub static SOFTWARE: LazyLock<String> = LazyLock::new(|| software(versions()));
+
+/// The same of any chain, by the versions of what derives in it.
+pub fn software(versions: impl IntoIterator<Item = (impl Display, u32)>) -> String {
+    let mut out = env!("CARGO_PKG_VERSION").to_owned();
+    for (fold, version) in versions {
+        out += &format!(", {fold} {version}");
+    }
+    out
+}
 
 /// What a digest covers.
 const HOUR: Span = Span::from_seconds(3_600);

@@ -439,7 +439,7 @@ impl IncidentsState {
             ParityVerdict::Differed(difference) => {
                 let latest = differing.map_or(parity.hour, |hour| hour.max(parity.hour));
                 self.differing.insert(&subject, latest);
-                let detail = describe(parity.hour, difference);
+                let detail = describe(parity, difference);
                 self.open(class, &subject, ctx.moment, Opening::of(detail), ctx);
             }
             ParityVerdict::Agreed | ParityVerdict::NotCompared { .. } => {}
@@ -507,7 +507,7 @@ fn chain_subject(chain: Chain) -> String {
     format!("chain:{}", chain.token())
 }
 
-fn describe(hour: Time, difference: &ParityDifference) -> String {
+fn describe(parity: &Parity, difference: &ParityDifference) -> String {
     let ParityDifference {
         input,
         index,
@@ -521,8 +521,13 @@ fn describe(hour: Time, difference: &ParityDifference) -> String {
         message
     };
     let side = |text: &Option<String>| text.clone().unwrap_or_else(|| "nothing".to_owned());
+    let at = parity.hour;
+    let what = match parity.chain {
+        Chain::Site => format!("the hour of {at}"),
+        Chain::Packets => format!("what followed the packet chain's snapshot of {at}"),
+    };
     format!(
-        "the hour of {hour} was folded again and differs first at event {index} of record {input} ({message}): it was \
+        "{what} was folded again and differs first at event {index} of record {input} ({message}): it was \
          recorded as {}; now there is {}",
         side(recorded),
         side(derived)

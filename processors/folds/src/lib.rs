@@ -23,6 +23,6 @@ mod timers;
 pub use chain::{ChainCounters, SiteChain};
 pub use engine::{RuleProblem, rules_problems};
 pub use fold::{Fold, FoldId};
-pub use hours::SOFTWARE;
+pub use hours::{SOFTWARE, software};
 pub use machine::{LoadError, STATE_KEY_BYTES_MAX, StateEntries, StateMachine};
 pub use packets::{PacketChain, PacketCounters, RuleRows, community_id};

@@ -15,7 +15,8 @@ use watchfold_process::share::{Share, Site, share};
 use watchfold_process::supervise::supervise;
 use watchfold_process::{Frame, ProcessArgs, Program, SitesArgs};
 use watchfold_runner::{
-    ChainRunner, PacketChain, ParityCheck, ParityOptions, RunnerError, RunnerOptions, SiteChain, StatsHandle,
+    ChainRunner, PacketChain, ParityCheck, ParityOptions, RunnerError, RunnerOptions, SiteChain, Spans,
+    StatsHandle,
 };
 use watchfold_schemas::{Body, Chain};
 
@@ -56,12 +57,15 @@ impl Program for Processors {
             sites: frame.packet_sites(&self.sites.sites),
         };
         let progress = frame.stages.add("packet chains");
-        let served = frame.clone();
-        let part = move |site: Site| fold_packets(served.clone(), site);
+        let (served, parity) = (frame.clone(), ParityOptions::for_chain(Chain::Packets));
+        let part = move |site: Site| {
+            let parity = parity.apart(&site.name);
+            fold_packets(served.clone(), site, parity)
+        };
         frame.spawn(share(frame.clone(), packets, progress, part));
 
         let progress = frame.stages.add("chains");
-        let (served, parity) = (frame.clone(), ParityOptions::default());
+        let (served, parity) = (frame.clone(), ParityOptions::for_chain(Chain::Site));
         let part = move |site: Site| {
             let parity = parity.apart(&site.name);
             fold(served.clone(), site, parity)
@@ -90,7 +94,14 @@ async fn fold(frame: Arc<Frame>, site: Site, parity: ParityOptions) -> Result<()
     let stats = Arc::new(runner.stats());
     let rows = |stats: &StatsHandle| -> Rows { stats.snapshot().rows() };
     frame.figures.join("chain", &[("site", &site.name)], &stats, rows);
-    let checks = check_hours(frame, site.name, parity, site.cancel.clone()).await?;
+    let check = ParityCheck {
+        log: frame.log.clone(),
+        site: site.name,
+        spans: Spans::Hours,
+        fold: |site| Box::new(SiteChain::new(site)),
+        options: parity,
+    };
+    let checks = check_parity(frame, check, "parity", site.cancel.clone()).await?;
     tokio::select! {
         ended = runner.run(site.cancel) => Ok(ended?),
         // It ends with the chain: both are under one lease.
@@ -98,7 +109,7 @@ async fn fold(frame: Arc<Frame>, site: Site, parity: ParityOptions) -> Result<()
     }
 }
 
-async fn fold_packets(frame: Arc<Frame>, site: Site) -> Result<(), FoldError> {
+async fn fold_packets(frame: Arc<Frame>, site: Site, parity: ParityOptions) -> Result<(), FoldError> {
     // A site's name holds no dot, so this is no other site's.
     let store = frame.directory("state", &format!("{}.packets", site.name))?;
     let fold = Box::new(PacketChain::new(&site.name));
@@ -112,32 +123,38 @@ async fn fold_packets(frame: Arc<Frame>, site: Site) -> Result<(), FoldError> {
     frame
         .figures
         .join("packets", &labels, &stats, StatsHandle::fold_counters);
-    Ok(runner.run(site.cancel).await?)
-}
-
-/// Now and then folds an hour again; what it finds goes into the log, and the chain judges it like anything else.
-async fn check_hours(
-    frame: Arc<Frame>,
-    site: String,
-    options: ParityOptions,
-    cancel: CancellationToken,
-) -> Result<impl Future<Output = Infallible>, KitError> {
-    let publisher = frame.publisher(&site, "parity").await?;
-    let stage = frame.stages.join(&format!("parity/{site}"));
     let check = ParityCheck {
         log: frame.log.clone(),
-        site,
-        chain: Chain::Site,
-        fold: |site| Box::new(SiteChain::new(site)),
-        options,
+        site: site.name,
+        spans: Spans::Snapshots(StatsHandle::clone(&stats)),
+        fold: |site| Box::new(PacketChain::new(site)),
+        options: parity,
     };
+    let checks = check_parity(frame, check, "parity-packets", site.cancel.clone()).await?;
+    tokio::select! {
+        ended = runner.run(site.cancel) => Ok(ended?),
+        never = checks => match never {},
+    }
+}
+
+/// Now and then folds a stretch again; what it finds goes into the log, and the site chain judges it like anything else. It
+/// speaks as a collector of its own: the chains of a site may be folded by two processes.
+async fn check_parity(
+    frame: Arc<Frame>,
+    check: ParityCheck,
+    collector: &str,
+    cancel: CancellationToken,
+) -> Result<impl Future<Output = Infallible>, KitError> {
+    let site = check.site.clone();
+    let publisher = frame.publisher(&site, collector).await?;
+    let stage = frame.stages.join(&format!("{collector}/{site}"));
     let progress = stage.progress().clone();
     let (shown, stop) = (progress.clone(), cancel.clone());
     let part = move || {
         let told = publisher.clone();
         let tell = move |parity| {
             if let Err(error) = told.submit(Body::Parity(parity)) {
-                tracing::warn!(%error, "what a check of an hour found is not recorded");
+                tracing::warn!(%error, "what a check of a chain found is not recorded");
             }
         };
         check.clone().run(shown.clone(), stop.clone(), tell)

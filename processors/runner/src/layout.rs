@@ -38,7 +38,17 @@ pub(crate) struct Facts {
     /// The last event that the log acknowledged.
     pub(crate) published: Option<Place>,
     pub(crate) snapshot: SnapshotClock,
+    /// What folds; unknown of stores from before it was noted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) derived: Option<Derived>,
     ledger: Ledger,
+}
+
+/// The software that folds, and the last input that another one did, or may have.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Derived {
+    pub(crate) software: String,
+    pub(crate) foreign: u64,
 }
 
 /// When the next snapshot is due.
@@ -143,6 +153,7 @@ pub(crate) fn facts(
         versions,
         published,
         snapshot,
+        derived: None,
         ledger,
     }
 }

@@ -30,7 +30,7 @@ pub use intake::{COLLECTORS_MAX, Folded, fold_all};
 pub use memory_store::MemoryStore;
 pub use options::RunnerOptions;
 pub use outbox::PUBLISH_EVENTS_MAX;
-pub use parity::{Checked, NewChain, ParityCheck, ParityOptions};
+pub use parity::{Checked, NewChain, ParityCheck, ParityOptions, Spans};
 pub use runner::ChainRunner;
 pub use sled_store::{BROKEN_KEPT_MAX, SledStore};
 pub use stats::{RunnerStats, StatsHandle};

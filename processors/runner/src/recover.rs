@@ -3,14 +3,14 @@
 //! The rule is one for stores and snapshots: the position agrees with the log, no event that it takes for published
 //! is missing from the log of events, and the folds take its entries over.
 
-use watchfold_folds::StateMachine;
+use watchfold_folds::{StateMachine, software};
 use watchfold_log::{LogError, MessageLog, Position, StreamInfo, agrees};
 use watchfold_schemas::event::Place;
 use watchfold_schemas::snapshot::{CollectorPosition, StoredEvent};
 use watchfold_schemas::{Chain, Stream};
 
 use crate::error::RunnerError;
-use crate::layout::{self, Content, Opened, SnapshotClock};
+use crate::layout::{self, Content, Derived, Opened, SnapshotClock};
 use crate::memory_store::MemoryStore;
 use crate::published::{Input, Published, last_published};
 use crate::snapshot::{Candidate, candidates};
@@ -27,6 +27,7 @@ pub(crate) struct Recovered {
     pub(crate) outbox: Vec<StoredEvent>,
     pub(crate) collectors: Vec<CollectorPosition>,
     pub(crate) snapshot: SnapshotClock,
+    pub(crate) derived: Derived,
     /// What the store held before, or nothing where it has to be written anew.
     pub(crate) facts: Option<layout::Facts>,
     /// Why the store was set aside.
@@ -60,6 +61,15 @@ impl Known {
             published
         } else {
             published.by_place_alone()
+        }
+    }
+
+    /// Who published what came after `position` is not known here.
+    fn derived(&self, fold: &dyn StateMachine, position: u64) -> Derived {
+        let published = self.published.until.map_or(0, |mark| mark.input);
+        Derived {
+            software: software(fold.versions()),
+            foreign: position.max(published),
         }
     }
 }
@@ -172,7 +182,9 @@ fn from_store(content: Content, fold: &dyn StateMachine, known: &Known) -> Recov
         collectors,
         ..
     } = content;
-    let same_software = facts.versions == fold.versions();
+    let versions = fold.versions();
+    let same_software = facts.versions == versions;
+    let software = software(versions);
     let position = facts.entries_at().clone();
     Recovered {
         published: known.silent(position.sequence).or_claimed(facts.published),
@@ -181,6 +193,13 @@ fn from_store(content: Content, fold: &dyn StateMachine, known: &Known) -> Recov
         outbox: unpublished(outbox, &known.published),
         collectors,
         snapshot: facts.snapshot,
+        derived: Derived {
+            foreign: match &facts.derived {
+                Some(derived) if derived.software == software => derived.foreign,
+                _ => facts.position.sequence,
+            },
+            software,
+        },
         // Entries that were migrated are written anew.
         facts: same_software.then_some(facts),
         set_aside: None,
@@ -217,6 +236,7 @@ async fn rebuild(
         outbox: Vec::new(),
         collectors: Vec::new(),
         snapshot: SnapshotClock::default(),
+        derived: known.derived(fold, 0),
         facts: None,
         set_aside: None,
         in_memory: false,
@@ -264,6 +284,7 @@ async fn from_snapshot(
             manifest: Some(snapshot.sequence),
             tick: snapshot.manifest.at,
         },
+        derived: known.derived(fold, position.sequence),
         facts: None,
         set_aside: None,
         in_memory: false,

@@ -143,13 +143,9 @@ pub(crate) async fn candidates(
     let mut found = Vec::new();
     let mut next = candidate(last.sequence, &last.payload, site, chain);
     while let Some(at) = next {
-        let previous = at.manifest.previous.filter(|previous| *previous < at.sequence);
         found.push(at);
-        next = match previous {
-            Some(sequence) if found.len() < CANDIDATES_MAX => log
-                .get(Stream::Snapshots, sequence)
-                .await?
-                .and_then(|record| candidate(sequence, &record.payload, site, chain)),
+        next = match found.last() {
+            Some(at) if found.len() < CANDIDATES_MAX => before(log, at, site, chain).await?,
             _ => None,
         };
     }
@@ -180,12 +176,42 @@ pub(crate) async fn newest_before(
         if at.manifest.position.sequence <= sequence {
             return Ok(Some(at));
         }
-        let previous = at.manifest.previous.filter(|previous| *previous < at.sequence);
-        let Some(previous) = previous else { break };
-        let record = log.get(Stream::Snapshots, previous).await?;
-        next = record.and_then(|record| candidate(previous, &record.payload, site, chain));
+        next = before(log, &at, site, chain).await?;
     }
     Ok(None)
+}
+
+/// The one that a manifest names as the one before.
+async fn before(
+    log: &dyn MessageLog,
+    at: &Candidate,
+    site: &str,
+    chain: Chain,
+) -> Result<Option<Candidate>, LogError> {
+    let Some(sequence) = at.manifest.previous.filter(|previous| *previous < at.sequence) else {
+        return Ok(None);
+    };
+    let record = log.get(Stream::Snapshots, sequence).await?;
+    Ok(record.and_then(|record| candidate(sequence, &record.payload, site, chain)))
+}
+
+/// Those that were taken at `sequence` of the chain's input or later, the newest first. Only manifests are read.
+pub(crate) async fn newest_from(
+    log: &dyn MessageLog,
+    site: &str,
+    chain: Chain,
+    sequence: u64,
+) -> Result<Vec<Candidate>, LogError> {
+    let mut found = Vec::new();
+    let mut next = newest_before(log, site, chain, u64::MAX).await?;
+    while let Some(at) = next {
+        if at.manifest.position.sequence < sequence || found.len() >= CANDIDATES_MAX {
+            break;
+        }
+        next = before(log, &at, site, chain).await?;
+        found.push(at);
+    }
+    Ok(found)
 }
 
 /// Reads the whole stream, for when it ends in a set without a manifest.

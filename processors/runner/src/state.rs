@@ -17,7 +17,7 @@ use crate::checkpoints::Checkpoints;
 use crate::crash::{CrashHook, CrashPoint};
 use crate::error::RunnerError;
 use crate::intake::{Intake, Taken, placed};
-use crate::layout::{self, Changes, Facts, SnapshotClock};
+use crate::layout::{self, Changes, Derived, Facts, SnapshotClock};
 use crate::options::{RunnerOptions, SNAPSHOT_OVERDUE_DISTANCES, SNAPSHOTS_PER_STREAM};
 use crate::outbox::{Outbox, append, stored, told};
 use crate::published::Published;
@@ -55,6 +55,7 @@ pub(crate) struct ChainState {
     published_before: Published,
     published: Option<Place>,
     snapshot: SnapshotClock,
+    derived: Derived,
     /// One is on its way; it counts only once its manifest stands.
     underway: Option<SnapshotDue>,
     /// When this run took the last one, or began.
@@ -129,6 +130,7 @@ impl ChainState {
             published: recovered.published.until,
             published_before: recovered.published,
             snapshot: recovered.snapshot,
+            derived: recovered.derived,
             underway: None,
             snapshot_at: Instant::now(),
             facts: recovered.facts,
@@ -463,6 +465,7 @@ impl ChainState {
             self.published,
             self.snapshot,
         );
+        facts.derived = Some(self.derived.clone());
         facts.continue_from(self.facts.as_ref());
         layout::apply(self.store.as_mut(), changes, &mut facts)?;
         self.crash_at(CrashPoint::BeforeSync)?;
@@ -558,6 +561,16 @@ impl ChainState {
     fn show(&self) {
         self.counters.position.set(self.position.sequence);
         self.counters.outbox.set(self.outbox.len() as u64);
+        let waiting = self
+            .outbox
+            .iter()
+            .next()
+            .map(|event| event.place.input.saturating_sub(1));
+        let settled = waiting.map_or(self.position.sequence, |waiting| {
+            waiting.min(self.position.sequence)
+        });
+        self.counters.settled.set(settled);
+        self.counters.foreign.set(self.derived.foreign);
         let counters = self.fold.counts();
         *self.counters.fold.lock().unwrap_or_else(PoisonError::into_inner) = counters;
     }

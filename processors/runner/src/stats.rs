@@ -90,6 +90,10 @@ counters! {
     head,
     /// Gauge: events emitted and not yet acknowledged.
     outbox,
+    /// Gauge: the last input of which every event is in the log.
+    settled,
+    /// Gauge: the last input that other software folded, as far as is known; 0 for none.
+    foreign,
     /// Times that the folds' state went into the store, apart from commits of events alone.
     checkpoints,
     /// Observations appended for another chain to read.

@@ -10,6 +10,7 @@ use watchfold_schemas::config::Signal;
 use watchfold_schemas::event::{IncidentClass, Severity};
 use watchfold_schemas::observation::Outcome;
 use watchfold_schemas::rules::RuleState;
+use watchfold_schemas::{Chain, Time};
 
 use crate::api::App;
 use crate::api::eve::severity_name;
@@ -172,7 +173,9 @@ fn site_families(page: &mut Page, app: &App) {
         page.sample(name, &[], value);
     }
     alert_families(page, app);
-    let parity = app.live.read(|projection| projection.parity().clone());
+    let parity = app.live.read(|projection| {
+        [Chain::Site, Chain::Packets].map(|chain| (chain.token(), projection.parity(chain).clone()))
+    });
     parity_families(page, &parity);
 }
 
@@ -306,31 +309,41 @@ fn probe_families(page: &mut Page, targets: &[Target], outcomes: &BTreeMap<Strin
     }
 }
 
-fn parity_families(page: &mut Page, parity: &ParityChecks) {
+fn parity_families(page: &mut Page, chains: &[(&str, ParityChecks)]) {
     let name = "watchfold_parity_checks_total";
-    page.family(name, "counter", "Hours folded again, by what came of it.");
-    for (verdict, count) in [
-        ("agreed", parity.agreed),
-        ("differed", parity.differed),
-        ("not_compared", parity.not_compared),
-    ] {
-        page.sample(name, &[("verdict", verdict)], count);
+    page.family(
+        name,
+        "counter",
+        "Stretches of a chain folded again, by what came of it.",
+    );
+    for (chain, parity) in chains {
+        for (verdict, count) in [
+            ("agreed", parity.agreed),
+            ("differed", parity.differed),
+            ("not_compared", parity.not_compared),
+        ] {
+            page.sample(name, &[("chain", chain), ("verdict", verdict)], count);
+        }
     }
-    for (name, help, at) in [
+    type Reading = fn(&ParityChecks) -> Option<Time>;
+    let gauges: [(&str, &str, Reading); 2] = [
         (
             "watchfold_parity_agreed_hour_seconds",
-            "The latest hour that agreed, by its start.",
-            parity.agreed_hour,
+            "The latest hour, or packets after a snapshot, that agreed, by its start.",
+            |parity| parity.agreed_hour,
         ),
         (
             "watchfold_parity_checked_seconds",
-            "When an hour was checked last.",
-            parity.checked_at,
+            "When the chain was checked last.",
+            |parity| parity.checked_at,
         ),
-    ] {
+    ];
+    for (name, help, reading) in gauges {
         page.family(name, "gauge", help);
-        if let Some(at) = at {
-            page.sample(name, &[], at.as_seconds());
+        for (chain, parity) in chains {
+            if let Some(at) = reading(parity) {
+                page.sample(name, &[("chain", chain)], at.as_seconds());
+            }
         }
     }
 }

@@ -12,7 +12,7 @@ const TEXT_CHARS_MAX: usize = 240;
 /// How much of what both sides share comes before what differs, in characters.
 const SHARED_CHARS: usize = 24;
 
-/// The recorded events of an hour, and how far the derived ones followed them.
+/// The recorded events of a stretch, and how far the derived ones followed them.
 #[derive(Debug, Default)]
 pub(super) struct Comparison {
     recorded: BTreeMap<Place, Bytes>,
@@ -32,9 +32,20 @@ impl Comparison {
     /// Notes a recorded event; one that was published again is there already. It is copied: a payload may be a piece of
     /// a whole block that was read, which would stay in memory with it.
     pub(super) fn record(&mut self, place: Place, payload: &[u8]) {
-        self.bytes += payload.len();
-        let copy = || Bytes::copy_from_slice(payload);
-        self.recorded.entry(place).or_insert_with(copy);
+        let bytes = &mut self.bytes;
+        self.recorded.entry(place).or_insert_with(|| {
+            *bytes += payload.len();
+            Bytes::copy_from_slice(payload)
+        });
+    }
+
+    /// Nothing after this place is compared.
+    pub(super) fn cut(&mut self, last: Place) {
+        while let Some(event) = self.recorded.last_entry()
+            && *event.key() > last
+        {
+            self.bytes -= event.remove().len();
+        }
     }
 
     /// What is held in memory.
@@ -49,7 +60,7 @@ impl Comparison {
             Some((place, payload)) if *place == derived.place => {
                 let recorded = decode_event(payload);
                 if recorded.as_ref().is_ok_and(|recorded| recorded == derived) {
-                    self.recorded.pop_first();
+                    self.bytes -= self.recorded.pop_first().map_or(0, |(_, payload)| payload.len());
                     self.equal += 1;
                     return Ok(());
                 }

@@ -3,18 +3,18 @@
 //! The newest, because a difference should be told soon; the others, because what was recorded long ago should still
 //! follow. Both are found by the digests in the log of events, so nothing has to be remembered.
 
-use watchfold_log::{LogError, MessageLog, Record, Start};
+use watchfold_log::{LogError, MessageLog, Record, Start, agrees};
 use watchfold_schemas::event::{HourDigest, Place};
 use watchfold_schemas::{Chain, EventBody, Stream, Time, decode_event, subjects};
+
+use super::stretch::{Picked, Stretch, evenly};
+use crate::snapshot::{Candidate, newest_before};
 
 /// Digests per read. There is one an hour.
 const READ_DIGESTS: usize = 16;
 
 /// How far back from a digest the one before is looked for first, in sequences; then four times as far.
 const BACK_FIRST: u64 = 4_096;
-
-/// 2^64 divided by the golden ratio: the fractions of its multiples fall evenly everywhere.
-const GOLDEN: u64 = 0x9e37_79b9_7f4a_7c15;
 
 /// A digest where it stands.
 #[derive(Clone, Debug)]
@@ -38,11 +38,66 @@ pub(super) struct Digests<'a> {
     pub(super) site: &'a str,
     pub(super) chain: Chain,
     pub(super) input: Stream,
+    /// The version that folds here.
+    pub(super) software: &'a str,
 }
 
 impl Digests<'_> {
-    /// The hour of the check of this number; `None` while there are not two digests.
-    pub(super) async fn pick(&self, number: u64) -> Result<Option<Hour>, LogError> {
+    /// The hour of the check of this number, or why there is none yet.
+    pub(super) async fn pick(&self, number: u64) -> Result<Result<Picked, &'static str>, LogError> {
+        let Some(hour) = self.hour(number).await? else {
+            return Ok(Err("no whole hour is recorded"));
+        };
+        Ok(Ok(Picked {
+            stretch: Stretch::of_hour(&hour),
+            begins: self.begins(&hour).await?,
+        }))
+    }
+
+    /// A snapshot at the hour's beginning, or from within the hour before, which is then folded too.
+    async fn begins(&self, hour: &Hour) -> Result<Result<Candidate, String>, LogError> {
+        let refused = |reason: &str| Ok(Err(reason.to_owned()));
+        let begin = &hour.begin;
+        if begin.digest.until != hour.end.digest.from {
+            return refused("the digest before it is gone");
+        }
+        if let Err(other) = self.is_ours(&hour.end.digest.software) {
+            return Ok(Err(other));
+        }
+        let found = newest_before(self.log, self.site, self.chain, begin.place.input).await?;
+        let Some(snapshot) = found else {
+            return refused("no snapshot from before it is kept");
+        };
+        let position = snapshot.position();
+        if position.sequence < begin.place.input {
+            if snapshot.manifest.at < begin.digest.from {
+                return refused("the snapshot before it is more than an hour older");
+            }
+            if let Err(other) = self.is_ours(&begin.digest.software) {
+                return Ok(Err(other));
+            }
+        }
+        if !agrees(self.log, self.input, &position).await? {
+            return refused("the snapshot before it is of another log");
+        }
+        if self.log.info(self.input).await?.first_sequence > position.sequence + 1 {
+            return refused("its records are no longer kept");
+        }
+        Ok(Ok(snapshot))
+    }
+
+    /// Other software may derive something else, and rightly.
+    fn is_ours(&self, software: &[String]) -> Result<(), String> {
+        let ours = self.software;
+        if software == [ours] {
+            return Ok(());
+        }
+        let theirs = software.join(" and ");
+        Err(format!("derived by version {theirs}, and this is {ours}"))
+    }
+
+    /// `None` while there are not two digests.
+    async fn hour(&self, number: u64) -> Result<Option<Hour>, LogError> {
         let last = self.log.last(Stream::Events, &self.subject()).await?;
         let Some(newest) = last.as_ref().and_then(mark) else {
             return Ok(None);
@@ -64,9 +119,7 @@ impl Digests<'_> {
         let Some(first) = self.first_with_input().await? else {
             return Ok(None);
         };
-        let span = newest.sequence.saturating_sub(first);
-        let fraction = turn.wrapping_add(1).wrapping_mul(GOLDEN);
-        let from = first + ((u128::from(span) * u128::from(fraction)) >> 64) as u64;
+        let from = first + evenly(turn, newest.sequence.saturating_sub(first));
         match self.read(from, newest.sequence, 1).await?.pop() {
             Some(end) => self.ending_with(end).await,
             None => Ok(None),

@@ -1,4 +1,5 @@
-//! The background check that an hour of a chain, folded again from its snapshot, gives the events that were recorded.
+//! The background check that a stretch of a chain, folded again from its snapshot, gives the events that were recorded: an
+//! hour of the site chain, what follows a snapshot of the packet chain.
 //!
 //! It reads and folds, at a low rate and on a thread of its own; it stores nothing, publishes nothing and judges nothing:
 //! what it finds goes to its caller, as the observation that it is.
@@ -6,6 +7,8 @@
 mod check;
 mod compare;
 mod hours;
+mod snapshots;
+mod stretch;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,6 +23,7 @@ use watchfold_schemas::Chain;
 use watchfold_schemas::observation::{Parity, ParityVerdict};
 
 use crate::error::RunnerError;
+use crate::stats::StatsHandle;
 
 /// The first check waits until the start with its own load is over.
 const FIRST_AFTER: Duration = Duration::from_secs(300);
@@ -30,13 +34,27 @@ const EVERY: Duration = Duration::from_secs(3_600);
 /// Records folded in a second: an hour of a small site takes seconds, and a hundredth of a core meanwhile.
 const RECORDS_PER_SECOND: u32 = 2_000;
 
+/// The same of packets: a span takes seconds to fold, but packets are kept for minutes only where a link is busy. As far
+/// apart as two snapshots at least are.
+const PACKETS_EVERY: Duration = Duration::from_secs(600);
+
 /// Records of one check, those before the hour included; at the rate above it takes a quarter of an hour.
 const RECORDS_MAX: u64 = 1_800_000;
 
-/// Recorded events of one hour, in bytes: they stand in memory while it is compared.
+/// Records of one check of packets: those of ten hours of eight captures on a quiet network.
+const PACKET_RECORDS_MAX: u64 = 300_000;
+
+/// Bytes of packets in one check: the eighth of the stream after which the next snapshot comes, and half as much again.
+const PACKET_BYTES_MAX: u64 = 384 * 1024 * 1024;
+
+/// One part of so many of a core is worked, the others rested: a flood takes five times as long to fold as other packets,
+/// and slow machines are to notice a check as little as fast ones.
+const PACKET_WORK_PARTS: u32 = 20;
+
+/// Recorded events of one stretch, in bytes: they stand in memory while it is compared.
 const EVENTS_BYTES_MAX: usize = 8 * 1024 * 1024;
 
-/// Checks of one process at once: it may serve hundreds of sites, and each check keeps a thread and an hour's events.
+/// Checks of one process at once: it may serve hundreds of sites, and each check keeps a thread, a state and a stretch's events.
 const CHECKS_AT_ONCE: usize = 1;
 
 /// How often a check that waits or works says that it does.
@@ -52,14 +70,42 @@ pub struct ParityOptions {
     pub every: Duration,
     pub records_per_second: u32,
     pub records_max: u64,
+    pub bytes_max: u64,
+    /// One part of so many of a core is worked, the others rested.
+    pub work_parts: u32,
     pub events_bytes_max: usize,
-    /// The version that folds here; hours that another one derived are not compared.
+    /// The version that folds here; what another one derived is not compared. Of packets the runner says it.
     pub software: String,
     /// Who checks now. Clones share it, so that the sites of one process take turns.
     pub turns: Arc<Semaphore>,
 }
 
 impl ParityOptions {
+    pub fn for_chain(chain: Chain) -> ParityOptions {
+        let site = ParityOptions {
+            first_after: FIRST_AFTER,
+            every: EVERY,
+            records_per_second: RECORDS_PER_SECOND,
+            records_max: RECORDS_MAX,
+            // Its records are small: their number and their rate bound the rest.
+            bytes_max: u64::MAX,
+            work_parts: 1,
+            events_bytes_max: EVENTS_BYTES_MAX,
+            software: watchfold_folds::SOFTWARE.clone(),
+            turns: Arc::new(Semaphore::new(CHECKS_AT_ONCE)),
+        };
+        match chain {
+            Chain::Site => site,
+            Chain::Packets => ParityOptions {
+                every: PACKETS_EVERY,
+                records_max: PACKET_RECORDS_MAX,
+                bytes_max: PACKET_BYTES_MAX,
+                work_parts: PACKET_WORK_PARTS,
+                ..site
+            },
+        }
+    }
+
     /// These, with the checks of this site at a time of their own within each round.
     pub fn apart(&self, site: &str) -> ParityOptions {
         let offset_ms = (self.every.as_millis() * u128::from(crc32c::crc32c(site.as_bytes()))) >> 32;
@@ -70,34 +116,30 @@ impl ParityOptions {
     }
 }
 
-impl Default for ParityOptions {
-    fn default() -> ParityOptions {
-        ParityOptions {
-            first_after: FIRST_AFTER,
-            every: EVERY,
-            records_per_second: RECORDS_PER_SECOND,
-            records_max: RECORDS_MAX,
-            events_bytes_max: EVENTS_BYTES_MAX,
-            software: watchfold_folds::SOFTWARE.clone(),
-            turns: Arc::new(Semaphore::new(CHECKS_AT_ONCE)),
-        }
-    }
+/// Which of a chain's records are folded again.
+#[derive(Clone, Debug)]
+pub enum Spans {
+    /// The site chain's hours, each between two digests.
+    Hours,
+    /// What follows a snapshot of the packet chain. Its runner knows how far the log has its events, and since when this
+    /// software made them.
+    Snapshots(StatsHandle),
 }
 
 /// What one check came to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Checked {
-    Hour(Parity),
-    /// There is no hour to check yet, and why.
+    Found(Parity),
+    /// There is nothing to check yet, and why.
     Nothing(&'static str),
 }
 
-/// Checks the hours of one chain.
+/// Checks one chain of a site.
 #[derive(Clone)]
 pub struct ParityCheck {
     pub log: Arc<dyn MessageLog>,
     pub site: String,
-    pub chain: Chain,
+    pub spans: Spans,
     pub fold: NewChain,
     pub options: ParityOptions,
 }
@@ -112,7 +154,7 @@ impl ParityCheck {
     ) -> Result<(), RunnerError> {
         let mut due = Instant::now() + self.options.first_after;
         let mut number = 0;
-        progress.note("no hour was checked yet".to_owned());
+        progress.note("nothing was checked yet".to_owned());
         loop {
             while Instant::now() < due {
                 progress.advance(number, number);
@@ -135,16 +177,24 @@ impl ParityCheck {
             match checked {
                 Ok(checked) => {
                     progress.note(describe(&checked));
-                    if let Checked::Hour(parity) = checked {
+                    if let Checked::Found(parity) = checked {
                         self.warn(&parity);
                         tell(parity);
                     }
                 }
                 Err(error) => {
-                    tracing::warn!(site = self.site, %error, "an hour could not be checked");
-                    progress.note(format!("an hour could not be checked: {error}"));
+                    let chain = self.chain().token();
+                    tracing::warn!(site = self.site, chain, %error, "the chain could not be checked");
+                    progress.note(format!("the chain could not be checked: {error}"));
                 }
             }
+        }
+    }
+
+    pub(super) const fn chain(&self) -> Chain {
+        match self.spans {
+            Spans::Hours => Chain::Site,
+            Spans::Snapshots(_) => Chain::Packets,
         }
     }
 
@@ -189,39 +239,42 @@ impl ParityCheck {
         if let ParityVerdict::Differed(difference) = &parity.verdict {
             tracing::error!(
                 site = self.site,
-                chain = self.chain.token(),
-                hour = %parity.hour,
+                chain = self.chain().token(),
+                at = %parity.hour,
                 input = difference.input,
                 index = difference.index,
                 message = difference.message,
                 recorded = difference.recorded,
                 derived = difference.derived,
-                "an hour that was folded again gave other events"
+                "what was folded again gave other events"
             );
         }
     }
 }
 
 fn describe(checked: &Checked) -> String {
-    match checked {
-        Checked::Nothing(reason) => format!("no hour was checked yet: {reason}"),
-        Checked::Hour(parity) => {
-            let hour = parity.hour;
-            match &parity.verdict {
-                ParityVerdict::Agreed => {
-                    format!(
-                        "the hour of {hour} agrees with its recording, {} events",
-                        parity.events
-                    )
-                }
-                ParityVerdict::Differed(difference) => format!(
-                    "the hour of {hour} differs from its recording, first at record {}",
-                    difference.input
-                ),
-                ParityVerdict::NotCompared { reason } => {
-                    format!("the hour of {hour} was not compared: {reason}")
-                }
-            }
+    let parity = match checked {
+        Checked::Nothing(reason) => return format!("nothing was checked yet: {reason}"),
+        Checked::Found(parity) => parity,
+    };
+    let Parity {
+        chain,
+        hour: at,
+        from,
+        to,
+        events,
+        ..
+    } = parity;
+    let what = match chain {
+        Chain::Site => format!("the hour of {at}"),
+        Chain::Packets => format!("what followed the snapshot of {at}, records {from} to {to},"),
+    };
+    match &parity.verdict {
+        ParityVerdict::Agreed => format!("{what} agrees with its recording, {events} events"),
+        ParityVerdict::Differed(difference) => {
+            let input = difference.input;
+            format!("{what} differs from its recording, first at record {input}")
         }
+        ParityVerdict::NotCompared { reason } => format!("{what} was not compared: {reason}"),
     }
 }

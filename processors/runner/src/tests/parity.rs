@@ -19,18 +19,24 @@ use watchfold_schemas::{
 use super::crash::crash_once;
 use super::site::story;
 use super::world::{Rng, SITE, World, message, observation};
-use crate::{Checked, CrashHook, CrashPoint, NewChain, ParityCheck, ParityOptions, RunnerError, SiteChain};
+use crate::{
+    Checked, CrashHook, CrashPoint, NewChain, ParityCheck, ParityOptions, RunnerError, SiteChain, Spans,
+};
 
 /// It begins 800 s after a full hour, so two whole hours lie between its three digests.
 const SECONDS: i64 = 10_100;
 
-/// The chain with something done to it: a bug, or a clock that somebody looks at.
-struct Planted<F: FnMut(&mut SiteChain, u64, &Observation) -> Vec<Event> + Send + 'static> {
-    fold: SiteChain,
+/// A chain with something done to it: a bug, or a clock that somebody looks at.
+struct Planted<M, F> {
+    fold: M,
     apply: F,
 }
 
-impl<F: FnMut(&mut SiteChain, u64, &Observation) -> Vec<Event> + Send + 'static> StateMachine for Planted<F> {
+impl<M, F> StateMachine for Planted<M, F>
+where
+    M: StateMachine,
+    F: FnMut(&mut M, u64, &Observation) -> Vec<Event> + Send + 'static,
+{
     fn versions(&self) -> Vec<(String, u32)> {
         self.fold.versions()
     }
@@ -63,10 +69,14 @@ impl<F: FnMut(&mut SiteChain, u64, &Observation) -> Vec<Event> + Send + 'static>
 fn planted(
     apply: impl FnMut(&mut SiteChain, u64, &Observation) -> Vec<Event> + Send + 'static,
 ) -> impl StateMachine {
-    Planted {
-        fold: SiteChain::new(SITE),
-        apply,
-    }
+    planted_in(SiteChain::new(SITE), apply)
+}
+
+pub(super) fn planted_in<M: StateMachine>(
+    fold: M,
+    apply: impl FnMut(&mut M, u64, &Observation) -> Vec<Event> + Send + 'static,
+) -> impl StateMachine {
+    Planted { fold, apply }
 }
 
 fn sound(site: &str) -> Box<dyn StateMachine> {
@@ -87,18 +97,18 @@ fn check_of(world: &World, fold: NewChain) -> ParityCheck {
     ParityCheck {
         log: world.log.clone(),
         site: SITE.to_owned(),
-        chain: Chain::Site,
+        spans: Spans::Hours,
         fold,
         options: ParityOptions {
             records_per_second: u32::MAX,
-            ..ParityOptions::default()
+            ..ParityOptions::for_chain(Chain::Site)
         },
     }
 }
 
-async fn checked(check: &ParityCheck, number: u64) -> Parity {
+pub(super) async fn checked(check: &ParityCheck, number: u64) -> Parity {
     match check.check(number).await.unwrap() {
-        Checked::Hour(parity) => parity,
+        Checked::Found(parity) => parity,
         Checked::Nothing(reason) => panic!("nothing was checked: {reason}"),
     }
 }
@@ -410,7 +420,7 @@ async fn an_event_is_called_missing_only_where_that_is_certain() {
 
 #[tokio::test(start_paused = true)]
 async fn the_sites_of_a_process_are_checked_one_after_the_other() {
-    let options = ParityOptions::default();
+    let options = ParityOptions::for_chain(Chain::Site);
     let starts: std::collections::BTreeSet<Duration> = (0..100)
         .map(|number| options.apart(&format!("site-{number}")).first_after)
         .collect();

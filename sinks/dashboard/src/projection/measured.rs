@@ -52,18 +52,20 @@ pub struct Measured {
     pub malformed: u64,
     #[serde(default)]
     pub parity: ParityChecks,
+    #[serde(default)]
+    pub packet_parity: ParityChecks,
     /// The rules of each chain, with the name of their set, as far as they stand in this stream.
     pub rules: BTreeMap<Chain, (String, ActiveRules)>,
 }
 
-/// What became of the hours that were folded again.
+/// What became of the stretches of a chain that were folded again.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct ParityChecks {
     pub agreed: u64,
     pub differed: u64,
     pub not_compared: u64,
-    /// The latest hour that agreed, by its first instant.
+    /// The latest one that agreed, by its first instant.
     pub agreed_hour: Option<Time>,
     pub checked_at: Option<Time>,
 }
@@ -123,7 +125,13 @@ impl Measured {
             }
             Body::Activation(activation) => self.activate(activation.at, &activation.config, dirty),
             Body::Operator(act) => self.operator(act, dirty),
-            Body::Parity(parity) => self.parity.note(observation.observed_at, parity),
+            Body::Parity(parity) => {
+                let checks = match parity.chain {
+                    Chain::Site => &mut self.parity,
+                    Chain::Packets => &mut self.packet_parity,
+                };
+                checks.note(observation.observed_at, parity);
+            }
             // Their consequences arrive as events.
             Body::Quiet | Body::Fault(_) | Body::Gap(_) | Body::Receipt(_) | Body::Finding(_) => {}
             Body::Rules(activation) => self.rules_came_into_force(activation, dirty),

@@ -22,7 +22,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use watchfold_schemas::event::Session;
 use watchfold_schemas::observation::Outcome;
-use watchfold_schemas::{Event, Observation, Time};
+use watchfold_schemas::{Chain, Event, Observation, Time};
 
 use alerts::{AlertEntry, RuleCounted};
 use dirty::Dirty;
@@ -211,8 +211,11 @@ impl Projection {
     }
 
     /// What became of the hours that were folded again.
-    pub fn parity(&self) -> &ParityChecks {
-        &self.measured.parity
+    pub fn parity(&self, chain: Chain) -> &ParityChecks {
+        match chain {
+            Chain::Site => &self.measured.parity,
+            Chain::Packets => &self.measured.packet_parity,
+        }
     }
 
     /// Rounds whose columns disagreed.
