@@ -130,7 +130,11 @@ async fn a_store_that_quietly_lost_a_pair_is_rebuilt() {
             "without {:?}",
             String::from_utf8_lossy(&pairs[lost].0)
         );
-        assert_eq!(world.store.copy(), pairs, "rebuilt to the same");
+        // But for who folded it, which nobody knows any more.
+        let is_no_fact = |pair: &(Vec<u8>, Vec<u8>)| pair.0 != b"f";
+        let [rebuilt, before] = [world.store.copy(), pairs.clone()]
+            .map(|pairs| pairs.into_iter().filter(is_no_fact).collect::<Vec<_>>());
+        assert_eq!(rebuilt, before, "rebuilt to the same");
     }
     world.check(CountingFold::version(1), "lost pairs").await;
 }
