@@ -1,5 +1,7 @@
 //! The command line.
 
+mod bench;
+
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
@@ -7,6 +9,11 @@ use clap::builder::PossibleValuesParser;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use watchfold_connect::ConnectArgs;
 use watchfold_schemas::{Body, Span, Time};
+
+pub use bench::{
+    BenchAccuracyArgs, BenchArgs, BenchChainArgs, BenchCommand, BenchLiveArgs, BenchLogArgs,
+    BenchPacketsArgs, BenchReplayArgs, LiveRole, SendRate,
+};
 
 /// Watches small sites: who answers, who is here, what went wrong, and tells.
 #[derive(Debug, Parser)]
@@ -450,123 +457,6 @@ pub enum CatFormat {
     Human,
     /// One JSON object a line.
     Jsonl,
-}
-
-#[derive(Debug, Subcommand)]
-pub enum BenchCommand {
-    /// Fold a generated month of pings, beside bare reading and decoding of it, and go to minutes in a recording of it.
-    Replay(BenchReplayArgs),
-    /// Run a site's chain over a log, from its observations to its store and its published events.
-    Chain(BenchChainArgs),
-    /// What rule packs say of a labelled set of capture files, and how much of it is right.
-    Accuracy(BenchAccuracyArgs),
-    /// Append to the embedded log, read and open it, beside a bare checksummed write of as many bytes, and JetStream.
-    Log(BenchLogArgs),
-    /// Judge a capture file: read, decoded, batched, recorded, folded and told, beside a bare libpcap loop over it.
-    Packets(BenchPacketsArgs),
-}
-
-#[derive(Debug, Args)]
-pub struct BenchPacketsArgs {
-    /// The capture file. Without it one is generated, the same in every run.
-    #[arg(value_name = "FILE")]
-    pub file: Option<PathBuf>,
-    /// How many packets are generated.
-    #[arg(long, value_name = "N", default_value_t = 4_000_000, value_parser = clap::value_parser!(u64).range(1_000..))]
-    pub packets: u64,
-    /// The rules of the whole path: `default`, `classic`, or a directory or file.
-    #[arg(long, value_name = "PACK", default_value = "default")]
-    pub rules: watchfold_rules::RuleSource,
-    /// Judge a flood of this many invented sources as well.
-    #[arg(long, value_name = "SOURCES", value_parser = clap::value_parser!(u64).range(1..))]
-    pub flood: Option<u64>,
-    #[command(flatten)]
-    pub common: BenchArgs,
-}
-
-#[derive(Debug, Args)]
-pub struct BenchReplayArgs {
-    /// How many days are generated and folded.
-    #[arg(long, value_name = "N", default_value_t = 30, value_parser = clap::value_parser!(u32).range(1..=3_650))]
-    pub days: u32,
-    /// How large a recording minutes are looked up in, `10G` for example. Default: the one that was folded.
-    #[arg(long, value_name = "BYTES", value_parser = bytes)]
-    pub size: Option<u64>,
-    #[command(flatten)]
-    pub common: BenchArgs,
-}
-
-#[derive(Debug, Args)]
-pub struct BenchChainArgs {
-    /// How many hours of observations the chain is given.
-    #[arg(long, value_name = "N", default_value_t = 24, value_parser = clap::value_parser!(u32).range(1..=10_000))]
-    pub hours: u32,
-    #[command(flatten)]
-    pub common: BenchArgs,
-}
-
-#[derive(Debug, Args)]
-pub struct BenchAccuracyArgs {
-    /// The set: capture files and their labels, as `tests/accuracy.sh` makes them.
-    #[arg(value_name = "DIR")]
-    pub set: PathBuf,
-    /// A pack, or a directory of rules; may be given several times.
-    #[arg(long, value_name = "RULES", default_values_t = ["classic".to_owned(), "default".to_owned()])]
-    pub rules: Vec<String>,
-    #[arg(long, value_enum, default_value_t)]
-    pub format: Format,
-}
-
-#[derive(Debug, Args)]
-pub struct BenchLogArgs {
-    /// A JetStream server to append to as well, `nats://localhost:4222` for example. The records stay there, so name one
-    /// that is for this alone.
-    #[arg(long, value_name = "URL")]
-    pub nats: Option<String>,
-    /// Bytes of one payload.
-    #[arg(long, value_name = "BYTES", default_value_t = 200, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
-    pub size: u32,
-    /// How many records are appended in one round.
-    #[arg(long, value_name = "N", default_value_t = 2_000_000, value_parser = clap::value_parser!(u64).range(1..))]
-    pub records: u64,
-    /// How many records are in one append.
-    #[arg(long, value_name = "N", default_value_t = 1_000, value_parser = clap::value_parser!(u32).range(1..=10_000))]
-    pub batch: u32,
-    /// How long an append that nobody waits for may stay unsynced, in milliseconds.
-    #[arg(long, value_name = "MS", default_value_t = 5, value_parser = clap::value_parser!(u64).range(0..=50))]
-    pub sync_delay_ms: u64,
-    /// How large a log is opened, `10G` for example. Default: the one that was appended to.
-    #[arg(long, value_name = "BYTES", value_parser = bytes)]
-    pub open_size: Option<u64>,
-    /// Opens the log in this directory, says what that took, and ends.
-    #[arg(long, value_name = "DIR", hide = true)]
-    pub open_only: Option<PathBuf>,
-    #[command(flatten)]
-    pub common: BenchArgs,
-}
-
-/// What every measurement is told.
-#[derive(Debug, Args)]
-pub struct BenchArgs {
-    /// Where files are made, and removed again. Default: the directory for temporary files.
-    #[arg(long, value_name = "DIR")]
-    pub dir: Option<PathBuf>,
-    #[arg(long, value_enum, default_value_t)]
-    pub format: Format,
-}
-
-/// A number of bytes: `4096`, `64k`, `10G`, in powers of ten.
-fn bytes(text: &str) -> Result<u64, String> {
-    let (digits, factor) = match text.as_bytes().last() {
-        Some(b'k' | b'K') => (&text[..text.len() - 1], 1_000),
-        Some(b'm' | b'M') => (&text[..text.len() - 1], 1_000_000),
-        Some(b'g' | b'G') => (&text[..text.len() - 1], 1_000_000_000),
-        _ => (text, 1),
-    };
-    let number = digits.parse::<u64>().ok();
-    number
-        .and_then(|number| number.checked_mul(factor))
-        .ok_or_else(|| "not a number of bytes: write it as 4096, 64k or 10G".to_owned())
 }
 
 /// A length of time as configurations write it.

@@ -1,6 +1,7 @@
 //! What the machine says of this process: its cores, its memory, its processor time. Where it says nothing, figures
 //! are left out rather than guessed.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::time::Duration;
 
@@ -25,13 +26,23 @@ pub fn forget_resident_max() -> bool {
 
 /// The processor time of all living threads of this process so far. Linux only.
 pub fn processor_time() -> Option<Duration> {
-    let mut nanos = 0;
-    for task in fs::read_dir("/proc/self/task").ok()? {
+    Some(thread_times("self")?.into_values().sum())
+}
+
+/// The same by the names of the threads, for a process by its number.
+pub fn thread_times(process: &str) -> Option<BTreeMap<String, Duration>> {
+    let mut times = BTreeMap::new();
+    for task in fs::read_dir(format!("/proc/{process}/task")).ok()? {
+        let task = task.ok()?.path();
         // A thread may end between the listing and the reading.
-        let Ok(text) = fs::read_to_string(task.ok()?.path().join("schedstat")) else {
+        let (Ok(name), Ok(text)) = (
+            fs::read_to_string(task.join("comm")),
+            fs::read_to_string(task.join("schedstat")),
+        ) else {
             continue;
         };
-        nanos += text.split_whitespace().next()?.parse::<u64>().ok()?;
+        let nanos = text.split_whitespace().next()?.parse().ok()?;
+        *times.entry(name.trim().to_owned()).or_default() += Duration::from_nanos(nanos);
     }
-    Some(Duration::from_nanos(nanos))
+    Some(times)
 }

@@ -4,6 +4,8 @@
 
 mod accuracy;
 mod chain;
+#[cfg(target_os = "linux")]
+mod live;
 mod log;
 mod machine;
 mod month;
@@ -22,6 +24,12 @@ pub fn run(command: &BenchCommand) -> anyhow::Result<ExitCode> {
         BenchCommand::Replay(args) => replay::replay(args)?.print(args.common.format),
         BenchCommand::Accuracy(args) => accuracy::accuracy(args)?,
         BenchCommand::Chain(args) => chain::chain(args)?.print(args.common.format),
+        #[cfg(target_os = "linux")]
+        BenchCommand::Live(args) => live::live(args)?,
+        #[cfg(not(target_os = "linux"))]
+        BenchCommand::Live(_) => {
+            anyhow::bail!("bench live makes a network of its own, which it can on Linux alone")
+        }
         BenchCommand::Packets(args) => packets::packets(args)?.print(args.common.format),
         BenchCommand::Log(args) => match &args.open_only {
             Some(dir) => log::open_only(dir)?,

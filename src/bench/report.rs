@@ -83,7 +83,7 @@ impl Report {
 }
 
 /// Whole numbers in groups of three digits, small ones with what is behind the point.
-fn readable(value: f64) -> String {
+pub fn readable(value: f64) -> String {
     if value.abs() < 100.0 && value.fract() != 0.0 {
         return format!("{value:.3}");
     }

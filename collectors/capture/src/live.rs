@@ -157,6 +157,11 @@ impl Finished {
         self.packets
     }
 
+    /// The time of the first packet.
+    pub(crate) fn begins_at(&self) -> Time {
+        self.batch.base
+    }
+
     /// The batch under the stamp of its record. After a step of the clock it is the first of a new incarnation: its
     /// packets are numbered from 1 and stand where the new clock would have seen them.
     pub(crate) fn under(mut self, stamp: &Stamp, epoch: u64) -> PacketBatch {

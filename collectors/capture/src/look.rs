@@ -14,7 +14,7 @@ use watchfold_schemas::{Span, Time};
 use crate::error::CaptureError;
 use crate::parse::{LinkType, Packet, decode};
 use crate::pcapng::{self, PacketRecord};
-use crate::tap::Tap;
+use crate::tap::{Tap, Wire};
 
 /// How often it is told what was seen.
 const TELL_EVERY: Span = Span::from_seconds(1);
@@ -42,7 +42,7 @@ pub fn look(
     let mut counts = CaptureCounts::default();
     loop {
         let mut written = Ok(());
-        let read = tap.read(PACKETS_AT_ONCE, |raw| {
+        let read = tap.read(PACKETS_AT_ONCE, &mut |raw| {
             counts.received += 1;
             match decode(link, raw.bytes, raw.wire_length) {
                 Ok(packet) => visit(&packet),

@@ -19,7 +19,7 @@ use crate::batch::BatchLimits;
 use crate::error::CaptureError;
 use crate::live::{LiveBatch, Reading};
 use crate::ring::RingWriter;
-use crate::tap::{Drops, Tap};
+use crate::tap::{self, Drops, OpenWire, Wire};
 
 /// A batch with packets in it waits no longer for more.
 const BATCH_WAIT: Span = Span::from_millis(50);
@@ -63,13 +63,41 @@ pub async fn run(
     progress: Arc<Progress>,
     cancel: CancellationToken,
 ) -> Result<(), CaptureError> {
+    run_on(tap::live(), publisher, config, ring_dir, progress, cancel).await
+}
+
+/// The same on whatever is opened so.
+pub(crate) async fn run_on(
+    open: OpenWire,
+    publisher: Arc<Publisher>,
+    config: CaptureConfig,
+    ring_dir: PathBuf,
+    progress: Arc<Progress>,
+    cancel: CancellationToken,
+) -> Result<(), CaptureError> {
     let stopping = cancel.child_token();
     let _stop_on_return = stopping.clone().drop_guard();
     publisher.spawn_quiet(QUIET_EVERY, stopping.clone());
+    let outcome = on_a_thread(open, publisher.clone(), config, ring_dir, progress, stopping).await;
+    if let Err(error @ (CaptureError::Panicked { .. } | CaptureError::Thread { .. })) = &outcome {
+        // The thread cannot say so any more. Whoever starts it again ends the fault with that.
+        tell_fault(&publisher, error.to_string(), true)?;
+    }
+    outcome
+}
+
+async fn on_a_thread(
+    open: OpenWire,
+    publisher: Arc<Publisher>,
+    config: CaptureConfig,
+    ring_dir: PathBuf,
+    progress: Arc<Progress>,
+    cancel: CancellationToken,
+) -> Result<(), CaptureError> {
     let interface = config.interface.clone();
     let (done, ended) = oneshot::channel();
     let probe = move || {
-        let ended = Probe::new(publisher, config, ring_dir, progress, stopping).run();
+        let ended = Probe::new(publisher, config, ring_dir, progress, cancel).run(&open);
         // Whoever waited was dropped with the runtime.
         drop(done.send(ended));
     };
@@ -100,11 +128,23 @@ struct Probe {
     /// When the interface was opened.
     opened_at: Time,
     dropping: bool,
+    /// Since the last batch that was published.
+    dropped: Option<Dropped>,
     warned_at: Option<Time>,
     /// The fault that was told and is not over.
     fault: Option<String>,
     /// From when on nothing was seen, and in which epoch of the clock.
     blind_since: Option<(Time, u64)>,
+}
+
+/// Batches that the log had no room for.
+#[derive(Clone, Copy)]
+struct Dropped {
+    from: Time,
+    to: Time,
+    /// Of the clock that these times are by.
+    epoch: u64,
+    batches: u64,
 }
 
 impl Probe {
@@ -137,20 +177,21 @@ impl Probe {
             published_at: None,
             opened_at: reading.stamp.now(),
             dropping: false,
+            dropped: None,
             warned_at: None,
             fault: None,
             blind_since: None,
         }
     }
 
-    fn run(mut self) -> Result<(), CaptureError> {
-        // An earlier process may have ended with a fault open, and nobody else would end it.
-        self.tell_fault("the collector starts".to_owned(), false)?;
+    fn run(mut self, open: &OpenWire) -> Result<(), CaptureError> {
+        // An earlier process may have ended with a fault open, or this one's thread in a panic, and nobody else would end it.
+        tell_fault(&self.publisher, "the collector starts".to_owned(), false)?;
         let mut pause = PAUSE_MIN;
         loop {
-            let opened = Tap::open(&self.config);
+            let opened = open(&self.config);
             let seen = opened.is_ok();
-            match opened.and_then(|tap| self.capture(tap)) {
+            match opened.and_then(|mut wire| self.capture(&mut *wire)) {
                 Ok(()) => return Ok(()),
                 Err(error @ CaptureError::Kit(_)) => return Err(error),
                 Err(error) => self.cannot_see(&error)?,
@@ -177,18 +218,18 @@ impl Probe {
     }
 
     /// Publishes packets until cancelled, or until the interface gives no more.
-    fn capture(&mut self, mut tap: Tap) -> Result<(), CaptureError> {
-        self.can_see(&tap)?;
+    fn capture(&mut self, tap: &mut dyn Wire) -> Result<(), CaptureError> {
+        self.can_see(tap)?;
         loop {
             if self.cancel.is_cancelled() {
-                self.count_drops(&mut tap, None);
+                self.count_drops(tap, None);
                 return self.publish(None);
             }
             let reading = read_clock(&self.publisher, &self.wall);
             self.live.read_clock(reading);
             let room = PACKET_ROWS_MAX - self.live.len().min(PACKET_ROWS_MAX - 1);
             let mut failed = Ok(());
-            let read = tap.read(room, |raw| {
+            let read = tap.read(room, &mut |raw| {
                 let mut at = self.live.time_of(&raw);
                 if !self.live.fits(at) {
                     let published = self.publish(None);
@@ -205,7 +246,7 @@ impl Probe {
             let now = reading.stamp.now();
             match read {
                 Ok(read) => {
-                    self.count_drops(&mut tap, Some(now));
+                    self.count_drops(tap, Some(now));
                     self.publish_if_due(now, read)?;
                     if read == 0 {
                         thread::sleep(REST);
@@ -245,6 +286,7 @@ impl Probe {
             self.drop_batch(now);
             return Ok(());
         }
+        self.tell_dropped()?;
         let finished = self.live.finish(now);
         self.live.set_limits(limits);
         // One that is behind what was said before moves nothing.
@@ -287,10 +329,45 @@ impl Probe {
         false
     }
 
+    /// There is room again: what was dropped meanwhile is a gap among the packets, before the batch that counts it.
+    fn tell_dropped(&mut self) -> Result<(), CaptureError> {
+        let Some(dropped) = self.dropped.take() else {
+            return Ok(());
+        };
+        let gap = Gap {
+            from: dropped.from,
+            to: dropped.to,
+            records: dropped.batches,
+            reason: "packets were dropped because the log took none".to_owned(),
+        };
+        self.tell_gap(gap, dropped.epoch)
+    }
+
+    /// Nothing was seen for a while, by a clock that may have been set since: then a new incarnation says so.
+    fn tell_gap(&self, gap: Gap, epoch: u64) -> Result<(), CaptureError> {
+        if epoch == self.publisher.stats().steps {
+            self.publisher.submit_in(Stream::Packets, Body::Gap(gap))?;
+        }
+        Ok(())
+    }
+
     /// The next batch that is published says how many were dropped.
     fn drop_batch(&mut self, now: Time) {
+        let epoch = self.live.epoch();
         let finished = self.live.finish(now);
         self.live.counts.dropped_here += finished.packets();
+        if finished.packets() > 0 {
+            let begun = Dropped {
+                from: finished.begins_at(),
+                to: now,
+                epoch,
+                batches: 0,
+            };
+            let dropped = self.dropped.get_or_insert(begun);
+            // What the kernel still has may be older than now.
+            dropped.to = self.live.latest().unwrap_or(now);
+            dropped.batches += 1;
+        }
         if let Some(ring) = &mut self.ring {
             ring.commit(None);
         }
@@ -321,7 +398,7 @@ impl Probe {
         }
     }
 
-    fn count_drops(&mut self, tap: &mut Tap, now: Option<Time>) {
+    fn count_drops(&mut self, tap: &mut dyn Wire, now: Option<Time>) {
         let counted = self.drops_counted_at;
         if let (Some(now), Some(counted)) = (now, counted)
             && now.since(counted).0.abs() < DROPS_EVERY.0
@@ -346,7 +423,7 @@ impl Probe {
     }
 
     /// The interface is open: a fault is over, and what passed meanwhile is a gap among the packets.
-    fn can_see(&mut self, tap: &Tap) -> Result<(), CaptureError> {
+    fn can_see(&mut self, tap: &dyn Wire) -> Result<(), CaptureError> {
         let source = CaptureSource {
             name: self.config.interface.clone(),
             link_type: tap.link_type(),
@@ -369,10 +446,8 @@ impl Probe {
         );
         if let Some(reason) = self.fault.take() {
             self.progress.ok();
-            self.tell_fault(reason.clone(), false)?;
-            if let Some((from, epoch)) = self.blind_since.take()
-                && epoch == self.publisher.stats().steps
-            {
+            tell_fault(&self.publisher, reason.clone(), false)?;
+            if let Some((from, epoch)) = self.blind_since.take() {
                 let to = self.publisher.now();
                 let gap = Gap {
                     from: from.min(to),
@@ -380,7 +455,7 @@ impl Probe {
                     records: 0,
                     reason,
                 };
-                self.publisher.submit_in(Stream::Packets, Body::Gap(gap))?;
+                self.tell_gap(gap, epoch)?;
             }
         }
         self.complete = Some(self.publisher.start());
@@ -405,21 +480,21 @@ impl Probe {
             "packets cannot be captured"
         );
         self.fault = Some(reason.clone());
-        self.tell_fault(reason, true)
+        tell_fault(&self.publisher, reason, true)
     }
+}
 
-    /// Of the collector itself, which has no other subject.
-    fn tell_fault(&self, reason: String, active: bool) -> Result<(), CaptureError> {
-        let told = self.publisher.submit_with(|stamp| {
-            Body::Fault(Fault {
-                subject: String::new(),
-                at: stamp.now(),
-                reason,
-                active,
-            })
-        });
-        told.map_err(|error: KitError| error.into())
-    }
+/// Of the collector itself, which has no other subject.
+fn tell_fault(publisher: &Publisher, reason: String, active: bool) -> Result<(), CaptureError> {
+    let told = publisher.submit_with(|stamp| {
+        Body::Fault(Fault {
+            subject: String::new(),
+            at: stamp.now(),
+            reason,
+            active,
+        })
+    });
+    told.map_err(|error: KitError| error.into())
 }
 
 fn read_clock(publisher: &Publisher, wall: &SystemClock) -> Reading {
@@ -428,3 +503,6 @@ fn read_clock(publisher: &Publisher, wall: &SystemClock) -> Reading {
         wall: wall.wall(),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -17,6 +17,7 @@ use watchfold_schemas::{Body, Stream};
 
 use crate::error::CaptureError;
 use crate::probe;
+use crate::tap::{self, OpenWire};
 
 /// How long one that failed is left alone.
 const PAUSE: Duration = Duration::from_secs(5);
@@ -41,9 +42,37 @@ const SHOW_EVERY: Duration = Duration::from_secs(10);
 /// Captures until cancelled. `open` is asked once for each collector; each keeps packets in a directory of its name under
 /// `rings`. `progress` shows that the configuration is followed; each collector has one of its own.
 pub async fn run_several<O, F>(
-    mut configs: watch::Receiver<Arc<Vec<CaptureConfig>>>,
+    configs: watch::Receiver<Arc<Vec<CaptureConfig>>>,
     open: O,
     rings: PathBuf,
+    progress: Arc<Progress>,
+    cancel: CancellationToken,
+) -> Result<(), CaptureError>
+where
+    O: Fn(CaptureConfig) -> F,
+    F: Future<Output = Result<Given, KitError>>,
+{
+    let capturing = Capturing {
+        wires: tap::live(),
+        rings,
+        pause: PAUSE,
+    };
+    run_on(capturing, configs, open, progress, cancel).await
+}
+
+/// What all captures have in common.
+#[derive(Clone)]
+struct Capturing {
+    wires: OpenWire,
+    rings: PathBuf,
+    /// How long one that failed is left alone.
+    pause: Duration,
+}
+
+async fn run_on<O, F>(
+    capturing: Capturing,
+    mut configs: watch::Receiver<Arc<Vec<CaptureConfig>>>,
+    open: O,
     progress: Arc<Progress>,
     cancel: CancellationToken,
 ) -> Result<(), CaptureError>
@@ -80,8 +109,7 @@ where
             };
             given.insert(collector.clone(), parts.clone());
             let stop = stopping.child_token();
-            let ring = rings.join(&collector);
-            let task = tokio::spawn(one(parts, config.clone(), ring, stop.clone()));
+            let task = tokio::spawn(one(capturing.clone(), parts, config.clone(), stop.clone()));
             let config = config.clone();
             running.insert(collector, Running { config, stop, task });
         }
@@ -188,7 +216,8 @@ pub fn gone(state: &Path, configs: &[CaptureConfig]) -> Result<Vec<String>, KitE
 
 /// A capture that ends before it is stopped, in an error or in a panic, begins again; so does one whose name is its own
 /// again.
-async fn one(given: Given, config: CaptureConfig, ring: PathBuf, stop: CancellationToken) {
+async fn one(capturing: Capturing, given: Given, config: CaptureConfig, stop: CancellationToken) {
+    let ring = capturing.rings.join(config.collector());
     let mut taken = given.taken.clone();
     while !stop.is_cancelled() {
         let Given {
@@ -201,13 +230,20 @@ async fn one(given: Given, config: CaptureConfig, ring: PathBuf, stop: Cancellat
             continue;
         }
         let (shown, ending) = (progress.clone(), stop.child_token());
-        let captured = probe::run(publisher, config.clone(), ring.clone(), progress, ending.clone());
-        let mut capturing = tokio::spawn(captured);
+        let captured = probe::run_on(
+            capturing.wires.clone(),
+            publisher,
+            config.clone(),
+            ring.clone(),
+            progress,
+            ending.clone(),
+        );
+        let mut running = tokio::spawn(captured);
         let ended = tokio::select! {
-            ended = &mut capturing => ended,
+            ended = &mut running => ended,
             () = until(&mut taken, Option::is_some) => {
                 ending.cancel();
-                capturing.await
+                running.await
             }
         };
         let why = match ended {
@@ -221,7 +257,7 @@ async fn one(given: Given, config: CaptureConfig, ring: PathBuf, stop: Cancellat
         shown.fail(format!("stopped: {why}"));
         tokio::select! {
             () = stop.cancelled() => return,
-            () = tokio::time::sleep(PAUSE) => {}
+            () = tokio::time::sleep(capturing.pause) => {}
         }
     }
 }
@@ -235,7 +271,10 @@ async fn until(taken: &mut watch::Receiver<Option<String>>, is_so: fn(&Option<St
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
+    use crate::testing::{Played, tcp_frame};
     use watchfold_kit::PublisherOptions;
     use watchfold_log::memory::MemoryLog;
     use watchfold_schemas::{Observation, decode_observation};
@@ -412,5 +451,76 @@ mod tests {
             over,
             "it captures here again"
         );
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn one_that_panics_says_so_and_is_started_again() {
+        let log = MemoryLog::new();
+        let directory = tempfile::tempdir().unwrap();
+        let lan = capture("lan");
+        let (_sender, configs) = watch::channel(Arc::new(vec![lan.clone()]));
+        let (_name_of, taken) = watch::channel(None);
+        let (cancel, played, progress) = (
+            CancellationToken::new(),
+            Played::default(),
+            Progress::new("capture"),
+        );
+        let capturing = Capturing {
+            wires: played.opener(),
+            rings: directory.path().join("ring"),
+            pause: Duration::from_millis(1),
+        };
+        let (opened, state, shown) = (log.clone(), directory.path().to_owned(), progress.clone());
+        let open = move |config: CaptureConfig| {
+            let (log, state, progress, taken) = (opened.clone(), state.clone(), shown.clone(), taken.clone());
+            async move {
+                let options = PublisherOptions::packets(None);
+                let name = config.collector();
+                Ok(Given {
+                    publisher: Publisher::open_with(log, "cafe-1", &name, &state, options).await?,
+                    progress,
+                    taken,
+                })
+            }
+        };
+        let following = Progress::new("captures");
+        let running = tokio::spawn(run_on(capturing, configs, open, following, cancel.clone()));
+        let packets = || {
+            let batches = records(&log, &lan).into_iter().map(|record| match record.body {
+                Body::Batch(batch) => batch.len(),
+                _ => 0,
+            });
+            batches.sum::<usize>()
+        };
+        played.put(&tcp_frame(22), 3);
+        soon("the first packets", || packets() == 3).await;
+        played.play().is_cursed = true;
+        soon("a new start", || played.play().opened == 2).await;
+        played.put(&tcp_frame(22), 2);
+        soon("packets after it", || packets() == 5).await;
+        let faults: Vec<(bool, String)> = log
+            .records(Stream::Observations)
+            .iter()
+            .filter_map(|record| match decode_observation(&record.payload).unwrap().body {
+                Body::Fault(fault) => Some((fault.active, fault.reason)),
+                _ => None,
+            })
+            .collect();
+        let starts = || (false, "the collector starts".to_owned());
+        let panicked = CaptureError::Panicked {
+            interface: lan.interface.clone(),
+        };
+        assert_eq!(faults, [starts(), (true, panicked.to_string()), starts()]);
+        let incarnations: BTreeSet<u64> = records(&log, &lan)
+            .iter()
+            .map(|record| record.origin.incarnation)
+            .collect();
+        assert_eq!(incarnations.len(), 2, "packets are numbered anew");
+        soon("nothing is shown to be wrong", || {
+            progress.snapshot().detail.is_none()
+        })
+        .await;
+        cancel.cancel();
+        running.await.unwrap().unwrap();
     }
 }

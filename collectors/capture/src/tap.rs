@@ -3,6 +3,11 @@
 //! It decodes nothing. Where there is no libpcap, everything here says so.
 
 use std::net::IpAddr;
+use std::sync::Arc;
+
+use watchfold_config::CaptureConfig;
+
+use crate::error::CaptureError;
 
 #[cfg(any(unix, feature = "npcap"))]
 pub(crate) use live::{Tap, compile, interfaces};
@@ -35,6 +40,26 @@ pub(crate) struct Drops {
     pub by_interface: u64,
 }
 
+/// What packets are read from: an open interface. Reading never waits.
+pub(crate) trait Wire {
+    /// As libpcap numbers it.
+    fn link_type(&self) -> i32;
+
+    /// Visits at most so many packets that are there, and says how many that were.
+    fn read(&mut self, packets_max: usize, visit: &mut dyn FnMut(Raw<'_>)) -> Result<usize, CaptureError>;
+
+    /// A failure to count is no failure to capture: then nothing new is known.
+    fn drops(&mut self) -> Drops;
+}
+
+/// How a thread comes by what it reads; only tests have another than [`live`].
+pub(crate) type OpenWire = Arc<dyn Fn(&CaptureConfig) -> Result<Box<dyn Wire>, CaptureError> + Send + Sync>;
+
+/// Interfaces of this machine.
+pub(crate) fn live() -> OpenWire {
+    Arc::new(|config| Ok(Box::new(Tap::open(config)?)))
+}
+
 #[cfg(any(unix, feature = "npcap"))]
 mod live {
     use std::io;
@@ -45,7 +70,7 @@ mod live {
     use pcap::{Active, Capture, Device, Error, Linktype};
     use watchfold_config::CaptureConfig;
 
-    use super::{Drops, Interface, Raw};
+    use super::{Drops, Interface, Raw, Wire};
     use crate::error::CaptureError;
 
     /// How long the kernel may gather packets before it hands them over; a batch waits as long.
@@ -54,7 +79,7 @@ mod live {
     /// What the interface that is all interfaces is called.
     const ANY: &str = "any";
 
-    /// An open interface. Reading never waits.
+    /// An open interface.
     pub(crate) struct Tap {
         interface: String,
         capture: Capture<Active>,
@@ -96,17 +121,17 @@ mod live {
                 counted: (0, 0),
             })
         }
+    }
 
-        /// As libpcap numbers it.
-        pub(crate) fn link_type(&self) -> i32 {
+    impl Wire for Tap {
+        fn link_type(&self) -> i32 {
             self.capture.get_datalink().0
         }
 
-        /// Visits at most so many packets that are there, and says how many that were.
-        pub(crate) fn read(
+        fn read(
             &mut self,
             packets_max: usize,
-            mut visit: impl FnMut(Raw<'_>),
+            visit: &mut dyn FnMut(Raw<'_>),
         ) -> Result<usize, CaptureError> {
             let visit_one = |packet: pcap::Packet<'_>| {
                 let header = packet.header;
@@ -125,8 +150,7 @@ mod live {
             })
         }
 
-        /// A failure to count is no failure to capture: then nothing new is known.
-        pub(crate) fn drops(&mut self) -> Drops {
+        fn drops(&mut self) -> Drops {
             if let Ok(stat) = self.capture.stats() {
                 let more = |now: u32, before: u32| u64::from(now.wrapping_sub(before));
                 self.drops.by_kernel += more(stat.dropped, self.counted.0);
@@ -200,7 +224,7 @@ mod live {
 mod without {
     use watchfold_config::CaptureConfig;
 
-    use super::{Drops, Interface, Raw};
+    use super::{Drops, Interface, Raw, Wire};
     use crate::error::CaptureError;
 
     pub(crate) enum Tap {}
@@ -209,16 +233,18 @@ mod without {
         pub(crate) fn open(_: &CaptureConfig) -> Result<Tap, CaptureError> {
             Err(CaptureError::Unsupported)
         }
+    }
 
-        pub(crate) fn link_type(&self) -> i32 {
+    impl Wire for Tap {
+        fn link_type(&self) -> i32 {
             match *self {}
         }
 
-        pub(crate) fn read(&mut self, _: usize, _: impl FnMut(Raw<'_>)) -> Result<usize, CaptureError> {
+        fn read(&mut self, _: usize, _: &mut dyn FnMut(Raw<'_>)) -> Result<usize, CaptureError> {
             match *self {}
         }
 
-        pub(crate) fn drops(&mut self) -> Drops {
+        fn drops(&mut self) -> Drops {
             match *self {}
         }
     }

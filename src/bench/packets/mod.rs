@@ -1,8 +1,8 @@
 //! `watchfold bench packets`: a capture file through every stage, from a bare libpcap loop to attacks told to the site chain,
 //! and once more from the log; each beside the bare loop of the same run.
 
-mod stages;
-mod traffic;
+pub mod stages;
+pub mod traffic;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;

@@ -28,7 +28,8 @@ use watchfold_schemas::{
 
 use super::Pass;
 
-const SITE: &str = "bench";
+/// Whose observations are measured.
+pub const SITE: &str = "bench";
 
 /// Appends that wait for their sync together.
 const APPENDS_AT_ONCE: usize = 8;
@@ -223,7 +224,7 @@ fn publish(
     Ok(packets)
 }
 
-fn append(observation: &Observation) -> anyhow::Result<Append> {
+pub fn append(observation: &Observation) -> anyhow::Result<Append> {
     let (kind, collector) = (observation.body.kind(), &observation.origin.collector);
     Ok(Append {
         stream: Stream::Packets,
@@ -233,7 +234,7 @@ fn append(observation: &Observation) -> anyhow::Result<Append> {
     })
 }
 
-fn activation(set: RuleSet) -> Observation {
+pub fn activation(set: RuleSet) -> Observation {
     let (set, surroundings) = (set.of_chain(Chain::Packets), Surroundings::default());
     let activation = RulesActivation {
         at: Time::EPOCH,

@@ -18,6 +18,9 @@ const OUTSIDE: u64 = 5_000;
 /// Connections that are open at a time.
 const FLOWS: usize = 1_024;
 
+/// Of a full segment.
+pub const PAYLOAD_BYTES_MAX: usize = 1_448;
+
 const BUFFER_BYTES: usize = 1024 * 1024;
 
 const FIN: u8 = 1;
@@ -63,17 +66,17 @@ pub fn write(path: &Path, packets: u64) -> io::Result<u64> {
     for word in [0xa1b2_3c4d_u32, 0x0004_0002, 0, 0, 262_144, 1] {
         out.write_all(&word.to_le_bytes())?;
     }
-    let mut traffic = Traffic::new();
+    let mut traffic = Traffic::new(PAYLOAD_BYTES_MAX);
     let mut bytes = 24;
     for number in 0..packets {
-        traffic.next();
+        let frame = traffic.next();
         let at_ns = number * (1_000_000_000 / RATE);
-        let length = traffic.frame.len() as u32;
+        let length = frame.len() as u32;
         let seconds = (START_S + at_ns / 1_000_000_000) as u32;
         for word in [seconds, (at_ns % 1_000_000_000) as u32, length, length] {
             out.write_all(&word.to_le_bytes())?;
         }
-        out.write_all(&traffic.frame)?;
+        out.write_all(frame)?;
         bytes += 16 + u64::from(length);
     }
     let file = out.into_inner().map_err(io::IntoInnerError::into_error)?;
@@ -82,8 +85,11 @@ pub fn write(path: &Path, packets: u64) -> io::Result<u64> {
     Ok(bytes)
 }
 
-struct Traffic {
+/// Packets of an office, one after the other.
+pub struct Traffic {
     dice: Dice,
+    /// Longer payloads of connections and calls are cut to this.
+    payload_bytes_max: usize,
     flows: Vec<Flow>,
     /// Where the scanner is: it tries ports of one host after the other.
     scanned: u64,
@@ -101,9 +107,10 @@ struct Parts<'a> {
 }
 
 impl Traffic {
-    fn new() -> Traffic {
+    pub fn new(payload_bytes_max: usize) -> Traffic {
         let mut out = Traffic {
             dice: Dice(1),
+            payload_bytes_max,
             flows: Vec::new(),
             scanned: 0,
             frame: Vec::with_capacity(1_600),
@@ -115,8 +122,8 @@ impl Traffic {
         out
     }
 
-    /// Makes the next packet.
-    fn next(&mut self) {
+    /// Makes the next packet and shows it.
+    pub fn next(&mut self) -> &[u8] {
         match self.dice.below(1_000) {
             0..=799 => self.stream(),
             800..=879 => self.datagram(),
@@ -125,6 +132,7 @@ impl Traffic {
             960..=964 => self.arp(),
             _ => self.scan(),
         }
+        &self.frame
     }
 
     fn flow(&mut self) -> Flow {
@@ -152,7 +160,11 @@ impl Traffic {
             3 => (true, PSH | ACK, 300),
             step if step + 2 == flow.steps => (true, FIN | ACK, 0),
             step if step + 1 >= flow.steps => (false, FIN | ACK, 0),
-            _ if is_data => (false, ACK, [1_448, 1_448, 400, 90][self.dice.below(4) as usize]),
+            _ if is_data => (
+                false,
+                ACK,
+                [PAYLOAD_BYTES_MAX, PAYLOAD_BYTES_MAX, 400, 90][self.dice.below(4) as usize],
+            ),
             _ => (true, ACK, 0),
         };
         self.tcp(&flow, is_outbound, flags, length);
@@ -179,7 +191,7 @@ impl Traffic {
             is_v6: flow.is_v6,
             protocol: 6,
             header: &header,
-            payload: &[0xaa; 1_448][..length],
+            payload: &[0xaa; PAYLOAD_BYTES_MAX][..length.min(self.payload_bytes_max)],
         });
     }
 
@@ -208,7 +220,7 @@ impl Traffic {
             ((outside, inside), (3_478, 50_000 + pair as u16))
         };
         let length = 100 + self.dice.below(1_100) as usize;
-        self.udp(ends, ports, &[0x55; 1_200][..length]);
+        self.udp(ends, ports, &[0x55; 1_200][..length.min(self.payload_bytes_max)]);
     }
 
     /// A question to the resolver, or its answer.

@@ -46,7 +46,6 @@ const CONFIG: &str = r#"
 site = "cafe-1"
 [[capture]]
 interface = "br0"
-buffer_mib = 128
 ring_mib = 256
 [rules]
 gateways = ["10.77.0.1"]

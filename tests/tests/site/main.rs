@@ -14,6 +14,7 @@ mod failures;
 mod figures;
 mod first_start;
 mod inside;
+mod live;
 mod network;
 mod outage;
 #[expect(dead_code, reason = "a service manager is for the other suite")]

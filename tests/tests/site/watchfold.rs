@@ -72,6 +72,17 @@ impl House {
         answer.error_for_status().ok()?.json().await.ok()
     }
 
+    /// The first sample of a figure, if there is one.
+    pub async fn figure(&self, name: &str) -> Option<f64> {
+        let request = self
+            .client
+            .get(format!("{ADDRESS}/metrics"))
+            .bearer_auth(self.token()?);
+        let text = request.send().await.ok()?.text().await.ok()?;
+        let line = text.lines().find(|line| line.starts_with(name))?;
+        line.split_whitespace().last()?.parse().ok()
+    }
+
     pub async fn get(&self, path: &str) -> Value {
         until(path, self, async || self.try_get(path).await).await
     }
@@ -177,6 +188,14 @@ impl Running {
         self.child.try_wait().unwrap().is_none()
     }
 
+    /// A signal by its name.
+    pub fn signal(&self, name: &str) {
+        let pid = self.child.id().expect("it runs").to_string();
+        let name = format!("-{name}");
+        let sent = std::process::Command::new("kill").args([&name, &pid]).status();
+        assert!(sent.unwrap().success());
+    }
+
     /// SIGKILL, at whatever it is doing.
     pub async fn kill(mut self) {
         self.child.kill().await.unwrap();
@@ -184,9 +203,7 @@ impl Running {
 
     /// SIGTERM, and how it ended.
     pub async fn stop(mut self) -> ExitStatus {
-        let pid = self.child.id().expect("it runs").to_string();
-        let sent = std::process::Command::new("kill").args(["-TERM", &pid]).status();
-        assert!(sent.unwrap().success());
+        self.signal("TERM");
         match tokio::time::timeout(DRAINED, self.child.wait()).await {
             Ok(status) => status.unwrap(),
             Err(_) => panic!(
