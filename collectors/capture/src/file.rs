@@ -140,9 +140,16 @@ impl CaptureFile {
     pub fn read(path: &Path, input: Box<dyn Read + Send>) -> Result<CaptureFile, FileError> {
         let unpacked = unpack(input)
             .and_then(with_whole_header)
-            .map_err(|source| FileError::Open {
-                path: path.to_owned(),
-                source,
+            .map_err(|source| match source.kind() {
+                io::ErrorKind::UnexpectedEof => FileError::Read {
+                    path: path.to_owned(),
+                    packets: 0,
+                    reason: "its compressed bytes end early".to_owned(),
+                },
+                _ => FileError::Open {
+                    path: path.to_owned(),
+                    source,
+                },
             })?;
         let failed = Failed::default();
         let watched = Watched {
@@ -479,19 +486,25 @@ mod tests {
 
     #[test]
     fn a_packed_file_cut_anywhere_gives_what_stands_before() {
-        let packets: Vec<Vec<u8>> = (0..200_u8).map(|byte| vec![byte; 60]).collect();
+        // Several blocks of zstd, of which each is unpacked as a whole.
+        let packets: Vec<Vec<u8>> = (0..10_000_u32).map(|number| vec![number as u8; 60]).collect();
         let packets: Vec<&[u8]> = packets.iter().map(Vec::as_slice).collect();
         let plain = pcap(&packets);
         let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::none());
         gzip.write_all(&plain).unwrap();
         for whole in [gzip.finish().unwrap(), zstd::encode_all(&plain[..], -50).unwrap()] {
             let cut = whole[..whole.len() * 3 / 4].to_vec();
-            let (_, end) = read(cut);
+            let (frames, end) = read(cut);
+            assert!(frames.len() > 1_000, "{}", frames.len());
             assert!(
                 matches!(&end, End::Torn { reason, .. } if reason.contains("end early")),
                 "{end:?}"
             );
         }
+        let (magic, error) = (vec![0x28, 0xB5, 0x2F, 0xFD], "end early");
+        let path = Path::new("cut.pcap.zst");
+        let refused = CaptureFile::read(path, Box::new(io::Cursor::new(magic))).err();
+        assert!(refused.unwrap().to_string().contains(error));
     }
 
     proptest::proptest! {
