@@ -7,7 +7,8 @@ use std::io::Read;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use tempfile::TempDir;
@@ -21,6 +22,8 @@ const START_MAX: Duration = Duration::from_secs(60);
 const LOOK_EVERY: Duration = Duration::from_millis(25);
 /// Ports to choose from: below those that outgoing connections get, so that one stays free while its server is down.
 const PORTS: std::ops::Range<u16> = 20_000..32_000;
+/// Ports that are tried one after the other.
+const PORT_TRIES: u32 = 100;
 /// Where a distribution puts the server, besides the search path.
 const PLACES: [&str; 3] = ["/usr/sbin", "/usr/local/bin", "/usr/local/sbin"];
 
@@ -280,12 +283,17 @@ pub fn greets(port: u16) -> bool {
         && greeting == *b"INFO "
 }
 
-/// A port on which nobody listens just now.
+/// A port on which nobody listens just now. No port is given twice by one process, or two servers that are about to
+/// start could be given the same one.
 pub fn free_port() -> std::io::Result<u16> {
+    static NEXT: LazyLock<AtomicU64> = LazyLock::new(|| {
+        // Other processes begin elsewhere.
+        AtomicU64::new(RandomState::new().hash_one(std::process::id()))
+    });
     let count = u64::from(PORTS.end - PORTS.start);
     let mut error = None;
-    for attempt in 0..100_u32 {
-        let offset = RandomState::new().hash_one((std::process::id(), attempt)) % count;
+    for _ in 0..PORT_TRIES {
+        let offset = NEXT.fetch_add(1, Ordering::Relaxed) % count;
         let port = PORTS.start + u16::try_from(offset).unwrap_or(0);
         match TcpListener::bind((Ipv4Addr::LOCALHOST, port)) {
             Ok(_) => return Ok(port),
@@ -293,4 +301,15 @@ pub fn free_port() -> std::io::Result<u16> {
         }
     }
     Err(error.unwrap_or_else(|| std::io::Error::other("no free port")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_port_is_given_twice() {
+        let given: std::collections::BTreeSet<u16> = (0..1_000).map(|_| free_port().unwrap()).collect();
+        assert_eq!(given.len(), 1_000);
+    }
 }

@@ -136,7 +136,11 @@ fn trouble_with_a_scenario_ends_with_two() {
         "--out",
         &new,
     ]);
-    check(&unknown, 2, "no incident, session or event \"0123456789abcdef\"");
+    check(
+        &unknown,
+        2,
+        "no incident, session, attack or event \"0123456789abcdef\"",
+    );
     let absent = run(&[
         "scenario",
         "cut",

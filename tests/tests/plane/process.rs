@@ -1,6 +1,6 @@
 //! The small programs as processes: started, asked, told, stopped, killed. Judges nothing.
 
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::os::unix::net::UnixDatagram;
 use std::path::PathBuf;
 use std::process::{ExitStatus, Output, Stdio};
@@ -112,9 +112,10 @@ impl Place {
     }
 }
 
-/// A port that nobody listens on just now.
+/// A port that nobody listens on just now, and that no outgoing connection gets.
 pub fn free_port() -> SocketAddr {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
+    let port = watchfold_jetstream::testing::free_port().unwrap();
+    SocketAddr::from(([127, 0, 0, 1], port))
 }
 
 /// A running process; killed when dropped.
