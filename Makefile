@@ -46,9 +46,10 @@ setup: ## Install what `make test` needs and is missing (Debian packages as root
 fmt: ## Format the Rust sources
 	@cargo fmt --all
 
-lint: ## Formatting and clippy, warnings as errors
+lint: ## Formatting and clippy, warnings as errors; the fuzz targets compile
 	@$(STEP) "formatting" cargo fmt --all --check
 	@$(STEP) "clippy" cargo clippy --workspace --all-targets --locked -- -D warnings
+	@$(STEP) "fuzz targets" cargo check --locked --manifest-path fuzz/Cargo.toml --target-dir $(or $(CARGO_TARGET_DIR),target)
 
 unit: ## cargo test over the workspace; a skipped test is a failure
 	@mkdir -p target

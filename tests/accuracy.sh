@@ -187,6 +187,7 @@ scene nmap-connect "port_scan 192.168.50.66" suspicious_port,brute_force on $bad
 scene nmap-xmas "port_scan 192.168.50.66" suspicious_port,brute_force on $bad nmap -n -Pn -sX -p1-100 192.168.50.20
 scene nmap-null "port_scan 192.168.50.66" suspicious_port,brute_force on $bad nmap -n -Pn -sN -p1-100 192.168.50.20
 scene nmap-slow "port_scan 192.168.50.66" suspicious_port,brute_force on $bad nmap -n -Pn -sS --scan-delay 1500ms --max-retries 0 -p100-122 192.168.50.20
+scene nmap-udp "port_scan 192.168.50.66" suspicious_port on $bad nmap -n -Pn -sU --max-retries 0 -p100-160 192.168.50.20
 scene nmap-sweep "host_sweep/port_scan 192.168.50.66" suspicious_port,brute_force on $bad nmap -n -Pn -sS --max-retries 0 -p445 93.184.217.0/26
 scene hping-syn "syn_flood 192.168.50.66" "" on $bad hping3 -q -S -i u2000 -c 1500 -p 80 192.168.50.20
 scene hping-syn-spoofed "syn_flood $any" "" on $bad hping3 -q -S --rand-source -i u1000 -c 5000 -p 80 192.168.50.20

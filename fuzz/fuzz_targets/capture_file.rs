@@ -21,7 +21,7 @@ fuzz_target!(|bytes: &[u8]| {
     let Ok(mut file) = CaptureFile::read(Path::new("fuzzed"), input) else {
         return;
     };
-    let mut builder = BatchBuilder::new(CaptureSource::default(), vec![22, 53, 80]);
+    let mut builder = BatchBuilder::new(CaptureSource::default(), &[22, 53, 80]);
     let mut last = 0;
     let ended = file.for_each(|frame| {
         assert!(

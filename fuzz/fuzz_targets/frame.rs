@@ -15,7 +15,7 @@ const LINKS: [i32; 7] = [1, 0, 9, 101, 113, 276, 147];
 fuzz_target!(|input: (u8, &[u8])| {
     let (missing, frame) = input;
     let wire_length = frame.len() as u32 + u32::from(missing);
-    let mut builder = BatchBuilder::new(CaptureSource::default(), vec![22, 80, 443]);
+    let mut builder = BatchBuilder::new(CaptureSource::default(), &[22, 80, 443]);
     let mut number = 0;
     for link in LINKS {
         let Ok(packet) = decode(LinkType::from(link), frame, wire_length) else {

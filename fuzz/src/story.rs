@@ -120,7 +120,7 @@ pub struct Said {
 pub fn told(steps: &[Step], rows_max: usize, restart_every: Option<usize>) -> (Vec<Told>, u64) {
     let mut telling = Telling {
         folded: Folded::under(pack(PackName::Default)),
-        builder: BatchBuilder::new(CaptureSource::default(), vec![22, 80, 3_333, 14_444]),
+        builder: BatchBuilder::new(CaptureSource::default(), &[22, 80, 3_333, 14_444]),
         rows_max,
         restart_every,
         batches: 0,
@@ -203,7 +203,7 @@ fn mix(rules: &RulesActivation, rows_max: usize) -> Folded {
     ];
     let mut telling = Telling {
         folded: Folded::under(rules),
-        builder: BatchBuilder::new(CaptureSource::default(), vec![22, 80]),
+        builder: BatchBuilder::new(CaptureSource::default(), &[22, 80]),
         rows_max,
         restart_every: None,
         batches: 0,
