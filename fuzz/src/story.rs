@@ -2,6 +2,7 @@
 //! size they come to the same.
 
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::collections::BTreeMap;
 
 use arbitrary::Arbitrary;
 use watchfold_capture::batch::{BatchBuilder, Pushed};
@@ -128,7 +129,7 @@ pub fn told(steps: &[Step], rows_max: usize, restart_every: Option<usize>) -> (V
         incarnation: 1,
         packets: 0,
         at: BEGIN,
-        through: BEGIN,
+        through: BTreeMap::new(),
     };
     for step in steps {
         telling.step(step);
@@ -211,7 +212,7 @@ fn mix(rules: &RulesActivation, rows_max: usize) -> Folded {
         incarnation: 1,
         packets: 0,
         at: BEGIN,
-        through: BEGIN,
+        through: BTreeMap::new(),
     };
     for (number, kind) in (0_u8..).zip(kinds) {
         telling.step(&Step::Packets(burst(number, kind)));
@@ -231,7 +232,8 @@ struct Telling {
     incarnation: u64,
     packets: u64,
     at: Time,
-    through: Time,
+    /// How far each incarnation of a collector has told. It promises no more than its packets and quiet have shown, as captures do.
+    through: BTreeMap<(String, u64), Time>,
 }
 
 impl Telling {
@@ -247,7 +249,7 @@ impl Telling {
                 let from = self.at - Span::from_millis(i64::from(*begins_ms_ago));
                 let to = from + Span::from_millis(i64::from(*ms));
                 self.at = self.at.max(to);
-                self.through = self.through.max(to);
+                self.reach(to);
                 let reason = "fuzzed".to_owned();
                 let records = 1;
                 self.give(Body::Gap(Gap {
@@ -283,14 +285,14 @@ impl Telling {
             let (packet, length) = burst.packet(number);
             let pushed = self.builder.push(self.packets, self.at, length, packet);
             assert_eq!(pushed, Pushed::Taken);
-            self.through = self.through.max(self.at);
+            self.reach(self.at);
         }
     }
 
     fn quiet(&mut self, span: Span) {
         self.flush();
         self.at = self.at + span;
-        self.through = self.through.max(self.at);
+        self.reach(self.at);
         self.give(Body::Quiet);
     }
 
@@ -312,7 +314,15 @@ impl Telling {
 
     fn give(&mut self, body: Body) {
         let (collector, incarnation) = (self.collector.clone(), self.incarnation);
-        self.folded.give(&collector, incarnation, self.through, body);
+        let through = self.through.get(&(collector.clone(), incarnation));
+        let through = through.copied().unwrap_or(self.at);
+        self.folded.give(&collector, incarnation, through, body);
+    }
+
+    fn reach(&mut self, at: Time) {
+        let through = self.through.entry((self.collector.clone(), self.incarnation));
+        let through = through.or_insert(at);
+        *through = at.max(*through);
     }
 }
 
