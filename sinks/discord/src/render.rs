@@ -106,7 +106,7 @@ pub fn message(notice: &Notice, style: Style<'_>) -> Message {
         Notice::SessionsEnded { sessions } => sessions_ended(sessions, style),
         Notice::OccupancySnapshot { snapshot } => occupancy(snapshot, style),
     };
-    let username = is_sender_name(style.site).then(|| plain(style.site));
+    let username = Some(plain(style.site)).filter(|name| is_sender_name(name));
     Message {
         username,
         embeds: vec![draft.finish(style)],

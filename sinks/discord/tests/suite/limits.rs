@@ -129,6 +129,24 @@ proptest! {
 }
 
 #[test]
+fn a_site_name_of_invisible_characters_is_no_sender_name() {
+    let notice = Notice::SessionsStarted {
+        sessions: SessionList {
+            named: Vec::new(),
+            total: 0,
+            from: Time::EPOCH,
+            to: Time::EPOCH,
+        },
+    };
+    let style = Style {
+        site: "\u{202e}\u{200b}",
+        page_url: None,
+        time_zone: "UTC",
+    };
+    assert_eq!(message(&notice, style).username, None);
+}
+
+#[test]
 fn the_server_of_the_tests_enforces_the_limits() {
     let field = |name: usize, value: usize| serde_json::json!({ "name": "n".repeat(name), "value": "v".repeat(value) });
     let embed = |embed: serde_json::Value| serde_json::json!({ "embeds": [embed] });
