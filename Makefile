@@ -5,8 +5,11 @@ SHELL := /bin/bash
 MAKEFLAGS += --no-print-directory
 
 PAGE := sinks/dashboard/page
-# What the end-to-end tests run: built together with them, so that nothing is built twice.
-COMMAND := $(abspath $(or $(CARGO_TARGET_DIR),target))/debug/watchfold
+TARGET := $(abspath $(or $(CARGO_TARGET_DIR),target))
+# The command that the end-to-end tests start: built together with them, so that nothing is built twice.
+COMMAND := $(TARGET)/debug/watchfold
+# A Node.js that `.ci/setup` installed comes before an older one of the system.
+export PATH := $(CURDIR)/target/tools/node_modules/node/bin:$(PATH)
 UNIT_LOG := target/test-output.txt
 PAGE_LOG := target/page-output.txt
 STEP := .ci/step
@@ -16,17 +19,22 @@ help: ## Show this list
 
 run: ## Set up what is missing, build, and start watching (ARGS="--listen 127.0.0.1:8737" and the like)
 	@.ci/setup run
-	@cargo build --release --locked
-	@exec $(abspath $(or $(CARGO_TARGET_DIR),target))/release/watchfold up $(ARGS)
+	@cargo build --profile quick --locked
+	@exec $(TARGET)/quick/watchfold up $(ARGS)
 
-test: ## Everything that must hold, from a clean clone: style, lints, tests, the page, other targets
-	@.ci/setup check
+release: ## All programs as they ship: link-time optimisation, stripped
+	@.ci/setup run
+	@cargo build --release --locked --workspace --bins
+
+test: ## The full test suite from a clean clone: formatting, lints, tests, the page, other targets (installs what is missing)
+	@.ci/setup test
 	@$(MAKE) lint
 	@$(MAKE) unit
 	@$(MAKE) page
 	@$(MAKE) wasm
 	@$(MAKE) windows
-	@awk '/^test result/ { passed += $$4 } END { print "make test: all of it holds, " passed " Rust tests among it" }' $(UNIT_LOG)
+	@sed 's/\x1b\[[0-9;]*m//g' $(UNIT_LOG) | awk '/^test result/ { passed += $$4 } /^ *Summary/ { sub(/.* run: /, ""); passed += $$1 } \
+		END { print "make test: passed, with " passed " Rust tests" }'
 
 soak: ## The long loops at their full counts (hours)
 	@WATCHFOLD_SIM_SEEDS=10000 WATCHFOLD_PROPERTY_CASES=2000 WATCHFOLD_SEEDS=1000 \
@@ -40,7 +48,7 @@ fuzz: ## Coverage-guided fuzzing of what reads foreign bytes; needs nightly Rust
 idle: ## What it costs to run: time to ready, memory, share of a core (release build, a minute)
 	@tests/idle.sh
 
-setup: ## Install what `make test` needs and is missing (Debian packages as root or with sudo, Rust targets)
+setup: ## Install what `make test` needs (it does this itself)
 	@.ci/setup test
 
 fmt: ## Format the Rust sources
@@ -49,13 +57,12 @@ fmt: ## Format the Rust sources
 lint: ## Formatting and clippy, warnings as errors; the fuzz targets compile
 	@$(STEP) "formatting" cargo fmt --all --check
 	@$(STEP) "clippy" cargo clippy --workspace --all-targets --locked -- -D warnings
-	@$(STEP) "fuzz targets" cargo check --locked --manifest-path fuzz/Cargo.toml --target-dir $(or $(CARGO_TARGET_DIR),target)
+	@$(STEP) "fuzz targets" cargo check --locked --manifest-path fuzz/Cargo.toml --target-dir $(TARGET)
 
-unit: ## cargo test over the workspace; a skipped test is a failure
+unit: ## All Rust tests; a skipped test is a failure
 	@mkdir -p target
 	@$(STEP) "cargo build" cargo build --workspace --all-targets --locked
-	@WATCHFOLD_TEST_COMMAND="$(COMMAND)" $(STEP) "cargo test" \
-		cargo test --workspace --locked --no-fail-fast 2>&1 | tee $(UNIT_LOG)
+	@WATCHFOLD_TEST_COMMAND="$(COMMAND)" $(STEP) "Rust tests" .ci/rust-tests 2>&1 | tee $(UNIT_LOG)
 	@.ci/unskipped $(UNIT_LOG)
 
 page: ## The page: types, style, tests
@@ -73,4 +80,4 @@ windows: ## The command with all its parts compiles for Windows
 	@.ci/target x86_64-pc-windows-gnu
 	@WATCHFOLD_PAGE=plain $(STEP) "windows" .ci/on x86_64-pc-windows-gnu cargo check -p watchfold --locked
 
-.PHONY: help run test soak fuzz idle setup fmt lint unit page wasm windows
+.PHONY: help run release test soak fuzz idle setup fmt lint unit page wasm windows

@@ -64,9 +64,6 @@ pub(crate) fn live() -> OpenWire {
 mod live {
     use std::io;
 
-    #[cfg(windows)]
-    use pcap_windows as pcap;
-
     use pcap::{Active, Capture, Device, Error, Linktype};
     use watchfold_config::CaptureConfig;
 

@@ -22,6 +22,8 @@ const START_MAX: Duration = Duration::from_secs(60);
 const LOOK_EVERY: Duration = Duration::from_millis(25);
 /// Ports to choose from: below those that outgoing connections get, so that one stays free while its server is down.
 const PORTS: std::ops::Range<u16> = 20_000..32_000;
+/// Ports between the first ports of two processes that run at the same time.
+const PORTS_OF_A_SLOT: u64 = 500;
 /// Ports that are tried one after the other.
 const PORT_TRIES: u32 = 100;
 /// Where a distribution puts the server, besides the search path.
@@ -283,12 +285,18 @@ pub fn greets(port: u16) -> bool {
         && greeting == *b"INFO "
 }
 
-/// A port on which nobody listens just now. No port is given twice by one process, or two servers that are about to
-/// start could be given the same one.
+/// Returns a port on which no process listens now. One process never gets a port twice, or two servers that are about
+/// to start could get the same one. Test runners that run each test in a process of its own give each running process
+/// a slot, and each slot has its own range of ports.
 pub fn free_port() -> std::io::Result<u16> {
     static NEXT: LazyLock<AtomicU64> = LazyLock::new(|| {
-        // Other processes begin elsewhere.
-        AtomicU64::new(RandomState::new().hash_one(std::process::id()))
+        let slot = std::env::var("NEXTEST_TEST_GLOBAL_SLOT")
+            .ok()
+            .and_then(|slot| slot.parse::<u64>().ok());
+        AtomicU64::new(match slot {
+            Some(slot) => slot * PORTS_OF_A_SLOT,
+            None => RandomState::new().hash_one(std::process::id()),
+        })
     });
     let count = u64::from(PORTS.end - PORTS.start);
     let mut error = None;
