@@ -72,7 +72,7 @@ impl FoldState for HistoryState {
 
 impl Fold for History {
     const ID: FoldId = FoldId::History;
-    const VERSION: u32 = 1;
+    const VERSION: u32 = 2;
     type State = HistoryState;
 
     fn apply(&self, state: &mut HistoryState, step: &Step<'_>, ctx: &mut Ctx<'_>) {
@@ -107,7 +107,10 @@ impl HistoryState {
         let at = ctx.moment.at;
         let mut finished = Vec::new();
         let hour = self.hours.entry_or_default(row.subject);
-        hour.count_to(at, &mut finished);
+        // A fault says nothing about the target, so it measures no time; it only ends the hour that is over.
+        if row.outcome != Outcome::Fault || hour.is_over(at) {
+            hour.count_to(at, &mut finished);
+        }
         if let Some(collector) = ctx.collector
             && hour.collector != collector
         {
@@ -175,7 +178,9 @@ impl HistoryState {
                 continue;
             }
             if let Some(hour) = self.hours.get_mut(&key) {
-                hour.unmeasured = hour.unmeasured + span.max(Span::ZERO);
+                // Of this hour, at most what is left of it; hours that nobody measured have no rollup.
+                let left = (hour.hour + HOUR).since(hour.counted_to);
+                hour.unmeasured = hour.unmeasured + span.min(left).max(Span::ZERO);
                 hour.counted_to = hour.counted_to + span;
             }
         }
@@ -198,25 +203,34 @@ impl Hour {
             self.hour = at.floor(HOUR);
             return;
         }
-        let end = self.hour + HOUR;
-        if at >= end || at < self.hour {
-            self.give(end.min(at).since(self.counted_to));
+        let is_measured = at.since(self.counted_to) <= MEASURED_MAX;
+        if self.is_over(at) {
+            let end = self.hour + HOUR;
+            self.give(end.min(at).since(self.counted_to), is_measured);
             finished.push(std::mem::take(self));
+            self.hour = at.floor(HOUR);
+            self.counted_to = self.hour;
             if let Some(last) = finished.last() {
                 self.state = last.state;
                 self.last_rtt_us = last.last_rtt_us;
                 self.collector.clone_from(&last.collector);
+                // A jump may have counted into this hour already.
+                self.counted_to = self.hour.max(last.counted_to.min(at));
+                self.unmeasured = self.counted_to.since(self.hour);
             }
-            self.hour = at.floor(HOUR);
-            self.counted_to = self.hour.max(at - MEASURED_MAX);
         }
-        self.give(at.since(self.counted_to));
+        self.give(at.since(self.counted_to), is_measured);
         self.counted_to = self.counted_to.max(at);
     }
 
-    fn give(&mut self, span: Span) {
+    /// Whether `at` lies in another hour.
+    fn is_over(&self, at: Time) -> bool {
+        self.counted_to != Time::EPOCH && (at >= self.hour + HOUR || at < self.hour)
+    }
+
+    fn give(&mut self, span: Span, is_measured: bool) {
         let span = span.max(Span::ZERO);
-        if span > MEASURED_MAX {
+        if !is_measured {
             self.unmeasured = self.unmeasured + span;
             return;
         }
@@ -247,5 +261,49 @@ impl Hour {
             suppressed_ms: self.suppressed.as_millis() as u64,
             unmeasured_ms: self.unmeasured.as_millis() as u64,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn seconds(seconds: i64) -> Time {
+        Time::from_seconds(seconds)
+    }
+
+    /// An hour of a target that is up and was counted at each of `counted`, and the hours that ended meanwhile.
+    fn counted(counted: &[i64]) -> (Hour, Vec<Hour>) {
+        let (mut hour, mut finished) = (Hour::default(), Vec::new());
+        for at in counted {
+            hour.count_to(seconds(*at), &mut finished);
+            hour.state = SubjectState::Up;
+        }
+        (hour, finished)
+    }
+
+    #[test]
+    fn an_absence_counts_as_unmeasured() {
+        let (hour, finished) = counted(&[10, 70, 880, 910]);
+        assert!(finished.is_empty());
+        assert_eq!(hour.up, Span::from_seconds(60 + 30));
+        assert_eq!(hour.unmeasured, Span::from_seconds(810));
+    }
+
+    #[test]
+    fn an_absence_over_the_end_of_an_hour_counts_as_unmeasured_on_both_sides() {
+        let (hour, finished) = counted(&[3_000, 3_060, 7_500, 7_560]);
+        assert_eq!(finished.len(), 1);
+        assert_eq!(finished[0].up, Span::from_seconds(60));
+        assert_eq!(finished[0].unmeasured, Span::from_seconds(540));
+        assert_eq!((hour.hour, hour.up), (seconds(7_200), Span::from_seconds(60)));
+        assert_eq!(hour.unmeasured, Span::from_seconds(300));
+    }
+
+    #[test]
+    fn measuring_over_the_end_of_an_hour_loses_nothing() {
+        let (hour, finished) = counted(&[3_500, 3_590, 3_610]);
+        assert_eq!(finished[0].up, Span::from_seconds(100));
+        assert_eq!((hour.up, hour.unmeasured), (Span::from_seconds(10), Span::ZERO));
     }
 }

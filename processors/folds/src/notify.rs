@@ -34,7 +34,7 @@ pub const SILENCES_MAX: usize = 256;
 /// The fold.
 pub struct Notify;
 
-/// What was told of an open incident.
+/// What was told of an incident that is open, or whose end a mute holds back.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Told {
     incident: Incident,
@@ -90,7 +90,7 @@ impl FoldState for NotifyState {
 
 impl Fold for Notify {
     const ID: FoldId = FoldId::Notify;
-    const VERSION: u32 = 1;
+    const VERSION: u32 = 2;
     type State = NotifyState;
 
     fn apply(&self, state: &mut NotifyState, step: &Step<'_>, ctx: &mut Ctx<'_>) {
@@ -109,6 +109,7 @@ impl Fold for Notify {
             Step::Tick { .. } => {
                 state.end_silences(ctx);
                 state.tell_untold(ctx);
+                state.tell_held_ends(ctx);
             }
             Step::Row(_)
             | Step::Timer { .. }
@@ -213,17 +214,42 @@ impl NotifyState {
     }
 
     fn closed(&mut self, incident: &Incident, ctx: &mut Ctx<'_>) {
-        let Some(told) = self.told.remove(&incident.id) else {
+        let silenced = self.silenced(incident, ctx.now.at);
+        let Some(told) = self.told.get_mut(&incident.id) else {
             return;
         };
+        if told.opened && silenced {
+            // People know of the opening, so they get the end too: when the mute is over.
+            told.incident = incident.clone();
+            return;
+        }
         // One that was over before we learnt of it is told once; one that was muted all along is not told.
-        if told.opened || incident.late && !self.silenced(incident, ctx.now.at) {
-            let pcs_present = (ctx.board.pcs_total > 0).then_some(ctx.board.pcs_present);
-            let notice = Notice::IncidentClosed {
-                incident: incident.clone(),
-                pcs_present,
-            };
-            request(NoticeClass::Alerts, &incident.id, ALERT_EXPIRES, notice, ctx);
+        let tell = told.opened || incident.late && !silenced;
+        self.told.remove(&incident.id);
+        if tell {
+            tell_closed(incident, ctx);
+        }
+    }
+
+    /// Requests the ends that a mute held back, once it is over. An end that is older than a request lives is dropped.
+    fn tell_held_ends(&mut self, ctx: &mut Ctx<'_>) {
+        let held: Vec<Incident> = self
+            .told
+            .iter()
+            .filter(|(_, told)| told.opened && told.incident.ended_at.is_some())
+            .map(|(_, told)| told.incident.clone())
+            .collect();
+        for incident in held {
+            let is_old = incident
+                .ended_at
+                .is_some_and(|ended_at| ctx.now.at.since(ended_at) > ALERT_EXPIRES);
+            if !is_old && self.silenced(&incident, ctx.now.at) {
+                continue;
+            }
+            self.told.remove(&incident.id);
+            if !is_old {
+                tell_closed(&incident, ctx);
+            }
         }
     }
 
@@ -403,6 +429,15 @@ fn behind(ctx: &Ctx<'_>) -> bool {
 fn tell_opened(incident: &Incident, ctx: &mut Ctx<'_>) {
     let pcs_present = (ctx.board.pcs_total > 0).then_some(ctx.board.pcs_present);
     let notice = Notice::IncidentOpened {
+        incident: incident.clone(),
+        pcs_present,
+    };
+    request(NoticeClass::Alerts, &incident.id, ALERT_EXPIRES, notice, ctx);
+}
+
+fn tell_closed(incident: &Incident, ctx: &mut Ctx<'_>) {
+    let pcs_present = (ctx.board.pcs_total > 0).then_some(ctx.board.pcs_present);
+    let notice = Notice::IncidentClosed {
         incident: incident.clone(),
         pcs_present,
     };
