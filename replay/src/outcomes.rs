@@ -167,7 +167,7 @@ fn attack_fields(attack: &Attack) -> Map<String, Value> {
         "alerts": attack.alerts,
         "matches": attack.matches,
         "victims": attack.victims_total,
-        "reputation": attack.reputation.as_ref().map(|reputation| reputation.tier),
+        "reputation": attack.reputation.as_ref().filter(|reputation| reputation.known).map(|reputation| reputation.tier),
     })));
     fields
 }
@@ -180,7 +180,7 @@ fn alert_fields(alert: &Alert) -> Map<String, Value> {
         "source": alert.source.ip,
         "destination": alert.destination.ip,
         "community_id": alert.community_id,
-        "reputation": alert.reputation.as_ref().map(|reputation| reputation.tier),
+        "reputation": alert.reputation.as_ref().filter(|reputation| reputation.known).map(|reputation| reputation.tier),
     })));
     fields
 }

@@ -105,16 +105,28 @@ impl Tier {
     }
 }
 
-/// What an oracle had said when the rule fired.
+/// What an oracle had said when the rule fired. Without a verdict there is no reputation.
 #[derive(Clone, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[cfg_attr(feature = "json-schema", derive(schemars::JsonSchema))]
 pub struct Reputation {
     /// The address or name that was judged.
     pub subject: String,
     pub tier: Tier,
-    /// Engines that call it malicious, and the oracle's own score, where it gave a verdict.
+    /// Engines that call it malicious, and the oracle's own score.
     pub malicious: u32,
     pub score: i64,
+    /// False when the oracle was asked and knows nothing of the subject; the tier says nothing then. State is stored by
+    /// position, so this field stays the last one.
+    #[serde(default = "is_known", skip_serializing_if = "is_set")]
+    pub known: bool,
+}
+
+const fn is_known() -> bool {
+    true
+}
+
+const fn is_set(value: &bool) -> bool {
+    *value
 }
 
 /// One firing of a rule.
@@ -139,7 +151,7 @@ pub struct Alert {
     /// Community ID v1 of the packet that made it fire.
     pub community_id: Option<String>,
     pub measured: Measured,
-    /// For rules that ask for one.
+    /// Absent where the rule asks for none, and where no verdict was there.
     pub reputation: Option<Reputation>,
     pub seen_by: SeenBy,
     /// One sentence for people.

@@ -299,6 +299,7 @@ fn reputation() -> Reputation {
         tier: Tier::Medium,
         malicious: 1,
         score: -5,
+        known: true,
     }
 }
 

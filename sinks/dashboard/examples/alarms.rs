@@ -164,6 +164,7 @@ fn attack(which: u64, second: u64, ended: bool) -> Attack {
             tier: Tier::High,
             malicious: 4,
             score: -30,
+            known: true,
         }),
         seen_by: SeenBy {
             collector: "capture-lan".into(),

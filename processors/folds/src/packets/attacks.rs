@@ -520,7 +520,7 @@ fn alert(
 ) -> Alert {
     let rule = hold.rule;
     let judged = rule.reputation.and_then(|field| row.readable(field));
-    let reputation: Option<Reputation> = judged.map(|judged| verdicts.reputation(&judged, hold.at));
+    let reputation: Option<Reputation> = judged.and_then(|judged| verdicts.reputation(&judged, hold.at));
     Alert {
         rule: rule.reference.clone(),
         category: rule.rule.category.clone(),

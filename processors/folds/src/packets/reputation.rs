@@ -96,6 +96,13 @@ pub struct Judged {
     pub malicious: u32,
     pub score: i64,
     expires_at: Time,
+    /// False when the oracle knows nothing of it. The last field, because state is stored by position.
+    #[serde(default = "is_known")]
+    known: bool,
+}
+
+const fn is_known() -> bool {
+    true
 }
 
 impl Judged {
@@ -136,6 +143,7 @@ impl Verdicts {
             malicious: if verdict.known { verdict.malicious } else { 0 },
             score: if verdict.known { verdict.score } else { 0 },
             expires_at: verdict.expires_at,
+            known: verdict.known,
         };
         match verdict.kind {
             SubjectKind::Address => match verdict.subject.parse() {
@@ -198,19 +206,20 @@ impl Verdicts {
             .map_or(Tier::Clean, |judged| judged.tier)
     }
 
-    /// What an alert says about the address or name that was judged, or was not.
-    pub fn reputation(&self, subject: &str, at: Time) -> Reputation {
+    /// Returns what an alert says about an address or name, or `None` if no verdict about it counts at that instant.
+    pub fn reputation(&self, subject: &str, at: Time) -> Option<Reputation> {
         let judged = match subject.parse::<IpAddr>() {
             Ok(address) => self.addresses.get(&address.to_canonical()),
             Err(_) => self.names.get(subject),
         };
-        let judged = judged.filter(|judged| judged.believed_at(at));
-        Reputation {
+        let judged = judged.filter(|judged| judged.believed_at(at))?;
+        Some(Reputation {
             subject: subject.to_owned(),
-            tier: judged.map_or(Tier::Clean, |judged| judged.tier),
-            malicious: judged.map_or(0, |judged| judged.malicious),
-            score: judged.map_or(0, |judged| judged.score),
-        }
+            tier: judged.tier,
+            malicious: judged.malicious,
+            score: judged.score,
+            known: judged.known,
+        })
     }
 
     fn knows(&self, subject: &Subject<'_>, at: Time) -> bool {

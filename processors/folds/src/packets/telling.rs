@@ -139,8 +139,9 @@ fn push_reputation(out: &mut String, reputation: &Reputation) {
         tier,
         malicious,
         score,
+        known,
     } = reputation;
-    if *tier == Tier::Clean {
+    if !known || *tier == Tier::Clean {
         return;
     }
     let why = match (malicious, score) {
@@ -261,6 +262,7 @@ pub(crate) mod tests {
                 tier,
                 malicious,
                 score,
+                known: true,
             })
         };
         let plain = "192.0.2.7: 17 of 15 in 10 s";

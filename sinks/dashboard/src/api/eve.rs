@@ -69,7 +69,8 @@ fn signature(site: &str, shown: &AlertShown) -> Value {
         "watchfold_observed": [alert.measured.observed.to_string()],
         "watchfold_threshold": [alert.measured.threshold.to_string()],
     });
-    if let Some(reputation) = &alert.reputation {
+    // Only what an oracle knows: a reader takes "clean" for a look-up that found nothing bad.
+    if let Some(reputation) = alert.reputation.as_ref().filter(|reputation| reputation.known) {
         metadata["watchfold_reputation"] = json!([reputation.tier.name()]);
     }
     json!({
@@ -154,8 +155,11 @@ fn timestamp(at: Time) -> String {
 
 #[cfg(test)]
 mod tests {
+    use watchfold_schemas::alert::Tier;
+
     use super::super::alerts::tests::{ping_alert, scan};
     use super::*;
+    use crate::projection::shared::Shared;
 
     #[test]
     fn a_line_is_what_readers_of_eve_expect() {
@@ -198,6 +202,27 @@ mod tests {
         });
         let got: Value = serde_json::from_str(&line("cafe", &scan("a1"))).unwrap();
         assert_eq!(got, want);
+    }
+
+    #[test]
+    fn a_reputation_without_a_look_up_or_a_verdict_is_absent() {
+        let reputation_of = |change: fn(&mut Alert)| {
+            let mut shown = scan("a1");
+            let mut alert = (*shown.alert).clone();
+            change(&mut alert);
+            shown.alert = Shared::new(alert);
+            let got: Value = serde_json::from_str(&line("cafe", &shown)).unwrap();
+            got["alert"]["metadata"].get("watchfold_reputation").cloned()
+        };
+        let clean = |alert: &mut Alert| alert.reputation.as_mut().unwrap().tier = Tier::Clean;
+        assert_eq!(reputation_of(clean), Some(json!(["clean"])), "looked up");
+        assert_eq!(
+            reputation_of(|alert| alert.reputation = None),
+            None,
+            "not looked up"
+        );
+        let unknown = |alert: &mut Alert| alert.reputation.as_mut().unwrap().known = false;
+        assert_eq!(reputation_of(unknown), None, "the oracle knows nothing of it");
     }
 
     #[test]

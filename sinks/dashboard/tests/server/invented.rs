@@ -103,6 +103,7 @@ pub fn attack(id: &str, began: i64, ended: Option<i64>) -> Attack {
             tier: Tier::High,
             malicious: 4,
             score: -30,
+            known: true,
         }),
         seen_by: SeenBy {
             collector: "capture-lan".into(),

@@ -78,6 +78,7 @@ pub fn attack() -> Attack {
             tier: Tier::High,
             malicious: 6,
             score: -12,
+            known: true,
         }),
         seen_by: SeenBy {
             collector: "capture-lan".into(),

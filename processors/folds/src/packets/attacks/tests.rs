@@ -436,10 +436,47 @@ fn times_are_told_by_the_wall_and_counted_without_its_jumps() {
 }
 
 #[test]
-fn an_alert_tells_what_an_oracle_said() {
+fn without_a_verdict_neither_alert_nor_attack_has_a_reputation() {
     let scan = rule(|_| {});
+    assert!(scan.reputation.is_some(), "the rule asks for one");
+    let mut said = Vec::new();
+    let mut attacks = Attacks::default();
+    attacks.hold(
+        SEEN,
+        &hold(&scan, seconds(1.0)),
+        &row(),
+        &Verdicts::default(),
+        &mut said,
+    );
+    for told in &said {
+        let reputation = match &told.body {
+            EventBody::AlertRaised(alert) => &alert.reputation,
+            EventBody::AttackBegan(attack) => &attack.reputation,
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(*reputation, None);
+    }
+    assert_eq!(said.len(), 2);
     let mut verdicts = Verdicts::default();
     verdicts.learn(&Verdict {
+        known: false,
+        malicious: 0,
+        score: 0,
+        ..verdict_about_the_row()
+    });
+    said.clear();
+    Attacks::default().hold(SEEN, &hold(&scan, seconds(1.0)), &row(), &verdicts, &mut said);
+    let EventBody::AlertRaised(alert) = &said[0].body else {
+        panic!("{said:?}")
+    };
+    let unknown = alert.reputation.as_ref().unwrap();
+    assert!(!unknown.known, "asked, and nothing is known of it");
+    assert!(!alert.message.contains("reputation"), "{}", alert.message);
+}
+
+/// Of twelve engines, about the address that [`row`] comes from.
+fn verdict_about_the_row() -> Verdict {
+    Verdict {
         at: Time::EPOCH,
         oracle: "virustotal".into(),
         kind: SubjectKind::Address,
@@ -454,7 +491,14 @@ fn an_alert_tells_what_an_oracle_said() {
         owner: None,
         categories: Vec::new(),
         expires_at: seconds(100.0),
-    });
+    }
+}
+
+#[test]
+fn an_alert_tells_what_an_oracle_said() {
+    let scan = rule(|_| {});
+    let mut verdicts = Verdicts::default();
+    verdicts.learn(&verdict_about_the_row());
     let hold = Hold {
         tier: verdicts.tier_of_address(IpAddr::from([192, 0, 2, 7]), seconds(1.0)),
         ..hold(&scan, seconds(1.0))

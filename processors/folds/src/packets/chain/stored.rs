@@ -14,7 +14,7 @@ use crate::packets::reputation::{Questions, Verdicts};
 use crate::packets::store::{Blob, Loading};
 
 /// The version of the state of the packet chain.
-pub const PACKETS_VERSION: u32 = 1;
+pub const PACKETS_VERSION: u32 = 2;
 
 const RULES: &str = "packets/rules";
 const VERDICTS: &str = "packets/verdicts";

@@ -110,9 +110,16 @@ fn verdicts_count_until_they_expire() {
     );
     assert_eq!(verdicts.tier_of_name("evil.example.org", at(1)), Tier::Medium);
     assert_eq!(verdicts.tier_of_name("example.org", at(1)), Tier::Clean);
-    let told = verdicts.reputation("evil.example.org", at(1));
+    let told = verdicts.reputation("evil.example.org", at(1)).unwrap();
     assert_eq!((told.tier, told.malicious, told.score), (Tier::Medium, 1, -3));
-    assert_eq!(verdicts.reputation("198.51.100.7", at(101)).tier, Tier::Clean);
+    for (subject, seconds, why) in [
+        ("198.51.100.7", 101, "its verdict has expired"),
+        ("198.51.100.8", 1, "nobody was asked about it"),
+        ("192.168.1.9", 1, "a private address"),
+        ("good.example.org", 1, "a name without a verdict"),
+    ] {
+        assert_eq!(verdicts.reputation(subject, at(seconds)), None, "{why}");
+    }
     // A later verdict replaces the earlier one, and its expiry.
     let mut clean = verdict("198.51.100.7", 0, 0, 0);
     clean.expires_at = at(500);
