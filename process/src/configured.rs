@@ -35,7 +35,7 @@ where
         let current = config.borrow_and_update().clone();
         let Some(first) = current else {
             if without == Without::Idle {
-                progress.advance(0, 0);
+                progress.idle();
             }
             tokio::select! {
                 () = cancel.cancelled() => return Ok(()),
@@ -45,6 +45,7 @@ where
             }
             continue;
         };
+        progress.resume();
         let (sender, receiver) = watch::channel(first);
         let stop = cancel.child_token();
         let running = part(receiver, stop.clone());

@@ -145,6 +145,7 @@ mod tests {
             advanced_age: None,
             detail: Some("why".to_owned()),
             note: None,
+            configured: true,
         };
         let text = figures.render("watchfold 1", true, &[stage]);
         assert!(

@@ -75,6 +75,7 @@ mod tests {
             advanced_age: age_s.map(Duration::from_secs),
             detail: detail.map(str::to_owned),
             note: None,
+            configured: true,
         }
     }
 

@@ -160,6 +160,7 @@ impl Seen {
             advanced_age: self.advanced_at.map(|at| at.elapsed()),
             detail: self.detail.clone(),
             note: None,
+            configured: true,
         }
     }
 }

@@ -17,6 +17,7 @@ struct State {
     advanced_at: Option<Instant>,
     detail: Option<String>,
     note: Option<String>,
+    unconfigured: bool,
 }
 
 /// [`Progress`] at one instant.
@@ -33,6 +34,8 @@ pub struct ProgressSnapshot {
     pub detail: Option<String>,
     /// What it did last, where that is worth a line; nothing is wrong with it.
     pub note: Option<String>,
+    /// False while the configuration does not switch the part on: it has nothing to do.
+    pub configured: bool,
 }
 
 impl Progress {
@@ -71,6 +74,19 @@ impl Progress {
         self.state().note = Some(note);
     }
 
+    /// The configuration does not switch the part on. It is neither behind nor at work, until [`Progress::resume`].
+    pub fn idle(&self) {
+        self.advance(0, 0);
+        let mut state = self.state();
+        state.unconfigured = true;
+        state.detail = None;
+    }
+
+    /// The configuration switches the part on.
+    pub fn resume(&self) {
+        self.state().unconfigured = false;
+    }
+
     pub fn snapshot(&self) -> ProgressSnapshot {
         let state = self.state();
         ProgressSnapshot {
@@ -80,6 +96,7 @@ impl Progress {
             advanced_age: state.advanced_at.map(|at| at.elapsed()),
             detail: state.detail.clone(),
             note: state.note.clone(),
+            configured: !state.unconfigured,
         }
     }
 
@@ -108,5 +125,15 @@ mod tests {
         progress.ok();
         let got = progress.snapshot();
         assert_eq!((got.position, got.head, got.detail), (9, 9, None));
+    }
+
+    #[test]
+    fn a_part_without_a_configuration_is_not_at_work() {
+        let progress = Progress::new("sink");
+        assert!(progress.snapshot().configured);
+        progress.idle();
+        assert!(!progress.snapshot().configured);
+        progress.resume();
+        assert!(progress.snapshot().configured);
     }
 }

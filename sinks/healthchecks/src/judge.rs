@@ -97,6 +97,7 @@ mod tests {
             advanced_age: age_s.map(Duration::from_secs),
             detail: None,
             note: None,
+            configured: true,
         };
         Stage::new(role, progress)
     }

@@ -81,6 +81,7 @@ mod tests {
                 advanced_age: age.map(Duration::from_secs),
                 detail: detail.map(str::to_owned),
                 note: None,
+                configured: true,
             };
             Stage::new(role, progress)
         };

@@ -40,6 +40,7 @@ fn stage(role: Role, age_s: u64) -> Stage {
         advanced_age: Some(Duration::from_secs(age_s)),
         detail: None,
         note: None,
+        configured: true,
     };
     Stage::new(role, progress)
 }

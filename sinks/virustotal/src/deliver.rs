@@ -119,6 +119,7 @@ pub async fn run_timed(
             continue;
         };
         (off_told, off_done) = (false, false);
+        context.progress.resume();
         let lease = tokio::select! {
             () = cancel.cancelled() => return Ok(()),
             lease = context.leases.acquire(&lease_name(&key)) => lease,
@@ -165,8 +166,7 @@ async fn idle(
     config: &mut watch::Receiver<Option<Arc<VirusTotalConfig>>>,
     cancel: &CancellationToken,
 ) {
-    context.progress.advance(0, 0);
-    context.progress.ok();
+    context.progress.idle();
     wait(config, cancel).await;
 }
 
