@@ -36,6 +36,8 @@ try {
   await followsAnOutage();
   await plansMaintenance();
   await looksAtAlerts();
+  await looksAtHealth();
+  await saysWhatItCannotShow();
   await followsPcs();
   await showsACascade();
   await comesBackAfterAKill();
@@ -70,6 +72,7 @@ async function followsAnOutage() {
   await open.getByLabel("Note for server").fill("The cleaner pulled the plug");
   await open.getByRole("button", { name: "Acknowledge", exact: true }).click();
   await seen("it is acknowledged", open.getByText(/^Acknowledged/));
+  await seen("with its note", open.getByText("The cleaner pulled the plug"));
   await picture("outage", "network");
   await world("server up");
   await seen("the card is green again", card("server", "Up", "good"));
@@ -112,12 +115,50 @@ async function plansMaintenance() {
 /** Nothing captures packets here: the tab says how it stands, and how to narrow what there would be. */
 async function looksAtAlerts() {
   await tab("Alerts");
-  await seen("the threat", page.getByRole("region", { name: "Threat" }));
+  await seen("that the threat is not known", page.getByRole("region", { name: "Threat" }).getByText("Not monitored"));
   await seen("the alerts", page.getByRole("heading", { name: "Alerts", exact: true }));
   await page.getByLabel("Search alerts").fill("203.0.113.9");
   await seen("that nothing is like that", page.getByText("Nothing like that here"));
   await page.getByRole("button", { name: "Show all" }).click();
   await lookAt("alerts");
+}
+
+/** The age of the data is there at every width, and the keyboard reaches the end of the panel. */
+async function looksAtHealth() {
+  for (const [window, size] of Object.entries({ ...WINDOWS, between: { width: 1100, height: 500 } })) {
+    await page.setViewportSize(size);
+    await seen(`the age of the data, ${window}`, page.locator(".connection .age"));
+  }
+  await page.getByRole("button", { name: /stages? (advances?|needs?)/ }).click();
+  const panel = page.getByRole("dialog", { name: "Health" });
+  await seen("a sink that is not configured", panel.getByText("not configured").first());
+  await page.keyboard.press("End");
+  await page.waitForFunction(() => {
+    const content = document.querySelector("dialog[open] .content");
+    return content !== null && content.scrollTop > 0 && content.scrollTop + content.clientHeight >= content.scrollHeight - 2;
+  });
+  await page.keyboard.press("Escape");
+  await gone("the panel is closed", panel);
+  await page.setViewportSize(WINDOWS.wide);
+}
+
+/** What breaks the folding, and what breaks the showing: neither leaves an old page under a green "Live". */
+async function saysWhatItCannotShow() {
+  for (const [what, change] of Object.entries({ read: { target: null }, shown: { stages: null } })) {
+    const other = await browser.newPage();
+    await other.routeWebSocket(/\/stream/, (line) => {
+      const server = line.connectToServer();
+      server.onMessage((message) => {
+        line.send(message);
+        if (JSON.parse(message).type !== "snapshot") return;
+        const broken = { type: "delta", position: { events: 1e12, observations: 1e12 }, now: new Date().toISOString(), changes: [change] };
+        line.send(JSON.stringify(broken));
+      });
+    });
+    await other.goto(link);
+    await seen(`what cannot be ${what}`, other.getByRole("alert").filter({ hasText: "This page cannot show the state of the site" }));
+    await other.close();
+  }
 }
 
 async function followsPcs() {

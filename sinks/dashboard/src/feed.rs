@@ -9,13 +9,13 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 use tokio_util::sync::CancellationToken;
 use watchfold_kit::{Progress, ProgressSnapshot};
 use watchfold_log::{Batch, LogError, LogReader, MessageLog, Position, Record, Start, agrees};
-use watchfold_schemas::subjects::site_filter;
-use watchfold_schemas::{Stream, decode_event, decode_observation};
+use watchfold_schemas::subjects::{of_observation, site_filter};
+use watchfold_schemas::{Span, Stream, decode_event, decode_observation};
 
 use crate::api::health::stage_of;
 use crate::live::Live;
-use crate::projection::Projection;
 use crate::projection::shapes::Position as ProjectionPosition;
+use crate::projection::{Monitoring, Projection};
 use crate::snapshot::{self, Snapshot};
 
 /// Records folded at once; the projection is locked meanwhile, for a few milliseconds at most.
@@ -28,6 +28,12 @@ const COALESCE_VIEWERS: u32 = 250;
 const BURST_COALESCE: Duration = Duration::from_millis(500);
 /// How often viewers are told about stages. With it every viewer hears of us more often than every 5 s.
 const STAGES_EVERY: Duration = Duration::from_secs(2);
+/// How often is looked whether packets are captured.
+const PACKETS_EVERY: Duration = Duration::from_secs(5);
+/// A capture appends at least once a second, also on a quiet network. Without packets for this long nothing is captured.
+const PACKETS_WITHIN: Span = Span::from_seconds(60);
+/// The stage that judges packets, where it runs in this process or was seen.
+const JUDGE: &str = "chain:packets";
 /// How often those who wait are told how far catching up is.
 const CATCHING_UP_EVERY: Duration = Duration::from_secs(1);
 /// How often viewers get a beat.
@@ -93,6 +99,7 @@ impl Feed {
                 told = Instant::now();
             }
         }
+        self.look_at_packets().await?;
         self.live.begin();
         self.progress.ok();
         let outcome = self.follow_live(&mut events, &mut observations, cancel).await;
@@ -110,6 +117,7 @@ impl Feed {
     ) -> Result<(), LogError> {
         let mut stages = every(STAGES_EVERY);
         let mut beat = every(BEAT_EVERY);
+        let mut packets = every(PACKETS_EVERY);
         let mut saving = tokio::time::interval_at(Instant::now() + SNAPSHOT_EVERY, SNAPSHOT_EVERY);
         saving.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut due: Option<Instant> = None;
@@ -129,6 +137,7 @@ impl Feed {
                     self.at_head(events, observations).await?;
                 }
                 _ = beat.tick() => self.live.beat(),
+                _ = packets.tick() => self.look_at_packets().await?,
                 _ = saving.tick() => self.save(self.snapshot(events, observations)).await,
             }
             if due.is_none() && self.live.read(Projection::has_changes) {
@@ -194,6 +203,26 @@ impl Feed {
     fn progress_head(&self, position: ProjectionPosition, source: &Source) -> u64 {
         let behind = source.head.saturating_sub(source.position.sequence);
         position.events + position.observations + behind
+    }
+
+    /// Sees whether packets are captured and judged. The log's own times are compared with each other, so that a
+    /// recording that is shown says what it said then.
+    async fn look_at_packets(&self) -> Result<(), LogError> {
+        let batches = of_observation(Stream::Packets, &self.site, "batch", "*");
+        let newest = self.log.last(Stream::Packets, &batches).await?;
+        let packets_at = newest.map(|record| record.stored_at);
+        let log_at = self.log.info(Stream::Observations).await?.last_stored_at;
+        let captured = packets_at
+            .is_some_and(|packets_at| log_at.is_none_or(|log_at| log_at.since(packets_at) <= PACKETS_WITHIN));
+        let stages = (self.stages)();
+        let mut judges = stages.iter().filter(|stage| stage.name == JUDGE);
+        let monitored = captured && judges.all(|stage| stage_of(stage.clone()).ok);
+        let monitoring = Monitoring {
+            monitored,
+            packets_at,
+        };
+        self.live.fold(|projection| projection.set_monitoring(monitoring));
+        Ok(())
     }
 
     /// A stream that brings nothing for us is no lag: asks for what is there without waiting.

@@ -11,7 +11,7 @@ use crate::DashboardError;
 use crate::projection::Projection;
 
 /// Raise it whenever the stored form of the projection or what it is folded from changes.
-const SNAPSHOT_VERSION: u16 = 3;
+const SNAPSHOT_VERSION: u16 = 4;
 const MAGIC: &[u8; 8] = b"WFDASH\r\n";
 /// Magic, version and checksum.
 const HEADER_BYTES: usize = 8 + 2 + 4;

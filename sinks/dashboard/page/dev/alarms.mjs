@@ -52,11 +52,11 @@ function attackOf(kind, id, began, last, ended, n, alerts) {
 export function incidentOf(attack) {
   const open = attack.ended_at === null;
   const { chain, event, told_at, incident, ...bare } = attack;
-  return { id: incident, class: "attack", subject: `attack:${attack.category}:${attack.subject}`, severity: attack.severity, started_at: attack.began_at, opened_at: attack.began_at, ended_at: attack.ended_at, duration_ms: open ? null : Date.parse(attack.ended_at) - Date.parse(attack.began_at), unmeasured_ms: 0, late: false, acknowledged_by: null, acknowledged_at: null, reminders: 0, suppressed: [], close_reason: open ? null : "ended", detail: attack.message, attack: bare, event };
+  return { id: incident, class: "attack", subject: `attack:${attack.category}:${attack.subject}`, severity: attack.severity, started_at: attack.began_at, opened_at: attack.began_at, ended_at: attack.ended_at, duration_ms: open ? null : Date.parse(attack.ended_at) - Date.parse(attack.began_at), unmeasured_ms: 0, late: false, acknowledged_by: null, acknowledged_at: null, acknowledged_note: null, notified_at: iso(Date.parse(attack.began_at) + 2 * SECOND), reminders: 0, suppressed: [], close_reason: open ? null : "ended", detail: attack.message, attack: bare, event };
 }
 
 export function alarmsOf(name, now) {
-  if (name !== "attacked" && name !== "flood") return { alerts: [], attacks: [], alert_totals: totalsOf([], [], now), rules: [{ chain: "site", set: "default", active: { since: iso(now - 90 * MINUTE), hash: "9c01aa77", enforced: 2, recorded: 0, off: 1 } }] };
+  if (name !== "attacked" && name !== "flood") return { alerts: [], attacks: [], alert_totals: totalsOf([], [], now, false), rules: [{ chain: "site", set: "default", active: { since: iso(now - 90 * MINUTE), hash: "9c01aa77", enforced: 2, recorded: 0, off: 1 } }] };
   const open = (kind, id, minutes, n, count) => attackOf(kind, id, now - minutes * MINUTE - 12 * SECOND, now, null, n, count);
   const attacks = [
     open("exfiltration", "0f1e2d3c4b5a6978", 2, 84_113_402, 8),
@@ -68,7 +68,7 @@ export function alarmsOf(name, now) {
   const kinds = Object.keys(RULES);
   const alerts = Array.from({ length: name === "flood" ? 400 : 90 }, (_, i) => {
     const kind = i < 3 ? ["exfiltration", "port_scan", "beacon"][i] : kinds[(i * 5 + (i % 3)) % kinds.length];
-    return alertOf(kind, 15 + ((i * 31) % 90), now - (i * i * 0.011 + i * 0.22) * MINUTE - 3 * SECOND, attacks[i % 4].id);
+    return alertOf(kind, 15 + ((i * 31) % 90), now - (i * i * 0.011 + i * 0.22) * MINUTE - 3 * SECOND, (attacks.find((attack) => attack.category === kind) ?? attacks[0]).id);
   });
   const rules = [
     { chain: "site", set: "default", active: { since: iso(now - 90 * MINUTE), hash: "9c01aa77", enforced: 2, recorded: 1, off: 0 } },
@@ -77,21 +77,22 @@ export function alarmsOf(name, now) {
   return { alerts: alerts.slice(0, 100), attacks, alert_totals: totalsOf(alerts, attacks, now), rules };
 }
 
-function totalsOf(alerts, attacks, now) {
+function totalsOf(alerts, attacks, now, monitored = true) {
   const told = alerts.filter((alert) => alert.state === "enforce");
   const counted = (list) => SEVERITIES.map((severity) => list.filter((one) => one.severity === severity).length);
   const from = Math.floor(now / MINUTE) * MINUTE - 59 * MINUTE;
   const minutes = Array.from({ length: 60 }, (_, n) => counted(told.filter((alert) => Math.floor((Date.parse(alert.at) - from) / MINUTE) === n)));
   const categories = Object.keys(RULES).map((category) => ({ category, count: told.filter((alert) => alert.category === category).length })).filter((one) => one.count > 0).sort((a, b) => b.count - a.count);
   const attacks_open = counted(attacks.filter((attack) => attack.ended_at === null && attack.state === "enforce"));
-  const threat = attacks_open[4] > 0 ? "critical" : attacks_open[3] > 5 ? "high" : attacks_open[3] > 0 ? "elevated" : attacks_open[2] > 0 ? "moderate" : "normal";
-  return { threat, severities: counted(told), recorded: alerts.length - told.length, categories, attacks_open, timeline: { from: iso(from), minutes } };
+  const threat = attacks_open[4] > 0 ? "critical" : attacks_open[3] > 5 ? "high" : attacks_open[3] > 0 ? "elevated" : attacks_open[2] > 0 ? "moderate" : monitored ? "normal" : "not_monitored";
+  return { threat, monitored, packets_at: monitored ? iso(now) : null, severities: counted(told), recorded: alerts.length - told.length, categories, attacks_open, timeline: { from: iso(from), minutes } };
 }
 
 /** One more alert each few rounds. */
 export function alarm({ name }, state, now) {
   if (name !== "attacked" && name !== "flood") return [];
-  const alert = alertOf(["port_scan", "exfiltration", "dns_tunnel"][alerts_made % 3], 20 + (alerts_made % 50), now, state.attacks[0].id);
+  const kind = ["port_scan", "exfiltration", "dns_tunnel"][alerts_made % 3];
+  const alert = alertOf(kind, 20 + (alerts_made % 50), now, (state.attacks.find((attack) => attack.category === kind) ?? state.attacks[0]).id);
   state.alerts = [alert, ...state.alerts];
   state.alert_totals = totalsOf(state.alerts, state.attacks, now);
   return [{ alerts: { items: [alert], cut: false } }, { alert_totals: state.alert_totals }];

@@ -85,8 +85,15 @@ async function answer(request, response) {
     return page(response, state.incidents.filter((one) => !wanted || (wanted === "open") === (one.ended_at === null)), url);
   }
   if (kind === "alerts" && name === undefined) {
-    const text = url.searchParams.get("text")?.toLowerCase();
-    return page(response, state.alerts.filter((one) => !text || JSON.stringify(one).toLowerCase().includes(text)), url);
+    return page(response, alertsAsked(state, url), url);
+  }
+  if (kind === "detections") {
+    const found = new Map();
+    for (const alert of alertsAsked(state, url)) {
+      const known = found.get(alert.attack) ?? { detection: alert.attack, alerts: 0, severity: alert.severity, latest: alert };
+      found.set(alert.attack, { ...known, alerts: known.alerts + 1, first_at: alert.at });
+    }
+    return page(response, [...found.values()], url);
   }
   if (kind === "incidents.csv") return json(response, 200, state.incidents);
   if (kind === "sessions") {
@@ -94,6 +101,12 @@ async function answer(request, response) {
     return page(response, state.sessions.filter((one) => pc === null || one.pc === pc), url);
   }
   return json(response, 404, { error: { code: "not_found", message: `There is no ${path}.` } });
+}
+
+function alertsAsked(state, url) {
+  const text = url.searchParams.get("text")?.toLowerCase();
+  const attack = url.searchParams.get("attack");
+  return state.alerts.filter((one) => (attack === null || one.attack === attack) && (!text || JSON.stringify(one).toLowerCase().includes(text)));
 }
 
 function streams(now) {
@@ -110,7 +123,7 @@ async function operate(request, response, kind, name, act) {
   position.events += 1;
   if (kind === "incidents" && act === "ack") {
     const incident = state.incidents.find((one) => one.id === name);
-    Object.assign(incident, { acknowledged_by: "operator", acknowledged_at: state.now });
+    Object.assign(incident, { acknowledged_by: "operator", acknowledged_at: state.now, acknowledged_note: input.note ?? null });
     tell([{ incident }]);
   }
   if (kind === "maintenance") {

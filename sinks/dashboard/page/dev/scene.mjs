@@ -21,6 +21,14 @@ const PLACES = [
   { name: "billing", rtt: 28_400, depends_on: ["internet"], addresses: [["billing.example.net:443", "https"]] },
 ];
 
+/** Names are any text, also what every object of a script inherits. */
+const FOREIGN = [
+  ...PLACES,
+  { name: "toString", rtt: 900, depends_on: ["router"], addresses: [["192.168.1.20", "echo"]] },
+  { name: "__proto__", rtt: 950, depends_on: ["constructor"], addresses: [["192.168.1.21", "echo"]] },
+  { name: "constructor", rtt: 950, depends_on: [], addresses: [["192.168.1.22", "echo"]] },
+];
+
 const MANY = [
   ...PLACES,
   { name: "switch-floor-2-east-wing-rack-07", rtt: 610, depends_on: ["router"], addresses: [["2001:db8:85a3:8d3:1319:8a2e:370:7348", "echo"]] },
@@ -31,7 +39,7 @@ export function scene(name, now) {
   seed = 42;
   const empty = name === "empty";
   const cascade = name === "cascade" || name === "readonly";
-  const places = empty ? [] : name === "many" ? MANY : PLACES;
+  const places = empty ? [] : name === "many" ? MANY : name === "strange" ? FOREIGN : PLACES;
   const downSince = now - 4 * MINUTE - 12 * SECOND;
   const story = { name, places, cascade, degraded: name === "degraded" || name === "many", downSince };
   const incidents = empty ? [] : incidentsOf(story, now);
@@ -45,7 +53,7 @@ export function scene(name, now) {
     explains: true,
     targets: places.map((place) => targetOf(place, story, now)),
     incidents,
-    occupancy: { ...countOf(pcs), frozen: cascade, root: cascade ? "router" : null, pcs },
+    occupancy: { ...countOf(pcs), frozen: cascade, root: cascade ? "router" : null, measured: name !== "degraded", pcs },
     sessions: empty ? [] : sessionsOf(pcs, now),
     maintenance: empty ? [] : maintenanceOf(now),
     heatmap: { time_zone: "Europe/Berlin", cells: empty ? [] : heatOf() },
@@ -185,16 +193,19 @@ function targetOf(place, story, now) {
     rtt_p50_us: place.rtt,
     rtt_p95_us: Math.round(place.rtt * 1.6),
     jitter_us: Math.round(place.rtt * 0.08),
+    uptime_day_measured_ppm: place.name === "billing" ? 906_899 : 998_000,
+    uptime_month_measured_ppm: place.name === "billing" ? 3 : 400_000,
     uptime_day_ppm: failing && place.name === "router" ? 997_083 : 999_612,
     uptime_month_ppm: place.name === "server" ? 1_000_000 : 999_871,
     last_measured_at: iso(now),
     muted_until: place.name === "billing" ? iso(now + 3 * HOUR) : null,
+    maintenance_until: place.name === "server" ? iso(now + 2 * HOUR) : null,
     incident: failing && place.name === "router" ? "inc-open-1" : null,
   };
 }
 
 function incidentsOf(story, now) {
-  const base = { severity: "high", unmeasured_ms: 0, late: false, acknowledged_by: null, acknowledged_at: null, reminders: 0, suppressed: [], close_reason: null, detail: null };
+  const base = { severity: "high", unmeasured_ms: 0, late: false, acknowledged_by: null, acknowledged_at: null, acknowledged_note: null, notified_at: null, reminders: 0, suppressed: [], close_reason: null, detail: null };
   const closed = Array.from({ length: 24 }, (_, i) => {
     const started = now - (i + 1) * 9 * HOUR - i * i * 11 * MINUTE;
     const length = [62, 417, 19, 3_720, 141, 28][i % 6] * SECOND;
@@ -287,13 +298,13 @@ function heatOf() {
 }
 
 function stagesOf(empty, strange) {
-  const stage = (name, position, lag, age_ms, ok = true, detail = null) => ({ name, position, head: position === null ? null : position + (lag ?? 0), lag, age_ms, ok, detail });
+  const stage = (name, position, lag, age_ms, ok = true, detail = null) => ({ name, position, head: position === null ? null : position + (lag ?? 0), lag, age_ms, ok, configured: true, detail });
   return [
     stage("collector:ping", null, null, 640),
     stage("collector:clock", null, null, 410),
     stage("chain:site", 1_204_551, 0, 310),
     stage("dashboard", 88_213, 0, 120),
     ...(strange ? [stage("parity", 417, 0, 900, false, "the hour from 2026-11-20T07:00:00Z folds to other events than were told; the first that differs is record 1204551")] : []),
-    ...(empty ? [] : [stage("sink:discord", 88_213, 0, 4_200), stage("sink:healthchecks", 88_213, 0, 21_500)]),
+    ...(empty ? [] : [stage("sink:discord", 88_213, 0, 4_200), stage("sink:healthchecks", 88_213, 0, 21_500), { ...stage("sink:virustotal", 0, 0, 300), configured: false }]),
   ];
 }

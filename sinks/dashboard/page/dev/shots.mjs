@@ -178,7 +178,7 @@ async function maintenance(page) {
   await page.getByLabel("Reason").scrollIntoViewIfNeeded();
 }
 async function pc(page) {
-  await page.getByRole("button", { name: /Tournament/ }).click();
+  await page.locator("button.tile", { hasText: "Tournament" }).click();
   await page.waitForTimeout(500);
 }
 async function cut(page, mock) {

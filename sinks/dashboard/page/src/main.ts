@@ -1,7 +1,7 @@
 // Starts the page.
 import { mount } from "svelte";
-import App from "./App.svelte";
+import Root from "./Root.svelte";
 import "./styles/tokens.css";
 import "./styles/base.css";
 
-mount(App, { target: document.getElementById("app") as HTMLElement });
+mount(Root, { target: document.getElementById("app") as HTMLElement });

@@ -1,5 +1,6 @@
 //! Alerts and attacks: lists, single ones, and exports for other tools.
 
+use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::sync::Arc;
 
@@ -9,6 +10,7 @@ use axum::http::header;
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use watchfold_schemas::Time;
+use watchfold_schemas::event::Severity;
 
 use super::error::ApiError;
 use super::filter::{self, AlertFilter};
@@ -32,6 +34,66 @@ pub async fn list(State(app): State<Arc<App>>, params: Params) -> Result<Json<Pa
     let alerts = kept(&app, params.cursor()?).into_iter();
     let wanted = alerts.filter(|shown| filter.takes(shown));
     Ok(Json(Page::of(wanted, limit, |shown| cursor(shown.at, &shown.id))))
+}
+
+/// The alerts of one attack that are asked for, by the newest of them.
+#[derive(Serialize)]
+pub struct Detection {
+    /// The attack's id, or the alert's where it belongs to none.
+    detection: String,
+    alerts: u64,
+    first_at: Time,
+    /// The worst of them.
+    severity: Severity,
+    latest: AlertShown,
+}
+
+/// The newest first, by their newest alerts.
+pub async fn detections(
+    State(app): State<Arc<App>>,
+    params: Params,
+) -> Result<Json<Page<Detection>>, ApiError> {
+    params.allow(&[&filter::NAMES[..], &["limit", "after"]].concat())?;
+    let limit = params.limit(LIMIT_DEFAULT, LIMIT_MAX)?;
+    let filter = AlertFilter::of(&params)?;
+    let after = params.cursor()?;
+    // Of all that are kept: what is newer than the cursor says whose newest alert is on an earlier page.
+    let alerts = kept(&app, None).into_iter();
+    let found = grouped(alerts.filter(|shown| filter.takes(shown)));
+    let wanted = found.into_iter().filter(|one| {
+        let place = (one.latest.at, &one.latest.id);
+        after.as_ref().is_none_or(|(at, id)| place < (*at, id))
+    });
+    Ok(Json(Page::of(wanted, limit, |one| {
+        cursor(one.latest.at, &one.latest.id)
+    })))
+}
+
+/// Groups alerts, which come newest first, by what they belong to.
+fn grouped(alerts: impl Iterator<Item = AlertShown>) -> Vec<Detection> {
+    let mut found: Vec<Detection> = Vec::new();
+    let mut places: BTreeMap<String, usize> = BTreeMap::new();
+    for shown in alerts {
+        let detection = match shown.alert.attack.as_str() {
+            "" => &shown.id,
+            attack => attack,
+        };
+        if let Some(known) = places.get(detection).and_then(|place| found.get_mut(*place)) {
+            known.alerts += 1;
+            known.first_at = known.first_at.min(shown.at);
+            known.severity = known.severity.max(shown.alert.severity);
+            continue;
+        }
+        places.insert(detection.to_owned(), found.len());
+        found.push(Detection {
+            detection: detection.to_owned(),
+            alerts: 1,
+            first_at: shown.at,
+            severity: shown.alert.severity,
+            latest: shown,
+        });
+    }
+    found
 }
 
 pub async fn one(
@@ -209,6 +271,7 @@ pub mod tests {
                 tier: Tier::High,
                 malicious: 4,
                 score: -30,
+                known: true,
             }),
             seen_by: SeenBy {
                 collector: "capture-lan".into(),

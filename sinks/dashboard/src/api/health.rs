@@ -96,6 +96,7 @@ pub fn stage_of(snapshot: ProgressSnapshot) -> Stage {
             .advanced_age
             .map(|age| u64::try_from(age.as_millis()).unwrap_or(u64::MAX)),
         ok: moves && snapshot.detail.is_none(),
+        configured: snapshot.configured,
         detail: snapshot.detail,
         note: snapshot.note,
     }

@@ -132,6 +132,7 @@ fn routes() -> Vec<Route> {
         ("/api/v1/sessions", &["get"], get(read::sessions)),
         ("/api/v1/sessions/{id}/explain", &["get"], get(explain::session)),
         ("/api/v1/alerts", &["get"], get(alerts::list)),
+        ("/api/v1/detections", &["get"], get(alerts::detections)),
         ("/api/v1/alerts.csv", &["get"], get(alerts::as_csv)),
         ("/api/v1/alerts.json", &["get"], get(alerts::as_json)),
         ("/api/v1/alerts.jsonl", &["get"], get(alerts::as_json_lines)),

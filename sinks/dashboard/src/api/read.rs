@@ -102,9 +102,11 @@ pub async fn incidents(
                     .get("subject")
                     .is_none_or(|subject| subject == entry.incident.subject)
             });
-        Page::of(wanted.map(Incident::from), limit, |shown| {
-            cursor(shown.incident.opened_at, &shown.incident.id)
-        })
+        Page::of(
+            wanted.map(|entry| projection.incident_shown(entry)),
+            limit,
+            |shown| cursor(shown.incident.opened_at, &shown.incident.id),
+        )
     })))
 }
 

@@ -35,7 +35,9 @@ impl Projection {
         let mut categories = alerts.categories();
         categories.truncate(CATEGORIES_TOLD_MAX);
         AlertTotals {
-            threat: threat(&attacks_open),
+            threat: threat(&attacks_open, self.monitoring.monitored),
+            monitored: self.monitoring.monitored,
+            packets_at: self.monitoring.packets_at,
             severities: alerts.severities(),
             recorded: alerts.recorded(),
             categories,

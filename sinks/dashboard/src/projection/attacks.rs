@@ -144,15 +144,16 @@ impl Attacks {
     }
 }
 
-/// What the open attacks amount to. It falls as they end.
-pub fn threat(open: &SeverityCounts) -> Threat {
+/// What the open attacks amount to. It falls as they end; that nothing is open is good only while somebody looks.
+pub fn threat(open: &SeverityCounts, monitored: bool) -> Threat {
     let of = |severity| open.of(severity);
     match (of(Severity::Critical), of(Severity::High), of(Severity::Medium)) {
         (1.., _, _) => Threat::Critical,
         (0, high, _) if high > HIGH_MANY => Threat::High,
         (0, 1.., _) => Threat::Elevated,
         (0, 0, 1..) => Threat::Moderate,
-        (0, 0, 0) => Threat::Normal,
+        (0, 0, 0) if monitored => Threat::Normal,
+        (0, 0, 0) => Threat::NotMonitored,
     }
 }
 
@@ -174,7 +175,12 @@ mod tests {
         ] {
             // Low and informational ones are no threat.
             let open = SeverityCounts([7, 7, medium, high, critical]);
-            assert_eq!(threat(&open), want, "{open:?}");
+            assert_eq!(threat(&open, true), want, "{open:?}");
+            let unmonitored = match want {
+                Threat::Normal => Threat::NotMonitored,
+                found => found,
+            };
+            assert_eq!(threat(&open, false), unmonitored, "{open:?}, and nobody looks");
         }
     }
 }

@@ -23,6 +23,8 @@ pub struct Dirty {
     pub all_targets: bool,
     pub targets_removed: BTreeSet<String>,
     pub incidents: BTreeSet<String>,
+    /// Requests for messages that were delivered.
+    pub deliveries: BTreeSet<String>,
     pub pcs: BTreeSet<String>,
     pub all_pcs: bool,
     pub pcs_removed: BTreeSet<String>,
@@ -79,6 +81,7 @@ impl Dirty {
             && !self.all_targets
             && self.targets_removed.is_empty()
             && self.incidents.is_empty()
+            && self.deliveries.is_empty()
             && self.pcs.is_empty()
             && !self.all_pcs
             && self.pcs_removed.is_empty()

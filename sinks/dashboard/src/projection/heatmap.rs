@@ -28,8 +28,18 @@ pub fn heatmap(
     let mut sums = [[(0_i64, 0_i64); HOURS]; DAYS];
     let current = hour_of(now);
     for (hour, (first_ms, last_ms)) in measured.range(current - HEATMAP_HOURS + 1..=current) {
-        let whole = measured.contains_key(&(hour - 1)) && measured.contains_key(&(hour + 1));
-        let span_ms = if whole { HOUR_MS } else { last_ms - first_ms };
+        // Measuring that goes on over an end of the hour covers it up to that end, as presence does.
+        let from_ms = if measured.contains_key(&(hour - 1)) {
+            0
+        } else {
+            *first_ms
+        };
+        let to_ms = if measured.contains_key(&(hour + 1)) {
+            HOUR_MS
+        } else {
+            *last_ms
+        };
+        let span_ms = to_ms - from_ms;
         if span_ms < MEASURED_MS_MIN {
             continue;
         }
@@ -88,6 +98,18 @@ mod tests {
             "two PCs for the half hour that was measured"
         );
         assert_eq!(map.cells.iter().flatten().flatten().count(), 1);
+    }
+
+    #[test]
+    fn the_running_hour_holds_no_more_than_were_there() {
+        let monday: Time = "2026-08-03T10:00:00Z".parse().unwrap();
+        let hour = hour_of(monday);
+        // 16 PCs all the time; the first sweep of the hour came after 20 s, the last one after half an hour.
+        let measured = BTreeMap::from([(hour - 1, (0, HOUR_MS - 1)), (hour, (20_000, 1_800_000))]);
+        let presence = BTreeMap::from([(hour, 16 * 1_800_000)]);
+        let now = monday + watchfold_schemas::Span::from_seconds(1_820);
+        let map = heatmap("UTC", now, &presence, &measured, 20);
+        assert_eq!(map.cells[0][10], Some(16_000));
     }
 
     #[test]

@@ -65,12 +65,6 @@ impl Minute {
         self.jitter_sum_us.checked_div(self.jitter_count)
     }
 
-    /// Lost of those that could be measured, in thousandths.
-    pub fn loss_permille(&self) -> Option<u64> {
-        let measured = self.probes.saturating_sub(self.faults);
-        (measured.saturating_sub(self.answered) * 1_000).checked_div(measured)
-    }
-
     fn point(&self, at: Time) -> HistoryPoint {
         let some = !self.rtt.buckets.is_empty();
         HistoryPoint {

@@ -3,31 +3,33 @@
 //!
 //! It never looks at an event, so the two streams may arrive in any interleaving.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 use watchfold_schemas::config::{self, Signal, SiteConfig};
 use watchfold_schemas::observation::{
-    Act, OperatorAct, Outcome, PC_SUBJECT_PREFIX, Parity, ParityVerdict, PingRound, PingRowRef,
+    Act, DeliveryOutcome, OperatorAct, Outcome, PC_SUBJECT_PREFIX, Parity, ParityVerdict, PingRound,
+    PingRowRef, Receipt,
 };
 use watchfold_schemas::rules::{RuleState, RulesActivation};
 use watchfold_schemas::{Body, Chain, Observation, Span, Time};
 
 use super::dirty::Dirty;
-use super::history::{MINUTES_MAX, MINUTES_TOTAL_MAX, Minutes, hour_of, start_of_hour};
+use super::history::{MINUTES_MAX, MINUTES_TOTAL_MAX, hour_of, start_of_hour};
 use super::sessions::HEATMAP_HOURS;
 use super::shapes::{ActiveRules, Sample};
+use super::target::{TargetSeen, UNMEASURED_INTERVALS};
 
 /// Targets shown; a configuration with more has its first ones shown.
 pub const TARGETS_MAX: usize = 2_000;
 /// PCs shown: a /20.
 pub const PCS_MAX: usize = 4_096;
-/// Addresses kept of one target, by the latest answer.
-pub const ADDRESSES_MAX: usize = 64;
-/// Live samples of one target: 30 minutes …
-pub const SAMPLES_SPAN: Span = Span::from_seconds(30 * 60);
-/// … and no more than this many, however short the interval.
-pub const SAMPLES_MAX: usize = 1_800;
+/// PCs that were not measured for this long are not known to be absent.
+const PCS_MEASURED_FOR: Span = Span::from_seconds(300);
+/// Requests whose delivery is known; the oldest deliveries go first.
+pub const DELIVERIES_MAX: usize = 10_000;
+/// Notes of acknowledgements kept, the newest.
+pub const ACKNOWLEDGEMENT_NOTES_MAX: usize = 1_000;
 /// Notes of maintenance windows kept, the ones of windows that end last.
 pub const MAINTENANCE_NOTES_MAX: usize = 1_000;
 /// A PC that is seen all the time is told to viewers again after this; a change of its signals at once.
@@ -48,6 +50,11 @@ pub struct Measured {
     pub pc_hours: BTreeMap<i64, (i64, i64)>,
     /// By the window's id, when it ends and what was said about it: its event does not hold that.
     maintenance_notes: BTreeMap<String, (Time, String)>,
+    /// By the incident's id, when it was acknowledged and what was said about it: its event does not hold that.
+    acknowledgement_notes: BTreeMap<String, (Time, String)>,
+    /// By the request's id, when the first sink delivered it.
+    deliveries: BTreeMap<String, Time>,
+    deliveries_by_time: BTreeSet<(Time, String)>,
     /// Rounds whose columns disagreed.
     pub malformed: u64,
     #[serde(default)]
@@ -85,25 +92,6 @@ impl ParityChecks {
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct TargetSeen {
-    pub addresses: BTreeMap<(String, Signal), AddressSeen>,
-    pub rtt_us: Option<u32>,
-    pub latest: Option<Outcome>,
-    pub last_measured_at: Option<Time>,
-    pub samples: VecDeque<(Time, Outcome, Option<u32>)>,
-    pub minutes: Minutes,
-    jitter_from_us: Option<u32>,
-}
-
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct AddressSeen {
-    pub at: Time,
-    pub outcome: Outcome,
-    pub rtt_us: Option<u32>,
-    pub detail: Option<String>,
-}
-
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct PcSeen {
     pub seen_by: BTreeSet<Signal>,
     pub last_seen_at: Option<Time>,
@@ -133,7 +121,8 @@ impl Measured {
                 checks.note(observation.observed_at, parity);
             }
             // Their consequences arrive as events.
-            Body::Quiet | Body::Fault(_) | Body::Gap(_) | Body::Receipt(_) | Body::Finding(_) => {}
+            Body::Quiet | Body::Fault(_) | Body::Gap(_) | Body::Finding(_) => {}
+            Body::Receipt(receipt) => self.receipt(receipt, dirty),
             Body::Rules(activation) => self.rules_came_into_force(activation, dirty),
             // They stand in a stream that is not read here.
             Body::Batch(_) | Body::Verdict(_) => {}
@@ -161,8 +150,67 @@ impl Measured {
         &hosts[..hosts.len().min(PCS_MAX)]
     }
 
+    pub fn acknowledgement_note(&self, incident: &str) -> Option<&str> {
+        self.acknowledgement_notes
+            .get(incident)
+            .map(|(_, note)| note.as_str())
+    }
+
+    /// When a PC was last probed with a result, whatever it was.
+    pub fn pcs_measured_at(&self) -> Option<Time> {
+        let (hour, (_, last_ms)) = self.pc_hours.last_key_value()?;
+        Some(start_of_hour(*hour) + Span::from_millis(*last_ms))
+    }
+
+    /// Whether it is known which PCs are present. Without PCs there is nothing to know.
+    pub fn are_pcs_measured(&self) -> bool {
+        let interval_ms = self
+            .config
+            .as_ref()
+            .map_or(0, |config| config.occupancy.interval_ms);
+        let interval_ms = i64::try_from(interval_ms).unwrap_or(i64::MAX);
+        let recent = PCS_MEASURED_FOR.max(Span::from_millis(
+            interval_ms.saturating_mul(UNMEASURED_INTERVALS),
+        ));
+        match (self.now(), self.pcs_measured_at()) {
+            (Some(now), Some(at)) => now.since(at) <= recent,
+            _ => false,
+        }
+    }
+
     pub fn maintenance_note(&self, id: &str) -> Option<&str> {
         self.maintenance_notes.get(id).map(|(_, note)| note.as_str())
+    }
+
+    /// When a request was first delivered, alone or within another message.
+    pub fn delivered_at(&self, request: &str) -> Option<Time> {
+        self.deliveries.get(request).copied()
+    }
+
+    fn receipt(&mut self, receipt: &Receipt, dirty: &mut Dirty) {
+        if !matches!(
+            receipt.outcome,
+            DeliveryOutcome::Delivered | DeliveryOutcome::Merged
+        ) {
+            return;
+        }
+        for request in &receipt.requests {
+            let request = &request.0;
+            if let Some(known) = self.deliveries.get(request).copied() {
+                if known <= receipt.at {
+                    continue;
+                }
+                self.deliveries_by_time.remove(&(known, request.clone()));
+            }
+            self.deliveries.insert(request.clone(), receipt.at);
+            self.deliveries_by_time.insert((receipt.at, request.clone()));
+            dirty.deliveries.insert(request.clone());
+            while self.deliveries.len() > DELIVERIES_MAX
+                && let Some((_, oldest)) = self.deliveries_by_time.pop_first()
+            {
+                self.deliveries.remove(&oldest);
+            }
+        }
     }
 
     fn rules_came_into_force(&mut self, activation: &RulesActivation, dirty: &mut Dirty) {
@@ -182,8 +230,22 @@ impl Measured {
         dirty.rules = true;
     }
 
-    /// Keeps what a window was planned for; what an act leads to arrives as events.
+    /// Keeps what was said with an act; what an act leads to arrives as events.
     fn operator(&mut self, act: &OperatorAct, dirty: &mut Dirty) {
+        if let Act::Acknowledge { incident } = &act.act
+            && let Some(note) = &act.note
+        {
+            self.acknowledgement_notes
+                .insert(incident.clone(), (act.at, note.clone()));
+            dirty.incidents.insert(incident.clone());
+            if self.acknowledgement_notes.len() > ACKNOWLEDGEMENT_NOTES_MAX {
+                let notes = self.acknowledgement_notes.iter();
+                let oldest = notes.min_by_key(|(id, (at, _))| (*at, *id));
+                if let Some(id) = oldest.map(|(id, _)| id.clone()) {
+                    self.acknowledgement_notes.remove(&id);
+                }
+            }
+        }
         if let Act::Maintenance { id, until, .. } = &act.act
             && let Some(note) = &act.note
         {
@@ -230,6 +292,11 @@ impl Measured {
         for key in &pcs {
             self.pcs.entry(key.clone()).or_default();
         }
+        for target in config.network.targets.iter().take(TARGETS_MAX) {
+            if let Some(seen) = self.targets.get_mut(&target.name) {
+                seen.interval_ms = target.interval_ms;
+            }
+        }
         self.targets.retain(|name, _| targets.contains(name));
         self.pcs.retain(|key, _| pcs.contains(key));
         dirty.targets_removed.retain(|name| !targets.contains(name));
@@ -268,7 +335,7 @@ impl Measured {
         }
         for (name, rows) in by_target {
             if let Some(target) = self.targets.get_mut(name)
-                && let Some((at, outcome, rtt_us)) = target.measure(&rows, minutes_kept)
+                && let Some((at, outcome, rtt_us)) = target.measure(incarnation, &rows, minutes_kept)
             {
                 dirty.sample(Sample {
                     target: name.to_owned(),
@@ -287,67 +354,6 @@ impl Measured {
             for row in rows.iter().filter(|row| row.outcome != Outcome::Fault) {
                 note_hour(&mut self.pc_hours, row.at);
             }
-        }
-    }
-}
-
-impl TargetSeen {
-    /// Takes the rows of one round, in time order, and gives the sample that stands for them.
-    fn measure(
-        &mut self,
-        rows: &[&PingRowRef<'_>],
-        minutes_kept: usize,
-    ) -> Option<(Time, Outcome, Option<u32>)> {
-        for row in rows {
-            self.addresses.insert(
-                (row.address.to_owned(), row.signal),
-                AddressSeen {
-                    at: row.at,
-                    outcome: row.outcome,
-                    rtt_us: row.rtt_us,
-                    detail: row.detail.map(str::to_owned),
-                },
-            );
-            if row.outcome != Outcome::Fault {
-                self.last_measured_at = self.last_measured_at.max(Some(row.at));
-            }
-            if let Some(minute) = self.minutes.entry(row.at, minutes_kept) {
-                minute.probes += 1;
-                minute.answered += u64::from(row.outcome == Outcome::Ok);
-                minute.faults += u64::from(row.outcome == Outcome::Fault);
-                if let Some(rtt_us) = row.rtt_us {
-                    minute.rtt.record(rtt_us);
-                }
-            }
-        }
-        while self.addresses.len() > ADDRESSES_MAX {
-            let oldest = self
-                .addresses
-                .iter()
-                .min_by_key(|(key, seen)| (seen.at, *key))
-                .map(|(key, _)| key.clone());
-            self.addresses.remove(&oldest?);
-        }
-        let best = best_of(rows)?;
-        let sample = (best.at, best.outcome, best.rtt_us);
-        self.rtt_us = best.rtt_us;
-        self.latest = Some(best.outcome);
-        self.jitter(best, minutes_kept);
-        self.samples.push_back(sample);
-        let oldest = best.at - SAMPLES_SPAN;
-        while self.samples.len() > SAMPLES_MAX || self.samples.front().is_some_and(|(at, ..)| *at < oldest) {
-            self.samples.pop_front();
-        }
-        Some(sample)
-    }
-
-    fn jitter(&mut self, best: &PingRowRef<'_>, minutes_kept: usize) {
-        let before = std::mem::replace(&mut self.jitter_from_us, best.rtt_us);
-        if let (Some(before), Some(rtt_us)) = (before, best.rtt_us)
-            && let Some(minute) = self.minutes.entry(best.at, minutes_kept)
-        {
-            minute.jitter_sum_us += u64::from(before.abs_diff(rtt_us));
-            minute.jitter_count += 1;
         }
     }
 }
@@ -379,14 +385,6 @@ impl PcSeen {
         }
         changed || moved || due
     }
-}
-
-/// The fastest answer, or else the first row that says something about the target.
-fn best_of<'a, 'r>(rows: &[&'a PingRowRef<'r>]) -> Option<&'a PingRowRef<'r>> {
-    let answered = rows.iter().filter(|row| row.outcome == Outcome::Ok);
-    let fastest = answered.min_by_key(|row| (row.rtt_us.is_none(), row.rtt_us));
-    let failed = || rows.iter().find(|row| row.outcome != Outcome::Fault);
-    fastest.or_else(failed).or(rows.first()).copied()
 }
 
 fn note_hour(hours: &mut BTreeMap<i64, (i64, i64)>, at: Time) {

@@ -13,6 +13,7 @@ mod measured;
 mod sessions;
 pub mod shapes;
 pub mod shared;
+mod target;
 mod told;
 mod uptime;
 mod view;
@@ -40,7 +41,17 @@ pub struct Projection {
     told: Told,
     measured: Measured,
     #[serde(skip)]
+    monitoring: Monitoring,
+    #[serde(skip)]
     dirty: Dirty,
+}
+
+/// Whether packets are captured and judged, as far as the server sees. It is of the moment and not kept.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Monitoring {
+    pub monitored: bool,
+    /// When the log got its newest packets.
+    pub packets_at: Option<Time>,
 }
 
 /// What viewers have to be told.
@@ -71,13 +82,21 @@ impl Projection {
     pub fn apply_observation(&mut self, sequence: u64, observation: &Observation) {
         self.position.observations = sequence;
         let before = alerts::minute_of(self.now());
+        let measured = self.measured.are_pcs_measured();
         self.measured.apply(observation, &mut self.dirty);
         self.note_minute(before);
+        self.dirty.occupancy |= measured != self.measured.are_pcs_measured();
     }
 
     /// The timeline of alerts moves with the minutes, also when nothing is raised.
     fn note_minute(&mut self, before: Time) {
         self.dirty.alert_totals |= before != alerts::minute_of(self.now());
+    }
+
+    /// Takes what the server sees of the capturing. Newer packets alone are no news.
+    pub fn set_monitoring(&mut self, monitoring: Monitoring) {
+        self.dirty.alert_totals |= self.monitoring.monitored != monitoring.monitored;
+        self.monitoring = monitoring;
     }
 
     /// Notes records that were read and say nothing, so that the position does not fall behind.

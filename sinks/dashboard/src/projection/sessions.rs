@@ -62,8 +62,9 @@ impl Sessions {
             .map(|(_, entry)| &entry.session)
     }
 
-    /// Milliseconds of presence by hour in the hours before `now` that the heat map covers.
-    pub fn presence(&self, now: Time) -> BTreeMap<i64, u64> {
+    /// Milliseconds of presence by hour in the hours before `now` that the heat map covers; of sessions that run, up to
+    /// `known_until`.
+    pub fn presence(&self, now: Time, known_until: Time) -> BTreeMap<i64, u64> {
         let first = hour_of(now) - HEATMAP_HOURS + 1;
         let mut presence: BTreeMap<i64, u64> = self
             .presence_ms
@@ -71,7 +72,11 @@ impl Sessions {
             .map(|(hour, present_ms)| (*hour, *present_ms))
             .collect();
         for last in self.last.values().filter(|last| last.ended_at.is_none()) {
-            add_presence(&mut presence, last.started_at.max(start_of_hour(first)), now);
+            add_presence(
+                &mut presence,
+                last.started_at.max(start_of_hour(first)),
+                known_until,
+            );
         }
         presence
     }

@@ -47,14 +47,21 @@ pub struct Target {
     pub addresses: Vec<AddressStatus>,
     pub addresses_down: Vec<String>,
     pub rtt_us: Option<u32>,
+    /// Samples of the last 30 minutes without an answer from any address.
     pub loss_permille: Option<u64>,
     pub rtt_p50_us: Option<u32>,
     pub rtt_p95_us: Option<u32>,
     pub jitter_us: Option<u64>,
+    /// Of the measured time.
     pub uptime_day_ppm: Option<u64>,
+    /// How much of the period was measured.
+    pub uptime_day_measured_ppm: u64,
     pub uptime_month_ppm: Option<u64>,
+    pub uptime_month_measured_ppm: u64,
     pub last_measured_at: Option<Time>,
+    /// By a mute of its own.
     pub muted_until: Option<Time>,
+    pub maintenance_until: Option<Time>,
     pub incident: Option<String>,
 }
 
@@ -64,6 +71,10 @@ pub struct Incident {
     pub incident: event::Incident,
     /// The event that told of its latest change.
     pub event: String,
+    /// What was said with its acknowledgement.
+    pub acknowledged_note: Option<String>,
+    /// When the first message about it was delivered, by a sink's receipt.
+    pub notified_at: Option<Time>,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -87,6 +98,8 @@ pub struct OccupancyCount {
     pub percent: u32,
     pub frozen: bool,
     pub root: Option<String>,
+    /// False while no PC was probed lately: then who is present is not known.
+    pub measured: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -117,6 +130,8 @@ pub struct Stage {
     pub lag: Option<u64>,
     pub age_ms: Option<u64>,
     pub ok: bool,
+    /// False for a part that the configuration does not switch on: it does nothing, and nothing is wrong.
+    pub configured: bool,
     pub detail: Option<String>,
     /// What it did last, where that is worth a line.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -212,6 +227,8 @@ pub struct Timeline {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Threat {
+    /// No packets are captured or judged, so that nothing was found says nothing.
+    NotMonitored,
     Normal,
     Moderate,
     Elevated,
@@ -223,6 +240,10 @@ pub enum Threat {
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct AlertTotals {
     pub threat: Threat,
+    /// Whether packets are captured and judged.
+    pub monitored: bool,
+    /// When the log got its newest packets.
+    pub packets_at: Option<Time>,
     /// All that the log held since the projection began.
     pub severities: SeverityCounts,
     pub recorded: u64,

@@ -5,7 +5,9 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use serde::{Deserialize, Serialize};
-use watchfold_schemas::event::{self, Place, Silence, SubjectChanged, SubjectState};
+use watchfold_schemas::event::{
+    self, Notice, NotificationRequest, Place, Silence, SubjectChanged, SubjectState,
+};
 use watchfold_schemas::observation::PC_SUBJECT_PREFIX;
 use watchfold_schemas::{Event, EventBody, Time};
 
@@ -25,6 +27,8 @@ pub const INCIDENTS_CLOSED_MAX: usize = 500;
 pub const SILENCES_MAX: usize = 1_000;
 /// What the id of a silence begins with that is a maintenance window; a mute's does not.
 pub const MAINTENANCE_PREFIX: &str = "maintenance:";
+/// Incidents whose first request for a message is known; the oldest go first.
+pub const REQUESTS_MAX: usize = INCIDENTS_OPEN_MAX + INCIDENTS_CLOSED_MAX;
 /// Changes of state kept of one subject, for the uptime of the running hour.
 pub const TRANSITIONS_MAX: usize = 256;
 
@@ -38,6 +42,8 @@ pub struct Told {
     pub attacks: Attacks,
     pub silences: BTreeMap<String, Silenced>,
     pub rollups: BTreeMap<String, Rollups>,
+    /// By incident, when the first message about it was requested, and the request's id.
+    pub requests: BTreeMap<String, (Time, String)>,
     /// Live things that a limit pushed out.
     pub evicted: u64,
 }
@@ -151,20 +157,30 @@ impl Told {
                 dirty.attack(&attack.id);
                 dirty.alert_totals = true;
             }
+            EventBody::NotificationRequested(request) => self.requested(event, request, dirty),
             // Read from the log itself, by `/api/v1/events`.
             EventBody::JitterRecorded(_)
             | EventBody::OccupancySnapshot(_)
-            | EventBody::NotificationRequested(_)
             | EventBody::Digest(_)
             | EventBody::LookupWanted(_) => {}
         }
     }
 
-    /// Whether a mute or a maintenance window covers `subject` at `now`, and until when.
+    /// When the mute of `subject` at `now` ends, if it has one.
     pub fn muted_until(&self, subject: &str, now: Time) -> Option<Time> {
+        self.silenced_until(subject, now, false)
+    }
+
+    /// When the last maintenance window that covers `subject` at `now` ends, if one does.
+    pub fn maintenance_until(&self, subject: &str, now: Time) -> Option<Time> {
+        self.silenced_until(subject, now, true)
+    }
+
+    fn silenced_until(&self, subject: &str, now: Time, by_maintenance: bool) -> Option<Time> {
         self.silences
             .values()
             .map(|silenced| &silenced.silence)
+            .filter(|silence| silence.id.starts_with(MAINTENANCE_PREFIX) == by_maintenance)
             .filter(|silence| silence.active && silence.from <= now && now < silence.until)
             .filter(|silence| {
                 silence.subjects.is_empty() || silence.subjects.iter().any(|name| name == subject)
@@ -200,6 +216,28 @@ impl Told {
         dirty.occupancy = true;
         dirty.subject(&changed.subject);
         self.evict_subjects();
+    }
+
+    /// The first message about an incident is the one that people learn of it by.
+    fn requested(&mut self, event: &Event, request: &NotificationRequest, dirty: &mut Dirty) {
+        let (Notice::IncidentOpened { incident, .. } | Notice::IncidentClosed { incident, .. }) =
+            &request.notice
+        else {
+            return;
+        };
+        if self.requests.contains_key(&incident.id) {
+            return;
+        }
+        let first = (event.at, event.id.0.clone());
+        self.requests.insert(incident.id.clone(), first);
+        dirty.incidents.insert(incident.id.clone());
+        if self.requests.len() > REQUESTS_MAX {
+            let requests = self.requests.iter();
+            let oldest = requests.min_by_key(|(id, (at, _))| (*at, *id));
+            if let Some(id) = oldest.map(|(id, _)| id.clone()) {
+                self.requests.remove(&id);
+            }
+        }
     }
 
     fn silenced(&mut self, event: &Event, silence: &Silence) {

@@ -1,9 +1,11 @@
 //! Joins what was told with what was measured into the shapes that viewers get.
 
-use watchfold_schemas::Span;
+use std::collections::BTreeSet;
+
 use watchfold_schemas::config::{self, PcHost};
 use watchfold_schemas::event::{Session, SubjectState};
 use watchfold_schemas::observation::PC_SUBJECT_PREFIX;
+use watchfold_schemas::{Span, Time};
 
 use super::Projection;
 use super::dirty::Dirty;
@@ -13,7 +15,7 @@ use super::shapes::{
     Target,
 };
 use super::told::{IncidentEntry, MAINTENANCE_PREFIX, Subject};
-use super::uptime::{UPTIME_DAY, UPTIME_MONTH, uptime_ppm};
+use super::uptime::{UPTIME_DAY, UPTIME_MONTH, uptime};
 
 /// Closed incidents in a whole state; the list has the rest. The page counts on this number and the next.
 const STATE_INCIDENTS_CLOSED: usize = 100;
@@ -95,11 +97,15 @@ impl Projection {
                 changes.push(Change::Target(self.target(target)));
             }
         }
-        let incidents = dirty
+        let delivered = self.told.requests.iter();
+        let delivered = delivered.filter(|(_, (_, request))| dirty.deliveries.contains(request));
+        let incidents: BTreeSet<&String> = dirty
             .incidents
             .iter()
-            .filter_map(|id| self.told.incidents.get(id));
-        changes.extend(incidents.map(|entry| Change::Incident(Incident::from(entry))));
+            .chain(delivered.map(|(incident, _)| incident))
+            .collect();
+        let incidents = incidents.into_iter().filter_map(|id| self.told.incidents.get(id));
+        changes.extend(incidents.map(|entry| Change::Incident(self.incident_shown(entry))));
         changes.extend(dirty.pcs_removed.into_iter().map(Change::PcRemoved));
         if dirty.all_pcs || !dirty.pcs.is_empty() {
             let held = self.occupancy_held().is_some();
@@ -147,7 +153,9 @@ impl Projection {
         let rollups = self.told.rollups.get(&target.name);
         let last_measured_at = seen.and_then(|seen| seen.last_measured_at);
         let hour = seen.map(|seen| seen.minutes.last_hour(now)).unwrap_or_default();
-        let uptime = |span| uptime_ppm(rollups, subject, last_measured_at, now - span, now);
+        let measured = seen.map(|seen| seen.measured.clone()).unwrap_or_default();
+        let uptime = |length| uptime(rollups, subject, &measured, length, now);
+        let (day, month) = (uptime(UPTIME_DAY), uptime(UPTIME_MONTH));
         let open = self
             .told
             .incidents
@@ -165,14 +173,17 @@ impl Projection {
                 .map(|subject| subject.addresses_down.clone())
                 .unwrap_or_default(),
             rtt_us: seen.and_then(|seen| seen.rtt_us),
-            loss_permille: hour.loss_permille(),
+            loss_permille: seen.and_then(|seen| seen.loss_permille(now)),
             rtt_p50_us: hour.rtt.quantile_us(500),
             rtt_p95_us: hour.rtt.quantile_us(950),
             jitter_us: hour.jitter_us(),
-            uptime_day_ppm: uptime(UPTIME_DAY),
-            uptime_month_ppm: uptime(UPTIME_MONTH),
+            uptime_day_ppm: day.up_ppm,
+            uptime_day_measured_ppm: day.measured_ppm,
+            uptime_month_ppm: month.up_ppm,
+            uptime_month_measured_ppm: month.measured_ppm,
             last_measured_at,
             muted_until: self.told.muted_until(&target.name, now),
+            maintenance_until: self.told.maintenance_until(&target.name, now),
             incident: open
                 .min_by_key(|entry| entry.incident.class)
                 .map(|entry| entry.incident.id.clone()),
@@ -249,6 +260,7 @@ impl Projection {
                 .unwrap_or(0) as u32,
             frozen: root.is_some(),
             root,
+            measured: self.measured.are_pcs_measured(),
         }
     }
 
@@ -264,7 +276,9 @@ impl Projection {
 
     fn heatmap(&self) -> Heatmap {
         let now = self.now();
-        let presence_ms = self.told.sessions.presence(now);
+        // Who is present now was present until the last measurement; nobody knows of the time since.
+        let known_until = self.measured.pcs_measured_at().map_or(now, |at| at.min(now));
+        let presence_ms = self.told.sessions.presence(now, known_until);
         heatmap(
             self.time_zone(),
             now,
@@ -274,13 +288,29 @@ impl Projection {
         )
     }
 
+    pub(crate) fn incident_shown(&self, entry: &IncidentEntry) -> Incident {
+        let id = &entry.incident.id;
+        Incident {
+            incident: entry.incident.clone(),
+            event: entry.told_by.clone(),
+            acknowledged_note: self.measured.acknowledgement_note(id).map(str::to_owned),
+            notified_at: self.notified_at(id),
+        }
+    }
+
+    /// When people were first told of an incident.
+    fn notified_at(&self, incident: &str) -> Option<Time> {
+        let (_, request) = self.told.requests.get(incident)?;
+        self.measured.delivered_at(request)
+    }
+
     fn state_incidents(&self) -> Vec<Incident> {
         let mut closed = 0;
         let incidents = self.told.incidents.newest(None).filter(|entry| {
             closed += usize::from(entry.incident.ended_at.is_some());
             entry.incident.ended_at.is_none() || closed <= STATE_INCIDENTS_CLOSED
         });
-        incidents.map(Incident::from).collect()
+        incidents.map(|entry| self.incident_shown(entry)).collect()
     }
 
     fn state_sessions(&self) -> Vec<Session> {
@@ -313,13 +343,4 @@ impl Projection {
 
 fn is_held(state: SubjectState) -> bool {
     matches!(state, SubjectState::Suppressed | SubjectState::Frozen)
-}
-
-impl From<&IncidentEntry> for Incident {
-    fn from(entry: &IncidentEntry) -> Incident {
-        Incident {
-            incident: entry.incident.clone(),
-            event: entry.told_by.clone(),
-        }
-    }
 }

@@ -1,12 +1,17 @@
 //! Alerts and attacks over HTTP and in the live stream: lists, filters, exports, packets, figures, and after a restart.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+
 use serde_json::{Value, json};
 use watchfold_dashboard::{ExplainKind, ExplainRequest};
-use watchfold_schemas::Chain;
+use watchfold_log::memory::MemoryLog;
 use watchfold_schemas::event::Severity;
+use watchfold_schemas::origin::MessageId;
 use watchfold_schemas::rules::RuleState;
+use watchfold_schemas::{Chain, Stream, subjects};
 
-use super::harness::{Ground, Served, at};
+use super::harness::{Ground, SITE, Served, at};
 use super::invented::alert;
 
 const ID: &str = "0000000000000000000000000000a1e7";
@@ -34,6 +39,49 @@ fn ids(page: &Value) -> Vec<String> {
     items
         .map(|item| item["id"].as_str().unwrap().trim_start_matches('0').to_owned())
         .collect()
+}
+
+#[tokio::test]
+async fn an_attack_that_fires_often_is_one_detection() {
+    let ground = Ground::new();
+    ground.furnish().await;
+    ground.furnish_alarms().await;
+    let of = |attack: &str, severity| {
+        let mut alert = alert("10.0.0.8");
+        (alert.attack, alert.severity) = (attack.into(), severity);
+        alert
+    };
+    for n in 0..40 {
+        let id = format!("b{n:02}");
+        ground.raise(&id, 100 + n, of("brute", Severity::Medium)).await;
+    }
+    ground.raise("c0", 90, of("scan", Severity::High)).await;
+    ground.raise("c1", 110, of("scan", Severity::Low)).await;
+    let served = Served::start(ground, true).await;
+    let asked = async |query: &str| {
+        let (_, page) = served.get(&format!("/api/v1/detections?{query}")).await;
+        let items = page["items"].as_array().unwrap();
+        let told = items.iter().map(|one| {
+            (
+                one["detection"].as_str().unwrap().to_owned(),
+                one["alerts"].as_u64().unwrap(),
+                one["severity"].as_str().unwrap().to_owned(),
+            )
+        });
+        (told.collect::<Vec<_>>(), page["next"].as_str().map(str::to_owned))
+    };
+    let brute = ("brute".to_owned(), 40, "medium".to_owned());
+    let scan = ("scan".to_owned(), 2, "high".to_owned());
+    let (all, _) = asked("").await;
+    assert_eq!(all[..2], [brute.clone(), scan.clone()]);
+    assert_eq!(
+        asked("severity=medium&attack=scan").await.0,
+        [("scan".to_owned(), 1, "high".to_owned())]
+    );
+    let (first, next) = asked("limit=1").await;
+    assert_eq!(first, [brute]);
+    let (second, _) = asked(&format!("limit=1&after={}", next.unwrap())).await;
+    assert_eq!(second, [scan], "the attack of the first page does not come again");
 }
 
 #[tokio::test]
@@ -261,11 +309,55 @@ async fn alerts_and_attacks_are_explained_from_their_windows_beginning_on() {
 }
 
 #[tokio::test]
+async fn the_threat_is_normal_only_while_packets_are_captured() {
+    let seconds = Arc::new(AtomicI64::new(0));
+    let clock = seconds.clone();
+    let ground = Ground::on(MemoryLog::with_clock(Arc::new(move || {
+        at(clock.load(Ordering::Relaxed))
+    })));
+    ground.furnish().await;
+    let packets = async |kind: &str, number: u64| {
+        let subject = subjects::of_observation(Stream::Packets, SITE, kind, "capture-lan");
+        let id = MessageId(format!("{SITE}/capture-lan/1/{number}"));
+        ground.append(Stream::Packets, subject, id, Vec::new()).await
+    };
+    packets("fault", 1).await;
+    let served = Served::start(ground.clone(), true).await;
+    let threat = async |served: &Served| {
+        let totals = &served.get("/api/v1/state").await.1["alert_totals"];
+        (totals["threat"].clone(), totals["packets_at"].clone())
+    };
+    assert_eq!(
+        threat(&served).await,
+        (json!("not_monitored"), Value::Null),
+        "a capture that may not capture says so beside the packets"
+    );
+    packets("batch", 2).await;
+    served
+        .until("packets are captured", async || {
+            threat(&served).await.0 == "normal"
+        })
+        .await;
+    // The log goes on without packets.
+    seconds.store(90, Ordering::Relaxed);
+    ground.round(90, Some(1_500)).await;
+    served
+        .until("nothing is captured any more", async || {
+            threat(&served).await == (json!("not_monitored"), json!(at(0)))
+        })
+        .await;
+    served.stop().await;
+}
+
+#[tokio::test]
 async fn viewers_and_figures_follow_and_a_restart_forgets_nothing() {
     let served = Served::furnished().await;
     let mut viewer = served.watch(None).await;
     let snapshot = viewer.expect("snapshot").await;
-    assert_eq!(snapshot["state"]["alert_totals"]["threat"], "normal");
+    assert_eq!(
+        snapshot["state"]["alert_totals"]["threat"], "not_monitored",
+        "nothing is captured, so that nothing was found says nothing"
+    );
     served.ground.furnish_alarms().await;
     let (_, news) = viewer.until(|change| change["alerts"].is_object()).await;
     assert_eq!(news["alerts"]["items"][0]["id"], ID);

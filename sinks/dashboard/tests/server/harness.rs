@@ -52,10 +52,14 @@ pub struct Ground {
 
 impl Ground {
     pub fn new() -> Arc<Ground> {
+        Ground::on(MemoryLog::new())
+    }
+
+    pub fn on(log: Arc<MemoryLog>) -> Arc<Ground> {
         // A second test in this process finds it installed.
         let _ = rustls::crypto::ring::default_provider().install_default();
         Arc::new(Ground {
-            log: MemoryLog::new(),
+            log,
             folder: tempfile::tempdir().unwrap(),
             packets: Mutex::new(Some(Arc::new(|request| {
                 Box::pin(async move { packets_of(&request) })

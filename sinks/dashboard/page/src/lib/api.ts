@@ -9,8 +9,8 @@ export type IncidentClass = "outage" | "flapping" | "collector_silent" | "measur
 export type RuleState = "enforce" | "record";
 export type Chain = "site" | "packets";
 export type Tier = "clean" | "low" | "medium" | "high" | "critical";
-/** What the open attacks amount to; it falls as they end. */
-export type Threat = "normal" | "moderate" | "elevated" | "high" | "critical";
+/** What the open attacks amount to; it falls as they end. `not_monitored`: nothing is open, and no packets are captured or judged. */
+export type Threat = "not_monitored" | "normal" | "moderate" | "elevated" | "high" | "critical";
 /** A count for each severity: info, low, medium, high, critical. */
 export type SeverityCounts = [number, number, number, number, number];
 
@@ -42,16 +42,21 @@ export interface Target {
   addresses_down: string[];
   /** Of the latest round: the best answer. */
   rtt_us: number | null;
-  /** Over the last 60 minutes. */
+  /** Samples of the last 30 minutes without an answer from any address. */
   loss_permille: number | null;
+  /** Over the last 60 minutes. */
   rtt_p50_us: number | null;
   rtt_p95_us: number | null;
   jitter_us: number | null;
-  /** Of the measured time in the last 24 hours and 30 days, in parts per million. */
+  /** Of the measured time in the last 24 hours and 30 days, and how much of each was measured; in parts per million. */
   uptime_day_ppm: number | null;
+  uptime_day_measured_ppm: number;
   uptime_month_ppm: number | null;
+  uptime_month_measured_ppm: number;
   last_measured_at: string | null;
+  /** By a mute of its own. */
   muted_until: string | null;
+  maintenance_until: string | null;
   incident: string | null;
 }
 
@@ -76,6 +81,10 @@ export interface Incident {
   attack?: Attack | null;
   /** The event that told of its latest change. */
   event: string;
+  /** What was said with the acknowledgement. */
+  acknowledged_note: string | null;
+  /** When a sink delivered the first message about it. */
+  notified_at: string | null;
 }
 
 export interface Pc {
@@ -100,6 +109,8 @@ export interface Occupancy {
   percent: number;
   frozen: boolean;
   root: string | null;
+  /** False while no PC was probed lately: then who is present is not known. */
+  measured: boolean;
   pcs: Pc[];
 }
 
@@ -135,6 +146,8 @@ export interface Stage {
   /** How long ago it last advanced, and whether that is within its limit. */
   age_ms: number | null;
   ok: boolean;
+  /** False for a part that the configuration does not switch on. */
+  configured: boolean;
   detail: string | null;
   /** What it did last, where that is worth a line. */
   note?: string;
@@ -218,12 +231,14 @@ export interface Measured {
   window_ms: number;
 }
 
-/** What an oracle had said of an address or name. */
+/** What an oracle had said of an address or name. Without a verdict there is none. */
 export interface Reputation {
   subject: string;
   tier: Tier;
   malicious: number;
   score: number;
+  /** False when the oracle was asked and knows nothing of it. */
+  known?: boolean;
 }
 
 export interface SeenBy {
@@ -256,6 +271,16 @@ export interface Alert {
   message: string;
   /** Further facts: field and value. */
   facts: [string, string][];
+}
+
+/** The alerts of one detection that are asked for, by the newest of them. */
+export interface Detection {
+  /** The attack that the alerts belong to, or the alert's own id. */
+  detection: string;
+  alerts: number;
+  first_at: string;
+  severity: Severity;
+  latest: Alert;
 }
 
 /** A row of alerts about one subject. */
@@ -297,6 +322,9 @@ export interface ShownAttack extends Attack {
 /** Of enforced rules; what only records is counted apart. */
 export interface AlertTotals {
   threat: Threat;
+  /** Whether packets are captured and judged. */
+  monitored: boolean;
+  packets_at: string | null;
   severities: SeverityCounts;
   recorded: number;
   /** Most first, at most 50. */
@@ -491,6 +519,7 @@ export interface ApiError {
 // GET    /api/v1/sessions?pc=&from=&to=&limit=&after=                                Page<Session>
 // GET    /api/v1/sessions/{id}/explain         Explanation
 // GET    /api/v1/alerts?severity=&category=&rule=&source=&destination=&state=&from=&to=&text=&attack=&limit=&after=   Page<Alert>
+// GET    /api/v1/detections?                                                         the same filters, limit and after   Page<Detection>
 // GET    /api/v1/alerts.csv, .json, .jsonl, .eve                                     the same filters
 // GET    /api/v1/alerts/{id}                   Alert
 // GET    /api/v1/alerts/{id}/explain           Explanation

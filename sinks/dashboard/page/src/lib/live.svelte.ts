@@ -11,7 +11,7 @@ export const STALE_AFTER_MS = 10_000;
 const DISCONNECTED_AFTER_MS = 30_000;
 const TICK_MS = 1_000;
 
-export type Connection = "connecting" | "live" | "catching_up" | "reconnecting" | "disconnected" | "unauthorised";
+export type Connection = "connecting" | "live" | "catching_up" | "reconnecting" | "disconnected" | "unauthorised" | "unreadable";
 
 class Live {
   view = $state.raw<View>(EMPTY_VIEW);
@@ -20,13 +20,16 @@ class Live {
   age_ms = $state(0);
   /** The site's present. Stands still while nothing arrives, so that the page never claims more than it knows. */
   now_ms = $state(Date.now());
+  /** Set while a part of the page fails to show the state: what is on the screen is not to be trusted then. */
+  failed = $state(false);
   #heard = performance.now();
 
   board = $derived(this.view.board);
   zone = $derived(this.view.board?.time_zone ?? "UTC");
   readOnly = $derived(this.view.board?.read_only ?? true);
-  stale = $derived(this.link !== "live" || this.view.caught_up !== null || this.age_ms > STALE_AFTER_MS);
+  stale = $derived(this.failed || this.link !== "live" || this.view.caught_up !== null || this.age_ms > STALE_AFTER_MS);
   connection = $derived.by((): Connection => {
+    if (this.failed || this.link === "unreadable") return "unreadable";
     if (this.link === "live") {
       if (this.age_ms > STALE_AFTER_MS) return "reconnecting";
       return this.view.caught_up === null ? "live" : "catching_up";

@@ -35,7 +35,7 @@ export const TABS: readonly [Tab, ...Tab[]] = [
     word: "Occupancy",
     icon: "monitor",
     component: OccupancyTab,
-    badge: ({ occupancy }) => (occupancy.total === 0 ? null : { text: `${occupancy.current}/${occupancy.total}`, bad: false }),
+    badge: ({ occupancy }) => (occupancy.total === 0 ? null : { text: `${occupancy.measured || occupancy.frozen ? occupancy.current : "?"}/${occupancy.total}`, bad: false }),
   },
   {
     id: "alerts",

@@ -151,7 +151,7 @@ fn what_only_records_is_kept_and_colours_nothing() {
     );
     assert_eq!(
         (totals.threat, totals.attacks_open),
-        (Threat::Normal, SeverityCounts::default())
+        (Threat::NotMonitored, SeverityCounts::default())
     );
     assert!(
         totals
@@ -171,6 +171,10 @@ fn the_threat_and_the_timeline_fall_again() {
         &[began, raised(100, 0, "port_scan", Severity::High)],
         &[tick(119)],
     );
+    projection.set_monitoring(Monitoring {
+        monitored: true,
+        packets_at: Some(at(119)),
+    });
     let totals = projection.alert_totals();
     assert_eq!(totals.threat, Threat::Elevated);
     assert_eq!(totals.timeline.minutes.len(), 60);
@@ -195,6 +199,20 @@ fn the_threat_and_the_timeline_fall_again() {
     );
     let quiet = |minute: &SeverityCounts| *minute == SeverityCounts::default();
     assert!(fallen.timeline.minutes.iter().all(quiet), "an hour passed");
+    // Newer packets are no news; that there are none any more is.
+    let seen = |monitored, second| Monitoring {
+        monitored,
+        packets_at: Some(at(second)),
+    };
+    projection.set_monitoring(seen(true, 3_700));
+    assert!(!projection.has_changes());
+    projection.set_monitoring(seen(false, 3_700));
+    let (_, blind, _) = told(&mut projection);
+    let blind = blind.expect("nobody looks any more");
+    assert_eq!(
+        (blind.threat, blind.monitored, blind.packets_at),
+        (Threat::NotMonitored, false, Some(at(3_700)))
+    );
 }
 
 #[test]

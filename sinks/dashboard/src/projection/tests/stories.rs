@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::projection::shapes::Pc;
+use watchfold_schemas::observation::{DeliveryOutcome, PC_SUBJECT_PREFIX, Receipt};
 
 #[test]
 fn a_target_shows_its_state_its_last_hour_and_its_uptime() {
@@ -45,10 +46,15 @@ fn a_target_shows_its_state_its_last_hour_and_its_uptime() {
     assert_eq!((router.loss_permille, router.jitter_us), (Some(100), Some(100)));
     assert_eq!((router.rtt_us, router.last_measured_at), (None, Some(at(7_300))));
     assert_eq!(router.incident.as_deref(), Some("router-7300"));
-    // 90 min up in rollups and 100 s since, of 120 min and those.
+    // 90 min up in rollups and 90 s that were measured since, of 120 min and those.
     assert_eq!(
         router.uptime_day_ppm,
-        Some((5_400 + 100) * 1_000_000 / (7_200 + 100))
+        Some((5_400 + 90) * 1_000_000 / (7_200 + 90))
+    );
+    // Of 24 hours and what the present hour has run.
+    assert_eq!(
+        router.uptime_day_measured_ppm,
+        (7_200 + 90) * 1_000_000 / (86_400 + 110)
     );
     let server = &folded.targets[1];
     assert_eq!(
@@ -175,6 +181,136 @@ fn silences_mute_their_subjects_for_their_time() {
         muted(&[silence(&["router"], 200, true), silence(&["router"], 200, false)]),
         [None, None]
     );
+}
+
+#[test]
+fn a_window_is_no_mute_and_both_are_shown() {
+    let events = [silence(1, "maintenance:a", true), silence(2, "mute:router", true)];
+    let observations = [activation(0, config(&["router"], 0)), tick(100)];
+    let of = |events: &[Event]| {
+        let target = fold(events, &observations).targets().next().unwrap();
+        (target.muted_until, target.maintenance_until)
+    };
+    assert_eq!(of(&events), (Some(until()), Some(until())));
+    let unmuted = [events[0].clone(), silence(3, "mute:router", false)];
+    assert_eq!(
+        of(&unmuted),
+        (None, Some(until())),
+        "the window still keeps it silent"
+    );
+}
+
+#[test]
+fn our_own_absence_counts_for_neither_up_nor_down() {
+    let mut observations = vec![activation(0, config(&["router"], 0))];
+    let ok = |second| round(second, &[("router", Outcome::Ok, Some(900))]);
+    observations.extend((0..=60).map(|n| ok(n * 10)));
+    // Off for 800 s; the next incarnation goes on.
+    observations.extend((140..=150).map(|n| {
+        let mut observation = ok(n * 10);
+        observation.origin.incarnation = 2;
+        observation
+    }));
+    // Faults measure nothing.
+    observations.extend((151..=160).map(|n| round(n * 10, &[("router", Outcome::Fault, None)])));
+    observations.push(tick(1_600));
+    let events = [
+        changed(0, "router", SubjectState::Up),
+        changed(1_450, "router", SubjectState::Down),
+    ];
+    let target = fold(&events, &observations).targets().next().unwrap();
+    assert_eq!(target.uptime_day_ppm, Some(650 * 1_000_000 / 700));
+    assert_eq!(target.uptime_day_measured_ppm, 700 * 1_000_000 / (86_400 + 1_600));
+}
+
+#[test]
+fn loss_is_what_the_strip_shows() {
+    let mut observations = vec![activation(0, config(&["router"], 0))];
+    // An hour ago everything was lost; since then one of the two addresses never answers, and the target does.
+    observations.extend((0..10).map(|n| round(n * 2, &[("router", Outcome::TimedOut, None)])));
+    observations.extend((0..100).map(|n| {
+        let rows = [
+            ("router", Outcome::TimedOut, None),
+            ("router", Outcome::Ok, Some(900)),
+        ];
+        round(3_000 + n * 2, &rows)
+    }));
+    observations.push(round(3_300, &[("router", Outcome::TimedOut, None)]));
+    observations.push(tick(3_300));
+    let target = fold(&[], &observations).targets().next().unwrap();
+    assert_eq!(target.loss_permille, Some(1_000 / 101));
+}
+
+#[test]
+fn an_incident_shows_the_note_of_its_acknowledgement_and_when_people_were_notified() {
+    let opened = incident_event(10, "router", 5, None);
+    let request = watchfold_schemas::event::NotificationRequest {
+        class: watchfold_schemas::event::NoticeClass::Alerts,
+        coalesce_key: "router-5".into(),
+        expires_at: until(),
+        time_zone: "UTC".into(),
+        notice: watchfold_schemas::event::Notice::IncidentOpened {
+            incident: incident("router", 5, None),
+            pcs_present: None,
+        },
+    };
+    let requested = event(10, 7, EventBody::NotificationRequested(Box::new(request)));
+    let acknowledged = observation(
+        40,
+        Body::Operator(OperatorAct {
+            at: at(40),
+            who: "owner".into(),
+            act: Act::Acknowledge {
+                incident: "router-5".into(),
+            },
+            note: Some("the cleaner pulled the plug".into()),
+        }),
+    );
+    let receipt = |second, outcome| {
+        let receipt = Receipt {
+            at: at(second),
+            sink: "discord".into(),
+            requests: vec![requested.id.clone()],
+            outcome,
+            message: None,
+            detail: None,
+            attempts: 1,
+        };
+        observation(second, Body::Receipt(receipt))
+    };
+    let observations = [
+        receipt(20, DeliveryOutcome::Expired),
+        receipt(31, DeliveryOutcome::Delivered),
+        receipt(35, DeliveryOutcome::Merged),
+        acknowledged,
+    ];
+    let mut projection = fold(&[opened, requested.clone()], &[]);
+    projection.take_changes();
+    for (index, observation) in observations.iter().enumerate() {
+        projection.apply_observation(index as u64 + 1, observation);
+    }
+    let changes = projection.take_changes();
+    let [Change::Incident(shown)] = &changes.list[..] else {
+        panic!("{changes:?}")
+    };
+    assert_eq!(shown.notified_at, Some(at(31)));
+    assert_eq!(
+        shown.acknowledged_note.as_deref(),
+        Some("the cleaner pulled the plug")
+    );
+}
+
+#[test]
+fn pcs_that_nobody_probes_are_not_known_to_be_absent() {
+    let probed = |second| {
+        let subject = format!("{PC_SUBJECT_PREFIX}192.0.2.101");
+        round(second, &[(subject.as_str(), Outcome::TimedOut, None)])
+    };
+    let measured = |observations: &[Observation]| fold(&[], observations).occupancy().count.measured;
+    let configured = activation(0, config(&[], 3));
+    assert!(!measured(&[configured.clone(), tick(10)]));
+    assert!(measured(&[configured.clone(), probed(5), tick(10)]));
+    assert!(!measured(&[configured, probed(5), tick(400)]));
 }
 
 #[test]

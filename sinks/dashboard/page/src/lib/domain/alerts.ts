@@ -1,5 +1,5 @@
 // Alerts and attacks in words and numbers, and which of them are asked for. Pure.
-import type { Alert, AlertTotals, Endpoint, Measured, SeverityCounts } from "../api";
+import type { Alert, AlertTotals, Attack, Endpoint, Measured, Reputation, SeverityCounts } from "../api";
 import type { AlertQuery } from "../state/rest";
 import { count } from "../format/quantity";
 import { duration } from "../format/time";
@@ -42,6 +42,26 @@ export function measuredWords(measured: Measured): string {
   return `${count(measured.observed)}${within}; the limit is ${count(measured.threshold)}${eased}`;
 }
 
+/** What an oracle said of an address or name; that nobody asked is no good reputation. */
+export function reputationWords(reputation: Reputation | null): string {
+  if (reputation === null) return "not checked";
+  if (reputation.known === false) return "checked: nothing is known of it";
+  return `${reputation.tier}, called malicious by ${count(reputation.malicious)}, score ${reputation.score}`;
+}
+
+/** How long an attack lasted: to what it did last. That its condition then stayed absent is no part of it. */
+export const lastedMs = (attack: Pick<Attack, "began_at" | "last_at">): number => Math.max(0, Date.parse(attack.last_at) - Date.parse(attack.began_at));
+
+export const lastedWords = (attack: Pick<Attack, "began_at" | "last_at">): string => (lastedMs(attack) < 1_000 ? "< 1 s" : duration(lastedMs(attack)));
+
+/** Why nothing found may say nothing; null while packets are captured and judged. */
+export function unmonitoredWords(totals: Pick<AlertTotals, "monitored" | "packets_at">, now_ms: number): string | null {
+  if (totals.monitored) return null;
+  if (totals.packets_at === null) return "No packets are captured";
+  const age_ms = now_ms - Date.parse(totals.packets_at);
+  return age_ms > PACKETS_WITHIN_MS ? `No packets captured for ${duration(Math.floor(age_ms / 60_000) * 60_000)}` : "Packets are captured and not judged";
+}
+
 /** Packet numbers as people write them: `100–114, 120`. */
 export function rangeWords(ranges: readonly [number, number][], shown = 8): string {
   const words = ranges.slice(0, shown).map(([first, last]) => (first === last ? String(first) : `${first}–${last}`));
@@ -55,6 +75,8 @@ export interface Bar {
 }
 
 const MINUTE_MS = 60_000;
+/** As the server judges. */
+const PACKETS_WITHIN_MS = 60_000;
 const BARS = 60;
 
 /** The hour that ends with the present minute, whatever the server told last: while it is quiet, bars move on and out. */

@@ -3,7 +3,7 @@ import { describe, expect, it } from "vitest";
 import type { Attack, Incident, Pc, Signal, Stage, Target } from "../api";
 import type { Board } from "../state/reduce";
 import { summarise } from "./summary";
-import { attackTitle, firstStep, incidentSentence, pcPhase, targetLook } from "./words";
+import { attackTitle, firstStep, incidentSentence, pcPhase, stageLook, targetLook, threatLook } from "./words";
 
 const board = (changes: Partial<Board>): Board => ({ targets: [{ state: "up", addresses_down: [] } as unknown as Target], incidents: [], stages: [], ...changes }) as unknown as Board;
 const incident = (changes: Partial<Incident>): Incident => ({ class: "outage", subject: "router", severity: "high", ended_at: null, ...changes }) as Incident;
@@ -18,11 +18,22 @@ describe("summary", () => {
       [board({ targets: [target("unknown")] }), "idle", "Measuring"],
       [board({ targets: [target("up", ["8.8.8.8"])] }), "warn", "Good, with a warning"],
       [board({ targets: [target("suspect")] }), "warn", "Something may be down"],
+      [board({ targets: [target("up"), target("suppressed")] }), "warn", "Something may be down"],
+      [board({ targets: [target("up"), target("unknown")] }), "idle", "1 of 2 not measured"],
       [board({ stages: [{ ok: false } as Stage] }), "warn", "Watchfold needs a look"],
       [board({ incidents: [incident({ severity: "low" })] }), "warn", "1 open incident"],
       [board({ incidents: [incident({}), incident({ severity: "low" }), incident({ ended_at: "2026-11-20T12:00:00Z" })] }), "bad", "2 open incidents"],
     ];
     for (const [given, tone, words] of cases) expect(summarise(given)).toMatchObject({ tone, words });
+  });
+
+  it("calls nothing good that was not measured", () => {
+    const stage = (changes: Partial<Stage>): Stage => ({ ok: true, configured: true, age_ms: 10, ...changes }) as Stage;
+    expect(stageLook(stage({}))).toMatchObject({ word: "advances", tone: "good" });
+    expect(stageLook(stage({ configured: false }))).toMatchObject({ word: "not configured", tone: "idle" });
+    expect(stageLook(stage({ ok: false, age_ms: null }))).toMatchObject({ word: "not started", tone: "bad" });
+    expect(threatLook("normal").tone).toBe("good");
+    expect(threatLook("not_monitored")).toMatchObject({ word: "Not monitored", tone: "idle" });
   });
 });
 

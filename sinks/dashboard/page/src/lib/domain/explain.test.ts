@@ -1,7 +1,7 @@
 import { describe, expect, it } from "vitest";
 import type { ExplainedEvent } from "../api";
 import { actWords, causeWords, conditionWords, recordWord, stepWord } from "./explain";
-import { classWord, incidentSentence, severityTone, stageWord } from "./words";
+import { classWord, incidentSentence, severityTone, stageLook } from "./words";
 
 describe("an explanation in words", () => {
   it.each([
@@ -43,10 +43,10 @@ describe("what a newer server may send", () => {
   });
 
   it("a stage that moves and is not well is not called stuck", () => {
-    const stage = { name: "parity", position: 3, head: 3, lag: 0, age_ms: 900, ok: true, detail: null };
-    expect(stageWord(stage)).toBe("advances");
-    expect(stageWord({ ...stage, ok: false, detail: "hour 07 differs" })).toBe("needs a look");
-    expect(stageWord({ ...stage, ok: false, age_ms: 61_000 })).toBe("stuck");
-    expect(stageWord({ ...stage, ok: false, age_ms: null })).toBe("not started");
+    const stage = { name: "parity", position: 3, head: 3, lag: 0, age_ms: 900, ok: true, configured: true, detail: null };
+    expect(stageLook(stage).word).toBe("advances");
+    expect(stageLook({ ...stage, ok: false, detail: "hour 07 differs" }).word).toBe("needs a look");
+    expect(stageLook({ ...stage, ok: false, age_ms: 61_000 }).word).toBe("stuck");
+    expect(stageLook({ ...stage, ok: false, age_ms: null }).word).toBe("not started");
   });
 });

@@ -2,6 +2,7 @@
 import type { Condition, ExplainedEvent, ExplainedRecord } from "../api";
 import { duration } from "../format/time";
 import { measuredWords } from "./alerts";
+import { own } from "../table";
 import { humanised } from "./words";
 
 const STEP_WORD: Record<string, string> = {
@@ -18,7 +19,7 @@ const STEP_WORD: Record<string, string> = {
   attack_ended: "Attack ended",
 };
 
-export const stepWord = (kind: string): string => STEP_WORD[kind] ?? humanised(kind);
+export const stepWord = (kind: string): string => own(STEP_WORD, kind) ?? humanised(kind);
 
 /** What was found, and what it was held against. */
 export function conditionWords(kind: string, condition: Condition): string {
@@ -75,7 +76,7 @@ const RECORD_WORD: Record<string, string> = {
   finding: "Finding",
 };
 
-export const recordWord = (kind: string): string => RECORD_WORD[kind] ?? humanised(kind);
+export const recordWord = (kind: string): string => own(RECORD_WORD, kind) ?? humanised(kind);
 
 const ACT_WORD: Record<string, string> = {
   acknowledge: "acknowledged it",
@@ -93,10 +94,10 @@ export function actWords(body: unknown): string | null {
   const done = field(act, "act");
   const kind = typeof done === "object" && done !== null ? Object.keys(done)[0] : done;
   const note = field(act, "note");
-  const words = typeof kind === "string" ? (ACT_WORD[kind] ?? humanised(kind).toLowerCase()) : "did something";
+  const words = typeof kind === "string" ? (own(ACT_WORD, kind) ?? humanised(kind).toLowerCase()) : "did something";
   return `${who} ${words}${typeof note === "string" ? `: ${note}` : ""}`;
 }
 
 function field(value: unknown, name: string): unknown {
-  return typeof value === "object" && value !== null ? (value as Record<string, unknown>)[name] : undefined;
+  return typeof value === "object" && value !== null ? own(value as Record<string, unknown>, name) : undefined;
 }

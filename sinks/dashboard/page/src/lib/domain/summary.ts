@@ -18,10 +18,13 @@ export function summarise(board: Board | null): Summary {
   }
   if (board.targets.length === 0) return { tone: "idle", words: "Nothing watched yet", open: 0 };
   if (board.stages.some((stage) => !stage.ok)) return { tone: "warn", words: "Watchfold needs a look", open: 0 };
-  if (board.targets.some((target) => target.state === "down" || target.state === "suspect")) {
+  if (board.targets.some((target) => ["down", "suspect", "suppressed", "frozen"].includes(target.state))) {
     return { tone: "warn", words: "Something may be down", open: 0 };
   }
-  if (board.targets.every((target) => target.state === "unknown")) return { tone: "idle", words: "Measuring", open: 0 };
+  const unknown = board.targets.filter((target) => target.state !== "up").length;
+  if (unknown === board.targets.length) return { tone: "idle", words: "Measuring", open: 0 };
+  // What was not measured is not good.
+  if (unknown > 0) return { tone: "idle", words: `${unknown} of ${board.targets.length} not measured`, open: 0 };
   if (board.targets.some((target) => target.state === "up" && target.addresses_down.length > 0)) {
     return { tone: "warn", words: "Good, with a warning", open: 0 };
   }

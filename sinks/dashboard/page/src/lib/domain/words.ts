@@ -2,6 +2,7 @@
 // told by colour alone.
 import type { Attack, Incident, IncidentClass, Outcome, Pc, Severity, Signal, Stage, SubjectState, Target, Threat } from "../api";
 import type { IconName } from "../../ui/icons";
+import { own } from "../table";
 
 export type Tone = "good" | "bad" | "warn" | "held" | "idle" | "info";
 
@@ -20,7 +21,7 @@ const STATES: Record<SubjectState, Look> = {
   frozen: { word: "Frozen", icon: "snow", tone: "held" },
 };
 
-export const stateLook = (state: SubjectState): Look => STATES[state] ?? STATES.unknown;
+export const stateLook = (state: SubjectState): Look => own(STATES, state) ?? STATES.unknown;
 
 /** A target that is up although some of its addresses do not answer. */
 export const isDegraded = (target: Target): boolean => target.state === "up" && target.addresses_down.length > 0;
@@ -39,7 +40,7 @@ const CLASS_WORD: Record<IncidentClass, string> = {
 };
 
 /** A newer server may know classes that this page does not: they read as they are spelt. */
-export const classWord = (kind: string): string => CLASS_WORD[kind as IncidentClass] ?? humanised(kind);
+export const classWord = (kind: string): string => own(CLASS_WORD, kind) ?? humanised(kind);
 
 /** `parity_mismatch` as `Parity mismatch`. */
 export function humanised(name: string): string {
@@ -104,7 +105,7 @@ const SEVERITY_TONE: Record<Severity, Tone> = {
   critical: "bad",
 };
 
-export const severityTone = (severity: Severity): Tone => SEVERITY_TONE[severity] ?? "warn";
+export const severityTone = (severity: Severity): Tone => own(SEVERITY_TONE, severity) ?? "warn";
 
 /** From the least to the worst, as the server counts them. */
 export const SEVERITIES = ["info", "low", "medium", "high", "critical"] as const satisfies readonly Severity[];
@@ -114,11 +115,12 @@ const SEVERITY_ICON: Record<Severity, IconName> = { info: "info", low: "info", m
 /** A newer server may know severities that this page does not: they read as they are spelt. */
 export const severityLook = (severity: Severity): Look => ({
   word: humanised(severity),
-  icon: SEVERITY_ICON[severity] ?? "alert",
+  icon: own(SEVERITY_ICON, severity) ?? "alert",
   tone: severityTone(severity),
 });
 
 const THREATS: Record<Threat, Look> = {
+  not_monitored: { word: "Not monitored", icon: "question", tone: "idle" },
   normal: { word: "Normal", icon: "check", tone: "good" },
   moderate: { word: "Moderate", icon: "alert", tone: "warn" },
   elevated: { word: "Elevated", icon: "alert", tone: "warn" },
@@ -126,18 +128,23 @@ const THREATS: Record<Threat, Look> = {
   critical: { word: "Critical", icon: "cross", tone: "bad" },
 };
 
-export const threatLook = (threat: Threat): Look => THREATS[threat] ?? { word: humanised(threat), icon: "alert", tone: "warn" };
+export const threatLook = (threat: Threat): Look => own(THREATS, threat) ?? { word: humanised(threat), icon: "alert", tone: "warn" };
 
 /** A stage that has not moved for longer is stuck; one that moves and still is not well says why. As the server judges. */
 const STAGE_AGE_MAX_MS = 60_000;
 
-export function stageWord(stage: Stage): string {
+export function stageLook(stage: Stage): Look {
+  if (!stage.configured) return { word: "not configured", icon: "pause", tone: "idle" };
+  return { word: stageWord(stage), icon: stage.ok ? "check" : "cross", tone: stage.ok ? "good" : "bad" };
+}
+
+function stageWord(stage: Stage): string {
   if (stage.ok) return "advances";
   if (stage.age_ms === null) return "not started";
   return stage.age_ms > STAGE_AGE_MAX_MS ? "stuck" : "needs a look";
 }
 
-export const SIGNAL_WORD: Record<Signal, string> = {
+const SIGNAL_WORD: Record<Signal, string> = {
   echo: "Echo",
   neighbour: "ARP",
   dns: "DNS",
@@ -145,7 +152,7 @@ export const SIGNAL_WORD: Record<Signal, string> = {
   https: "HTTPS",
 };
 
-export const OUTCOME_WORD: Record<Outcome, string> = {
+const OUTCOME_WORD: Record<Outcome, string> = {
   ok: "answers",
   timed_out: "no answer",
   unreachable: "unreachable",
@@ -153,6 +160,10 @@ export const OUTCOME_WORD: Record<Outcome, string> = {
   unexpected: "unexpected answer",
   fault: "could not be measured",
 };
+
+export const signalWord = (signal: Signal): string => own(SIGNAL_WORD, signal) ?? humanised(signal);
+
+export const outcomeWord = (outcome: Outcome): string => own(OUTCOME_WORD, outcome) ?? humanised(outcome).toLowerCase();
 
 export type PcPhase = "present" | "absent" | "arriving" | "leaving";
 

@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { bytes, count, loss, rtt, uptime } from "./quantity";
+import { bytes, count, coverage, loss, rtt, uptime } from "./quantity";
 import { ago, dateTime, duration, fullTime, shortTime, ticking, utcToZoned, zoneName, zonedToUtc } from "./time";
 
 const WINTER = Date.parse("2026-11-20T13:03:12.500Z");
@@ -97,6 +97,15 @@ describe("quantity", () => {
       ],
       uptime,
     );
+  });
+
+  it("says how much of a period an uptime is of", () => {
+    const DAY_MS = 86_400_000;
+    expect(coverage(1_000_000, DAY_MS)).toMatchObject({ says: true, short: "" });
+    expect(coverage(990_000, DAY_MS)).toMatchObject({ says: true, short: "" });
+    expect(coverage(906_899, DAY_MS)).toMatchObject({ says: true, short: "of 90 % measured" });
+    expect(coverage(3, 30 * DAY_MS)).toMatchObject({ says: false, short: "only 7.7 s measured" });
+    expect(coverage(0, DAY_MS)).toMatchObject({ says: false, short: "not measured", long: "Nothing of it was measured." });
   });
 
   it("shows sizes", () => {

@@ -1,5 +1,7 @@
 // Numbers as the page shows them. A missing one is an en dash, never a zero.
 
+import { duration } from "./time";
+
 export const NONE = "–";
 
 /** A round trip: `0.82 ms`, `12.4 ms`, `184 ms`, `1.20 s`. */
@@ -24,6 +26,20 @@ export function uptime(ppm: number | null): string {
   const digits = ppm >= 990_000 ? 3 : 2;
   const scale = 10 ** (digits - 2);
   return `${(Math.floor((ppm / 100) * scale) / (100 * scale)).toFixed(digits)} %`;
+}
+
+/** From this share on an uptime says something: a quarter of an hour of a day, seven hours of thirty days. */
+const SAYS_PPM = 10_000;
+/** From this share on a period counts as measured whole: a round or a restart is missing at most. */
+const WHOLE_PPM = 990_000;
+
+/** How much of a period was measured: in a few words where it was not whole, and in a sentence. */
+export function coverage(measured_ppm: number, length_ms: number): { says: boolean; short: string; long: string } {
+  const measured = duration((length_ms * measured_ppm) / 1_000_000);
+  if (measured_ppm >= WHOLE_PPM) return { says: true, short: "", long: "The whole period was measured." };
+  const long = measured_ppm === 0 ? "Nothing of it was measured." : `${measured} of it were measured.`;
+  if (measured_ppm < SAYS_PPM) return { says: false, short: measured_ppm === 0 ? "not measured" : `only ${measured} measured`, long };
+  return { says: true, short: `of ${Math.floor(measured_ppm / 10_000)} % measured`, long };
 }
 
 export function count(value: number | null): string {

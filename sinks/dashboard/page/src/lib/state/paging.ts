@@ -10,16 +10,17 @@ export interface Older<T> {
   cursor: string | null | undefined;
 }
 
-export async function older<T extends { id: string }>(
+export async function older<T>(
   held: Older<T>,
   known: ReadonlySet<string>,
   ask: (after: string | undefined) => Promise<Page<T>>,
+  key: (item: T) => string = (item) => (item as { id: string }).id,
 ): Promise<Older<T>> {
   let { items, cursor } = held;
-  const seen = new Set([...known, ...items.map((item) => item.id)]);
+  const seen = new Set([...known, ...items.map(key)]);
   for (let pages = 0; pages < PAGES_MAX && cursor !== null; pages++) {
     const page: Page<T> = await ask(cursor);
-    const news = page.items.filter((item) => !seen.has(item.id));
+    const news = page.items.filter((item) => !seen.has(key(item)));
     items = [...items, ...news];
     cursor = page.items.length === 0 ? null : page.next;
     if (news.length > 0) break;

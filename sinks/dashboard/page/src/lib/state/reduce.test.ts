@@ -20,9 +20,12 @@ const target = (name: string, changes: Partial<Target> = {}): Target => ({
   rtt_p95_us: 1200,
   jitter_us: 50,
   uptime_day_ppm: 1_000_000,
+  uptime_day_measured_ppm: 1_000_000,
   uptime_month_ppm: 1_000_000,
+  uptime_month_measured_ppm: 1_000_000,
   last_measured_at: NOW,
   muted_until: null,
+  maintenance_until: null,
   incident: null,
   ...changes,
 });
@@ -45,6 +48,8 @@ const incident = (id: string, started_at: string, changes: Partial<Incident> = {
   close_reason: null,
   detail: null,
   event: "e",
+  acknowledged_note: null,
+  notified_at: null,
   ...changes,
 });
 
@@ -116,6 +121,8 @@ const attack = (id: string, offset_ms: number, ended_at: string | null = null): 
 });
 const totals: AlertTotals = {
   threat: "normal",
+  monitored: true,
+  packets_at: NOW,
   severities: [0, 0, 0, 0, 0],
   recorded: 0,
   categories: [],
@@ -132,7 +139,7 @@ const state = (changes: Partial<State> = {}): State => ({
   explains: true,
   targets: [target("router"), target("internet")],
   incidents: [incident("a", at(-60_000))],
-  occupancy: { current: 1, total: 2, percent: 50, frozen: false, root: null, pcs: [pc("pc-1", true), pc("pc-2", false)] },
+  occupancy: { current: 1, total: 2, percent: 50, frozen: false, root: null, measured: true, pcs: [pc("pc-1", true), pc("pc-2", false)] },
   sessions: [session("s1", at(-600_000))],
   maintenance: [],
   heatmap: { time_zone: "Europe/Berlin", cells: [] },
@@ -166,14 +173,14 @@ describe("reduce", () => {
     const view = folded(snapshot());
     expect(view.position).toEqual({ events: 10, observations: 100 });
     expect(view.board?.site).toBe("cafe-1");
-    expect(view.samples["router"]).toHaveLength(2);
+    expect(view.samples.get("router")).toHaveLength(2);
     expect(view.now_ms).toBe(Date.parse(NOW));
   });
 
   it("forgets everything that an earlier snapshot held", () => {
     const view = folded(snapshot(), snapshot({ targets: [target("server")], samples: [], incidents: [] }));
     expect(view.board?.targets.map((one) => one.name)).toEqual(["server"]);
-    expect(view.samples).toEqual({});
+    expect(view.samples).toEqual(new Map());
     expect(view.board?.incidents).toEqual([]);
   });
 
@@ -203,10 +210,22 @@ describe("reduce", () => {
     expect(view.board?.targets.map((one) => `${one.name} ${one.state}`)).toEqual(["router down", "internet up", "nas up"]);
   });
 
+  it("takes targets of any name: what every object inherits is a name like any other", () => {
+    for (const name of ["toString", "constructor", "__proto__", "hasOwnProperty"]) {
+      const samples = [sample(name, at(-4_000)), sample("router", at(-4_000))];
+      const view = folded(snapshot({ targets: [target(name), target("router")], samples }), delta(11, 101, { samples: [sample(name, at(-2_000))] }));
+      expect(view.samples.get(name), name).toHaveLength(2);
+      expect(view.samples.get("router"), name).toHaveLength(1);
+      const without = reduce(view, delta(12, 102, { target_removed: name }));
+      expect([...without.samples.keys()]).toEqual(["router"]);
+      expect(without.board?.targets.map((one) => one.name)).toEqual(["router"]);
+    }
+  });
+
   it("removes a target with its samples", () => {
     const view = folded(snapshot(), delta(11, 101, { target_removed: "router" }));
     expect(view.board?.targets.map((one) => one.name)).toEqual(["internet"]);
-    expect(view.samples["router"]).toBeUndefined();
+    expect(view.samples.get("router")).toBeUndefined();
   });
 
   it("keeps incidents newest first, whatever order they come in", () => {
@@ -222,10 +241,10 @@ describe("reduce", () => {
   it("changes the count without touching the PCs, and the PCs without touching the count", () => {
     const view = folded(
       snapshot(),
-      delta(11, 101, { occupancy: { current: 2, total: 2, percent: 100, frozen: true, root: "router" } }),
+      delta(11, 101, { occupancy: { current: 2, total: 2, percent: 100, frozen: true, root: "router", measured: true } }),
       delta(12, 102, { pc: pc("pc-2", true) }, { pc_removed: "pc-1" }),
     );
-    expect(view.board?.occupancy).toMatchObject({ current: 2, percent: 100, frozen: true, root: "router" });
+    expect(view.board?.occupancy).toMatchObject({ current: 2, percent: 100, frozen: true, root: "router", measured: true });
     expect(view.board?.occupancy.pcs.map((one) => `${one.key} ${one.present}`)).toEqual(["pc-2 true"]);
   });
 
@@ -235,7 +254,7 @@ describe("reduce", () => {
   });
 
   it("takes heat map and stages", () => {
-    const stage = { name: "chain:site", position: 1, head: 1, lag: 0, age_ms: 5, ok: true, detail: null };
+    const stage = { name: "chain:site", position: 1, head: 1, lag: 0, age_ms: 5, ok: true, configured: true, detail: null };
     const view = folded(snapshot(), delta(10, 101, { heatmap: { time_zone: "UTC", cells: [[1]] } }, { stages: [stage] }));
     expect(view.board?.heatmap.time_zone).toBe("UTC");
     expect(view.board?.stages).toEqual([stage]);
@@ -274,14 +293,14 @@ describe("reduce", () => {
         ],
       }),
     );
-    expect(view.samples["router"]?.map((one) => one.result)).toEqual(["answered", "fault", "lost", "lost"]);
+    expect(view.samples.get("router")?.map((one) => one.result)).toEqual(["answered", "fault", "lost", "lost"]);
   });
 
   it("bounds samples and incidents and counts what it left out", () => {
     const many = Array.from({ length: SAMPLES_PER_TARGET_MAX + 5 }, (_, i) => sample("router", at(-i * 100)));
     const closed = Array.from({ length: INCIDENTS_MAX }, (_, i) => incident(`c${i}`, at(i), { ended_at: at(i + 1) }));
     const view = folded(snapshot({ samples: many }), delta(11, 101, ...closed.map((one) => ({ incident: one }))));
-    expect(view.samples["router"]).toHaveLength(SAMPLES_PER_TARGET_MAX);
+    expect(view.samples.get("router")).toHaveLength(SAMPLES_PER_TARGET_MAX);
     expect(view.board?.incidents).toHaveLength(INCIDENTS_MAX);
     expect(view.board?.incidents.some((one) => one.id === "a")).toBe(true);
     expect(view.left_out).toBe(5 + 1);

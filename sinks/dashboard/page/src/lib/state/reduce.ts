@@ -29,21 +29,22 @@ export interface View {
   position: Position | null;
   now_ms: number | null;
   board: Board | null;
-  samples: Readonly<Record<string, readonly LiveSample[]>>;
+  /** By the target's name, which is any text: `toString`, say. */
+  samples: ReadonlyMap<string, readonly LiveSample[]>;
   /** How much of its log the server has read, of 1, while it still does; what is shown is older than that. */
   caught_up: number | null;
   /** How many entries the limits above have left out since the last snapshot. */
   left_out: number;
 }
 
-export const EMPTY_VIEW: View = { position: null, now_ms: null, board: null, samples: {}, caught_up: null, left_out: 0 };
+export const EMPTY_VIEW: View = { position: null, now_ms: null, board: null, samples: new Map(), caught_up: null, left_out: 0 };
 
 export function reduce(view: View, message: StreamMessage): View {
   switch (message.type) {
     case "snapshot": {
       const { samples, now, ...board } = message.state;
       const now_ms = Date.parse(now);
-      const fresh: View = { position: message.position, now_ms, board: ordered(board), samples: {}, caught_up: null, left_out: 0 };
+      const fresh: View = { position: message.position, now_ms, board: ordered(board), samples: new Map(), caught_up: null, left_out: 0 };
       return withSamples(fresh, samples);
     }
     case "resumed":
@@ -104,7 +105,8 @@ function withPcs(board: Board, pcs: Pc[]): Board {
 }
 
 function withoutTarget(view: View, board: Board, name: string): View {
-  const { [name]: _, ...samples } = view.samples;
+  const samples = new Map(view.samples);
+  samples.delete(name);
   return { ...view, samples, board: { ...board, targets: board.targets.filter((target) => target.name !== name) } };
 }
 
@@ -192,13 +194,13 @@ function withSamples(view: View, incoming: readonly Sample[]): View {
     if (group) group.push(sample);
     else byName.set(sample.target, [sample]);
   }
-  const samples: Record<string, readonly LiveSample[]> = { ...view.samples };
+  const samples = new Map(view.samples);
   let left_out = view.left_out;
   const oldest = (view.now_ms ?? 0) - SAMPLE_WINDOW_MS;
   for (const [name, news] of byName) {
-    const merged = mergeSamples(samples[name] ?? [], news.map(liveSample), oldest);
+    const merged = mergeSamples(samples.get(name) ?? [], news.map(liveSample), oldest);
     const over = Math.max(0, merged.length - SAMPLES_PER_TARGET_MAX);
-    samples[name] = over > 0 ? merged.slice(over) : merged;
+    samples.set(name, over > 0 ? merged.slice(over) : merged);
     left_out += over;
   }
   return { ...view, samples, left_out };

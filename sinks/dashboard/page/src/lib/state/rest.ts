@@ -1,6 +1,6 @@
 // The HTTP half of the API: pages of lists, and the operator's acts. Every failure becomes a `RestError` with words that
 // can be shown.
-import type { Alert, ApiError, Explanation, Health, HistoryPoint, Incident, Page, RuleState, Session, Severity } from "../api";
+import type { Alert, ApiError, Detection, Explanation, Health, HistoryPoint, Incident, Page, RuleState, Session, Severity } from "../api";
 import type { Asked } from "../../explain/asked.svelte";
 
 /** A request that takes longer than this is given up. */
@@ -17,6 +17,7 @@ export interface AlertQuery {
   category?: string;
   state?: RuleState;
   text?: string;
+  attack?: string;
 }
 
 export type Resolution = "minute" | "hour" | "day";
@@ -44,6 +45,10 @@ export function sessions(query: { pc?: string; after?: string; limit: number }) 
 
 export function alerts(query: AlertQuery & { after?: string; limit: number }) {
   return call<Page<Alert>>("GET", `alerts?${parameters({ ...query })}`);
+}
+
+export function detections(query: AlertQuery & { after?: string; limit: number }) {
+  return call<Page<Detection>>("GET", `detections?${parameters({ ...query })}`);
 }
 
 /** Where a file of the alerts that are asked for is. */

@@ -11,6 +11,7 @@ class World {
   messages: StreamMessage[] = [];
   position: Position | null = null;
   status = 200;
+  throws = false;
   stream = new Stream({
     connect: (after) => {
       this.asked.push(after);
@@ -28,7 +29,10 @@ class World {
     },
     probe: async () => this.status,
     position: () => this.position,
-    onMessage: (message) => this.messages.push(message),
+    onMessage: (message) => {
+      if (this.throws) throw new Error("the view cannot take it");
+      this.messages.push(message);
+    },
     onLink: (link) => this.links.push(link),
     random: () => 1,
   });
@@ -55,6 +59,25 @@ describe("stream", () => {
     world.say(BEAT);
     expect(world.links).toEqual(["connecting", "live"]);
     expect(world.messages).toHaveLength(1);
+  });
+
+  it("is not live under a message that the view cannot take, and asks for a whole state", async () => {
+    const world = new World();
+    world.position = { events: 7, observations: 7 };
+    world.stream.start();
+    world.say(BEAT);
+    world.throws = true;
+    world.say(BEAT);
+    expect(world.links.at(-1)).toBe("unreadable");
+    await vi.advanceTimersByTimeAsync(RETRY_MAX_MS);
+    expect(world.links.at(-1), "a line alone makes nothing readable").toBe("unreadable");
+    expect(world.asked).toEqual([world.position, null]);
+    world.say(BEAT);
+    expect(world.links.at(-1), "still").toBe("unreadable");
+    world.throws = false;
+    await vi.advanceTimersByTimeAsync(RETRY_MAX_MS);
+    world.say(BEAT);
+    expect(world.links.at(-1)).toBe("live");
   });
 
   it("waits longer after each failure, up to its limit, and starts over after a success", async () => {

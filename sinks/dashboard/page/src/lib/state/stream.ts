@@ -7,7 +7,8 @@ export const SILENCE_MAX_MS = 15_000;
 export const RETRY_FIRST_MS = 500;
 export const RETRY_MAX_MS = 10_000;
 
-export type Link = "connecting" | "live" | "reconnecting" | "unauthorised";
+/** `unreadable`: the server answers, and the page cannot take what it says. */
+export type Link = "connecting" | "live" | "reconnecting" | "unauthorised" | "unreadable";
 
 export interface Socket {
   onopen: (() => void) | null;
@@ -22,6 +23,7 @@ export interface Seams {
   probe(): Promise<number>;
   /** Where the view stands, so that only what is missing is sent. */
   position(): Position | null;
+  /** Throws for a message that the view cannot take. */
   onMessage(message: StreamMessage): void;
   onLink(link: Link, retry_in_ms: number | null): void;
   /** 0 … 1; spreads the reconnects of many pages after a server's restart. */
@@ -36,6 +38,8 @@ export class Stream {
   #attempts = 0;
   #everLive = false;
   #refused = false;
+  /** The view threw: it is not to be trusted, so the next line begins with a whole state. */
+  #unreadable = false;
   #stopped = true;
 
   constructor(seams: Seams) {
@@ -62,17 +66,25 @@ export class Stream {
   }
 
   #open(): void {
-    if (!this.#refused) this.#seams.onLink(this.#everLive ? "reconnecting" : "connecting", null);
-    const socket = this.#seams.connect(this.#seams.position());
+    if (!this.#refused && !this.#unreadable) this.#seams.onLink(this.#everLive ? "reconnecting" : "connecting", null);
+    const socket = this.#seams.connect(this.#unreadable ? null : this.#seams.position());
     this.#socket = socket;
     let spoke = false;
     socket.onmessage = (event) => {
       const message = parse(event.data);
       if (message === null) return this.#lost(socket, spoke);
       this.#watch(socket);
-      this.#seams.onMessage(message);
+      try {
+        this.#seams.onMessage(message);
+      } catch (error) {
+        console.error("a message of the server could not be read", error);
+        this.#unreadable = true;
+        this.#seams.onLink("unreadable", null);
+        return this.#lost(socket, true);
+      }
       if (spoke) return;
       spoke = true;
+      this.#unreadable = false;
       this.#everLive = true;
       this.#refused = false;
       this.#attempts = 0;
@@ -93,7 +105,7 @@ export class Stream {
     if (this.#stopped) return;
     const pause_ms = Math.min(RETRY_MAX_MS, RETRY_FIRST_MS * 2 ** this.#attempts) * (0.75 + 0.25 * this.#seams.random());
     this.#attempts += 1;
-    if (!this.#refused) this.#seams.onLink(this.#everLive ? "reconnecting" : "connecting", pause_ms);
+    if (!this.#refused && !this.#unreadable) this.#seams.onLink(this.#everLive ? "reconnecting" : "connecting", pause_ms);
     this.#retry = setTimeout(() => this.#open(), pause_ms);
     if (!spoke) void this.#askWhy();
   }
