@@ -7,7 +7,7 @@ use watchfold_schemas::alert::RuleRef;
 use watchfold_schemas::origin::Cause;
 use watchfold_schemas::rules::RuleState;
 
-use super::{Condition, ExplainedPacket, ExplainedPackets, ExplainedRule, Explanation};
+use super::{Condition, ExplainedPacket, ExplainedPackets, ExplainedRecord, ExplainedRule, Explanation};
 
 impl fmt::Display for Explanation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -66,7 +66,10 @@ impl fmt::Display for Explanation {
             }
         }
         writeln!(f, "\n\ncaused by")?;
-        for record in &self.records {
+        // A round without a result of the subject only says how far measuring had come.
+        let tells = |record: &&ExplainedRecord| !record.rows.is_empty() || !record.body.is_null();
+        let silent = self.records.iter().filter(|record| !tells(record)).count();
+        for record in self.records.iter().filter(tells) {
             writeln!(
                 f,
                 "{:>8}  {}  {}  {}",
@@ -89,6 +92,11 @@ impl fmt::Display for Explanation {
             if !record.body.is_null() {
                 writeln!(f, "          {}", record.body)?;
             }
+        }
+        match silent {
+            0 => {}
+            1 => writeln!(f, "1 round without a result of it is not listed")?,
+            count => writeln!(f, "{count} rounds without a result of it are not listed")?,
         }
         if self.records_left_out > 0 {
             writeln!(f, "{} further records are not shown", self.records_left_out)?;

@@ -438,8 +438,13 @@ impl Draft {
         if let Some(ended_at) = incident.ended_at {
             self.inline("End", clock(ended_at, style.time_zone));
         }
+        // An attack lasted until it was last seen; its end is when it had been absent for long enough.
+        let seen = incident.attack.as_ref().map(|attack| {
+            let lasted = attack.last_at.since(attack.began_at).as_millis();
+            lasted.max(0).unsigned_abs()
+        });
         if let Some(milliseconds) = incident.duration_ms {
-            self.inline("Duration", duration(milliseconds));
+            self.inline("Duration", duration(seen.unwrap_or(milliseconds)));
         }
     }
 

@@ -154,7 +154,7 @@ fn an_attack_while_it_lasts_and_once_it_is_over() {
     let mut fields = vec![
         json!({ "name": "Start", "value": "2026-11-20 14:05:09 CET", "inline": true }),
         json!({ "name": "End", "value": "2026-11-20 14:05:44 CET", "inline": true }),
-        json!({ "name": "Duration", "value": "35s", "inline": true }),
+        json!({ "name": "Duration", "value": "20s", "inline": true }),
     ];
     fields.extend(attack_fields());
     let closed = Notice::IncidentClosed {
