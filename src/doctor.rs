@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 use watchfold_ping::{EchoAccess, NeighbourAccess, check_permissions, default_gateway};
+use watchfold_process::open_files::raise;
 
 use crate::cli::{DoctorArgs, Format};
 use crate::config::{self, Config};
@@ -18,6 +19,9 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A log of 30 days needs more than this on most sites; less is a warning.
 const DISK_FREE_BYTES_MIN: u64 = 2 * 1024 * 1024 * 1024;
+
+/// The page's 1,024 connections and 2,000 viewers, and the files of everything else.
+const OPEN_FILES_MIN: u64 = 4_096;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
@@ -44,6 +48,7 @@ pub fn doctor(args: &DoctorArgs) -> anyhow::Result<ExitCode> {
     network(&mut findings);
     time(config.as_ref(), &mut findings);
     disk(data.path(), &mut findings);
+    open_files(&mut findings);
     if let Some(config) = &config {
         captures(config, &mut findings);
         rules(config, &path, &mut findings);
@@ -291,6 +296,23 @@ fn disk(data: &Path, findings: &mut Vec<Finding>) {
             message: format!("{} can be written", data.display()),
         }),
     }
+}
+
+/// The limit of open files after this process has raised its own, as `watchfold up` does.
+fn open_files(findings: &mut Vec<Finding>) {
+    let Some(files) = raise() else { return };
+    let (verdict, advice) = match files.limit < OPEN_FILES_MIN {
+        true => (
+            Verdict::Warning,
+            "; under 4096 fewer connections to the page are taken: raise LimitNOFILE or `ulimit -Hn`",
+        ),
+        false => (Verdict::Ok, ""),
+    };
+    findings.push(Finding {
+        area: "open files",
+        verdict,
+        message: format!("{} (nofile, raised from {}){advice}", files.limit, files.before),
+    });
 }
 
 /// Free space as `df` tells it; `None` where there is no `df`.

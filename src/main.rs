@@ -40,6 +40,7 @@ fn main() -> ExitCode {
     // What a log says while it is driven to its limits would stand between the figures.
     let quiet = matches!(cli.command, Command::Bench(_)).then_some("error");
     watchfold_process::tracing_setup::start_tracing(cli.log_level.as_deref().or(quiet));
+    watchfold_process::open_files::raise();
     match run(cli.command) {
         Ok(code) => code,
         Err(error) => {

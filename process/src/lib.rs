@@ -15,6 +15,8 @@ pub mod health;
 mod namesake;
 pub mod notify;
 pub mod observed;
+pub mod open_files;
+pub mod places;
 mod pulse;
 pub mod reload;
 pub mod rules;

@@ -15,6 +15,7 @@ use crate::exit;
 use crate::files::create_private;
 use crate::frame::Frame;
 use crate::notify::Notifier;
+use crate::open_files;
 use crate::pulse::Pulse;
 use crate::signals::listen_for_signals;
 use crate::status::StatusPort;
@@ -51,6 +52,7 @@ pub fn run<P: Program>() -> ExitCode {
         Err(error) => return exit::of_usage(&error),
     };
     start_tracing(program.process().log_level.as_deref());
+    open_files::raise();
     choose_tls();
     let name = P::command().get_name().to_owned();
     match checked_and_run(&name, program) {

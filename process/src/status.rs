@@ -16,14 +16,17 @@ use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
+use tokio::time::{MissedTickBehavior, interval, timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::health::Health;
+use crate::places::{Place, PlaceLimits, Places, REPORT_EVERY, Reported};
 use crate::token::{Token, TokenError};
 
-/// Connections at once: probes and a scraper or two. Further ones are closed at once.
+/// Connections at once: probes and a scraper or two. Beyond that one that was idle for longest leaves; see [`crate::places`].
 const CONNECTIONS_MAX: usize = 64;
+/// A connection that has sent nothing by then is closed.
+const FIRST_BYTES_TIMEOUT: Duration = Duration::from_secs(5);
 /// A connection that has not sent a whole head by then is closed; an idle one too.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 /// Bytes of a request's head; hyper takes no less.
@@ -84,34 +87,32 @@ impl StatusPort {
 
     /// Answers until cancelled.
     pub async fn run(self, told: Arc<dyn Told>, cancel: CancellationToken) {
+        let places = Places::new(PlaceLimits::shares_of(CONNECTIONS_MAX));
         let desk = Arc::new(Desk {
             told,
             token: self.token,
+            places: Arc::clone(&places),
         });
-        let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+        let mut reported = Reported::default();
+        let mut report = interval(REPORT_EVERY);
+        report.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             let accepted = tokio::select! {
                 () = cancel.cancelled() => return,
+                _ = report.tick() => {
+                    places.report("status port", &mut reported);
+                    continue;
+                }
                 accepted = self.listener.accept() => accepted,
             };
             match accepted {
-                Ok((socket, _)) => match Arc::clone(&places).try_acquire_owned() {
-                    Ok(place) => {
-                        let (desk, cancel) = (desk.clone(), cancel.clone());
-                        tokio::spawn(async move {
-                            serve(socket, desk, cancel).await;
-                            drop(place);
-                        });
+                Ok((socket, peer)) => {
+                    if let Some(place) = places.take(peer.ip()) {
+                        tokio::spawn(serve(socket, desk.clone(), place, cancel.clone()));
                     }
-                    Err(_) => {
-                        tracing::warn!(
-                            limit = CONNECTIONS_MAX,
-                            "the status port refused a connection: too many"
-                        );
-                    }
-                },
+                }
                 Err(error) => {
-                    tracing::warn!(%error, "the status port could not accept a connection");
+                    places.failed(&error);
                     tokio::time::sleep(ACCEPT_RETRY_AFTER).await;
                 }
             }
@@ -119,9 +120,23 @@ impl StatusPort {
     }
 }
 
-async fn serve(socket: TcpStream, desk: Arc<Desk>, cancel: CancellationToken) {
+async fn serve(socket: TcpStream, desk: Arc<Desk>, place: Place, cancel: CancellationToken) {
+    let place = Arc::new(place);
+    let mut byte = [0];
+    let first = tokio::select! {
+        () = cancel.cancelled() => return,
+        () = place.displaced() => return,
+        first = timeout(FIRST_BYTES_TIMEOUT, socket.peek(&mut byte)) => first,
+    };
+    if !matches!(first, Ok(Ok(1))) {
+        return;
+    }
+    let held = Arc::clone(&place);
     let service = service_fn(move |request: Request<Incoming>| {
         let answer = desk.answer(&request);
+        if desk.showed_credential(&request) {
+            held.showed_credential();
+        }
         async move { Ok::<_, Infallible>(answer) }
     });
     let mut builder = http1::Builder::new();
@@ -132,6 +147,7 @@ async fn serve(socket: TcpStream, desk: Arc<Desk>, cancel: CancellationToken) {
     let connection = builder.serve_connection(TokioIo::new(socket), service);
     tokio::select! {
         () = cancel.cancelled() => {}
+        () = place.displaced() => {}
         ended = connection => if let Err(error) = ended {
             tracing::debug!(%error, "a connection to the status port ended early");
         },
@@ -142,6 +158,7 @@ async fn serve(socket: TcpStream, desk: Arc<Desk>, cancel: CancellationToken) {
 struct Desk {
     told: Arc<dyn Told>,
     token: Option<Token>,
+    places: Arc<Places>,
 }
 
 impl Desk {
@@ -156,7 +173,8 @@ impl Desk {
                 Err(_) => said(StatusCode::SERVICE_UNAVAILABLE, "not ready"),
             },
             "/metrics" if self.lets_in(request) => {
-                let mut answer = said(StatusCode::OK, &self.told.metrics());
+                let figures = [self.told.metrics(), self.places.figures()].concat();
+                let mut answer = said(StatusCode::OK, &figures);
                 let kind = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
                 answer.headers_mut().insert(CONTENT_TYPE, kind);
                 answer
@@ -172,7 +190,12 @@ impl Desk {
     }
 
     fn lets_in<B>(&self, request: &Request<B>) -> bool {
-        let Some(token) = &self.token else { return true };
+        self.token.is_none() || self.showed_credential(request)
+    }
+
+    /// Whether a token is asked for and the request has it.
+    fn showed_credential<B>(&self, request: &Request<B>) -> bool {
+        let Some(token) = &self.token else { return false };
         let bearer = request
             .headers()
             .get(AUTHORIZATION)
@@ -210,11 +233,12 @@ mod tests {
             request = request.header(AUTHORIZATION, bearer);
         }
         let answer = desk.answer(&request.body(()).unwrap());
-        assert_eq!(
-            (answer.status().as_u16(), answer.body().as_str()),
-            want,
-            "{path} {bearer:?}"
-        );
+        let body = answer
+            .body()
+            .split("# HELP watchfold_connections")
+            .next()
+            .unwrap();
+        assert_eq!((answer.status().as_u16(), body), want, "{path} {bearer:?}");
     }
 
     #[test]
@@ -227,6 +251,7 @@ mod tests {
         let open = Desk {
             told: Arc::new(Fixed(ready.clone())),
             token: None,
+            places: Places::new(PlaceLimits::shares_of(CONNECTIONS_MAX)),
         };
         check(&open, Method::GET, "/livez", None, (200, "ok"));
         check(&open, Method::GET, "/readyz", None, (200, "ok"));
@@ -246,6 +271,7 @@ mod tests {
         let guarded = Desk {
             told: Arc::new(Fixed(away)),
             token: Some(Token::known("right")),
+            places: Places::new(PlaceLimits::shares_of(CONNECTIONS_MAX)),
         };
         check(&guarded, Method::GET, "/readyz", None, (503, "not ready"));
         let refusal = (401, "send the access token as a bearer");

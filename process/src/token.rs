@@ -84,6 +84,13 @@ impl Token {
         }
     }
 
+    /// A new token of 256 random bits.
+    pub fn random() -> Result<Token, TokenError> {
+        let mut bytes = [0; TOKEN_BYTES];
+        getrandom::fill(&mut bytes).map_err(|error| TokenError::Random(error.to_string()))?;
+        Ok(Token(URL_SAFE_NO_PAD.encode(bytes)))
+    }
+
     /// A token that a test chose.
     pub fn known(text: &str) -> Token {
         Token(text.to_owned())
@@ -94,7 +101,7 @@ impl Token {
         self.0.as_bytes().ct_eq(candidate.as_bytes()).into()
     }
 
-    /// For the cookie and the owner's link.
+    /// For the owner's link.
     pub fn expose(&self) -> &str {
         &self.0
     }
@@ -111,9 +118,7 @@ impl Token {
     }
 
     fn create(path: &Path) -> Result<Token, TokenError> {
-        let mut bytes = [0; TOKEN_BYTES];
-        getrandom::fill(&mut bytes).map_err(|error| TokenError::Random(error.to_string()))?;
-        let token = Token(URL_SAFE_NO_PAD.encode(bytes));
+        let token = Token::random()?;
         let fail = |action| {
             move |source| TokenError::File {
                 action,
