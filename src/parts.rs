@@ -90,8 +90,13 @@ impl Parts {
         let (virustotal_sender, virustotal) = watch::channel(config.virustotal.clone().map(Arc::new));
         let publishers = Publishers::open(&house).await?;
         let config_publisher = publishers.config.clone();
-        let (dashboard, progress) =
-            bind_dashboard(&house, config.listen, publishers.operator.clone()).await?;
+        let (dashboard, progress) = bind_dashboard(
+            &house,
+            config.listen,
+            config.page.clone(),
+            publishers.operator.clone(),
+        )
+        .await?;
         let (link, address) = (dashboard.link(), dashboard.address());
         let link_path = data.link();
         write_private(&link_path, &format!("{link}\n"))

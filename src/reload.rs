@@ -131,6 +131,11 @@ impl Reloader {
         if new.listen != self.current.listen {
             tracing::warn!(listen = %new.listen, "another address to listen on takes effect at the next start");
         }
+        if new.page != self.current.page {
+            tracing::warn!(
+                "changed names and proxies of the page (dashboard.public_url, hosts, proxies) take effect at the next start"
+            );
+        }
         if let Err(why) = self.record(&new, &rules).await {
             // That is no fault of the file, so it need not change to be tried again.
             self.again_at = Some(Instant::now() + RECORD_AGAIN);

@@ -11,7 +11,7 @@ use watchfold_schemas::config::{
 use watchfold_schemas::subjects::{TOKEN_BYTES_MAX, is_token};
 
 use super::duration::Millis;
-use super::{Around, Config, Naming, Take, capture, file, hosts, rules};
+use super::{Around, Config, Naming, Take, capture, file, hosts, page, rules};
 
 /// The most signals of one address; more say nothing that these do not.
 pub const PROBES_MAX: usize = 8;
@@ -57,6 +57,7 @@ pub fn check<S, T>(
             occupancy.interval_ms
         ));
     }
+    let page = page::check(&file.dashboard, &mut problems);
     let around = Around {
         site: &site,
         page_url: file.dashboard.public_url.as_deref(),
@@ -74,6 +75,7 @@ pub fn check<S, T>(
             occupancy,
         },
         listen: file.dashboard.listen,
+        page,
         captures,
         rules,
         sinks,
@@ -330,7 +332,7 @@ fn occupancy(
 }
 
 /// RFC 1123: labels of letters, digits and hyphens, 253 characters in all.
-fn is_host_name(text: &str) -> bool {
+pub fn is_host_name(text: &str) -> bool {
     let label = |label: &str| {
         !label.is_empty()
             && label.len() <= 63

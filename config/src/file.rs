@@ -149,6 +149,10 @@ pub struct Dashboard {
     pub listen: Option<SocketAddr>,
     /// Where those who read messages can reach the page; messages link to it.
     pub public_url: Option<String>,
+    /// Further host names of the page.
+    pub hosts: Vec<String>,
+    /// Proxies that say by `X-Forwarded-Proto` whether a browser came by https.
+    pub proxies: Vec<String>,
 }
 
 /// The sections of all sinks: a program names the types of those it runs, and passes over the rest.

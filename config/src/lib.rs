@@ -10,6 +10,7 @@ mod check;
 mod duration;
 mod file;
 mod hosts;
+mod page;
 mod rules;
 mod secret;
 mod suggest;
@@ -23,6 +24,7 @@ use watchfold_schemas::SiteConfig;
 pub use capture::{CAPTURES_MAX, COLLECTOR_PREFIX, CaptureConfig, HEAD_PORTS, HEAD_PORTS_MAX};
 pub use check::PROBES_MAX;
 pub use file::{Ignored, Sinks};
+pub use page::{AddressBlock, PAGE_ENTRIES_MAX, PageAccess};
 pub use rules::{Found, RULE_ENTRIES_MAX, RuleExclusion, RulesConfig, Thresholds, Window};
 pub use secret::SecretRef;
 
@@ -33,6 +35,8 @@ pub struct Config<S> {
     pub site: SiteConfig,
     /// Where the page listens, if the file says.
     pub listen: Option<SocketAddr>,
+    /// Under which names and through which proxies the page is reached.
+    pub page: PageAccess,
     /// Interfaces that packets are taken from.
     pub captures: Vec<CaptureConfig>,
     /// Which rules judge packets and other rows, for the programs that judge.

@@ -5,7 +5,7 @@
 use std::net::SocketAddr;
 use std::path::Path;
 
-use watchfold_config::{Around, CaptureConfig, Naming, RulesConfig, SecretRef, Sinks};
+use watchfold_config::{Around, CaptureConfig, Naming, PageAccess, RulesConfig, SecretRef, Sinks};
 use watchfold_dashboard::DashboardConfig;
 use watchfold_discord::{DiscordConfig, DiscordSection};
 use watchfold_healthchecks::{HealthchecksConfig, HealthchecksSection};
@@ -20,6 +20,8 @@ pub struct Config {
     /// What the folds are told; recorded in the log.
     pub site: SiteConfig,
     pub listen: SocketAddr,
+    /// Under which names and through which proxies the page is reached.
+    pub page: PageAccess,
     /// Interfaces that packets are taken from.
     pub captures: Vec<CaptureConfig>,
     /// Which rules judge packets and other rows.
@@ -86,6 +88,7 @@ fn whole(config: watchfold_config::Config<Told>) -> Config {
     Config {
         site: config.site,
         listen: config.listen.unwrap_or_else(|| DashboardConfig::default().listen),
+        page: config.page,
         captures: config.captures,
         rules: config.rules,
         discord: told.discord,

@@ -135,6 +135,7 @@ impl House {
             log: self.log.clone(),
             site: SITE.to_owned(),
             listen,
+            access: Default::default(),
             data_dir: data.path().to_owned(),
             operator: None,
             explain: Some(explainer(data, SITE)),

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use futures::FutureExt;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
+use watchfold_config::PageAccess;
 use watchfold_dashboard::{Dashboard, DashboardOptions};
 use watchfold_healthchecks::{Role, Stage};
 use watchfold_kit::{Progress, Publisher, PublisherOptions, SystemClock};
@@ -23,6 +24,7 @@ use crate::narrate;
 pub async fn bind_dashboard(
     house: &House,
     listen: std::net::SocketAddr,
+    access: PageAccess,
     operator: Arc<Publisher>,
 ) -> anyhow::Result<(Dashboard, Arc<Progress>)> {
     let progress = house.stages.add("dashboard", None);
@@ -31,6 +33,7 @@ pub async fn bind_dashboard(
         log: house.log.clone(),
         site: house.site.clone(),
         listen,
+        access,
         data_dir: house.data.path().to_owned(),
         operator: Some(operator),
         // It folds files, and a log elsewhere has none here.

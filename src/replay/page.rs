@@ -109,6 +109,7 @@ async fn serve(
         log: log.clone(),
         site: site.clone(),
         listen,
+        access: Default::default(),
         data_dir: data.path().to_owned(),
         operator: None,
         explain: Some(explainer(data, &site)),

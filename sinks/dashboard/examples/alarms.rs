@@ -56,6 +56,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
         log: log.clone(),
         site: SITE.into(),
         listen: format!("127.0.0.1:{port}").parse()?,
+        access: Default::default(),
         data_dir: folder.path().to_owned(),
         operator: None,
         explain: None,

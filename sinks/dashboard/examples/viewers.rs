@@ -39,6 +39,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
         log: log.clone(),
         site: SITE.into(),
         listen: "127.0.0.1:0".parse()?,
+        access: Default::default(),
         data_dir: folder.path().to_owned(),
         operator: None,
         explain: None,

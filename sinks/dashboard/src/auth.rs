@@ -1,13 +1,20 @@
-//! The access token and who may pass: a bearer, the cookie that the link sets once, and nobody else.
+//! Who may pass: holders of the access token, and browsers with a session that the link opened.
 //!
-//! The token itself appears in its file, in the owner's link and in requests; in no log line, error or answer.
+//! The token itself appears in its file, in the owner's link and in requests; in no cookie, log line, error or answer.
 
-use std::sync::{Mutex, PoisonError};
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use axum::extract::FromRequestParts;
+use axum::http::request::Parts;
 use axum::http::{HeaderMap, header};
 use tokio::time::Instant;
-use watchfold_process::token::Token;
+use watchfold_process::token::{Token, TokenError};
+
+use crate::api::error::ApiError;
+use crate::hosts::Hosts;
+use crate::sessions::{Identity, Sessions, wall_s};
 
 /// Wrong tokens answered with 401 in each window; further ones get 429. A right one always passes, so that nobody can
 /// lock the owner out.
@@ -22,6 +29,26 @@ pub enum Credential {
     Cookie,
 }
 
+/// How long a browser keeps its cookie: as long as browsers allow (RFC 6265bis). The server ends the session itself.
+const COOKIE_S_MAX: u64 = 400 * 86_400;
+
+/// Who asks, what they may do to what, and how they showed it. Handlers take it as an argument.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Access {
+    pub identity: Identity,
+    pub by: Credential,
+}
+
+impl<S: Sync> FromRequestParts<S> for Access {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Access, ApiError> {
+        parts.extensions.get::<Access>().cloned().ok_or_else(|| {
+            ApiError::unavailable("no_access", "the request was not checked; please report this")
+        })
+    }
+}
+
 /// Why a request was not let in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refusal {
@@ -29,54 +56,71 @@ pub enum Refusal {
     Wrong,
     /// Too many wrong ones lately.
     Limited,
+    /// A cookie of a session that ended: unused for long, or opened under another token.
+    Ended,
     /// A cookie from a page of another origin.
     ForeignOrigin,
 }
 
 pub struct Auth {
     pub token: Token,
+    pub hosts: Hosts,
+    sessions: Arc<Sessions>,
     cookie: String,
     failures: Mutex<(Instant, u32)>,
 }
 
 impl Auth {
     /// `port` goes into the cookie's name, since cookies do not tell the ports of one host apart.
-    pub fn new(token: Token, port: u16) -> Auth {
+    pub fn new(token: Token, port: u16, hosts: Hosts, sessions: Arc<Sessions>) -> Auth {
         Auth {
             token,
+            hosts,
+            sessions,
             cookie: format!("watchfold_{port}"),
             failures: Mutex::new((Instant::now(), 0)),
         }
     }
 
-    /// The cookie that lets a browser in.
-    pub fn set_cookie(&self) -> String {
-        // A year: the token does not expire by itself either.
-        format!(
-            "{}={}; HttpOnly; SameSite=Strict; Path=/; Max-Age=31536000",
-            self.cookie,
-            self.token.expose()
-        )
+    /// Opens a session for a browser that came by the link, in place of the one that it had, and returns its cookie.
+    pub fn enter(&self, headers: &HeaderMap, peer: Option<IpAddr>) -> Result<String, TokenError> {
+        let earlier = cookie(headers, &self.cookie);
+        let value = self.sessions.open(Identity::owner(), earlier, wall_s())?;
+        let secure = match self.hosts.is_https(peer, headers) {
+            true => "; Secure",
+            false => "",
+        };
+        // Without a path the cookie is for the folder of the link, also where a proxy serves the page below a prefix.
+        let name = &self.cookie;
+        Ok(format!(
+            "{name}={value}; HttpOnly; SameSite=Strict; Max-Age={COOKIE_S_MAX}{secure}"
+        ))
     }
 
     /// `guarded` requests change something or open the stream; from a browser they must come from our own page.
-    pub fn check(&self, headers: &HeaderMap, guarded: bool) -> Result<Credential, Refusal> {
+    pub fn check(&self, headers: &HeaderMap, guarded: bool) -> Result<Access, Refusal> {
         if let Some(value) = headers.get(header::AUTHORIZATION) {
             let bearer = value.to_str().ok().and_then(|text| {
                 let (scheme, token) = text.split_once(' ')?;
                 scheme.eq_ignore_ascii_case("bearer").then_some(token.trim())
             });
             return match bearer {
-                Some(token) if self.token.is(token) => Ok(Credential::Bearer),
+                Some(token) if self.token.is(token) => Ok(Access {
+                    identity: Identity::owner(),
+                    by: Credential::Bearer,
+                }),
                 _ => Err(self.failed()),
             };
         }
-        match cookie(headers, &self.cookie) {
-            None => Err(Refusal::Missing),
-            Some(value) if !self.token.is(value) => Err(self.failed()),
-            Some(_) if guarded && !same_origin(headers) => Err(Refusal::ForeignOrigin),
-            Some(_) => Ok(Credential::Cookie),
+        let value = cookie(headers, &self.cookie).ok_or(Refusal::Missing)?;
+        let identity = self.sessions.find(value, wall_s()).ok_or(Refusal::Ended)?;
+        if guarded && !self.hosts.is_same_origin(headers) {
+            return Err(Refusal::ForeignOrigin);
         }
+        Ok(Access {
+            identity,
+            by: Credential::Cookie,
+        })
     }
 
     /// Checks a token from the link.
@@ -122,17 +166,6 @@ fn cookie<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
         })
 }
 
-/// Whether `Origin` names the host that the request was sent to.
-fn same_origin(headers: &HeaderMap) -> bool {
-    let text = |name| headers.get(name).and_then(|value| value.to_str().ok());
-    match (text(header::ORIGIN), text(header::HOST)) {
-        (Some(origin), Some(host)) => origin
-            .split_once("://")
-            .is_some_and(|(_, authority)| authority.eq_ignore_ascii_case(host)),
-        _ => false,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -149,10 +182,19 @@ mod tests {
             .collect()
     }
 
+    fn auth() -> (Auth, tempfile::TempDir) {
+        let folder = tempfile::tempdir().unwrap();
+        let token = Token::known("right");
+        let sessions = Sessions::load(folder.path().join("sessions.json"), &token);
+        let hosts = Hosts::new(([127, 0, 0, 1], 80).into(), Default::default());
+        (Auth::new(token, 80, hosts, sessions), folder)
+    }
+
     #[test]
     fn credentials_and_origins() {
-        let auth = Auth::new(Token::known("right"), 80);
-        let cookie = "other=1; watchfold_80=right";
+        let (auth, _folder) = auth();
+        let entered = auth.enter(&headers(&[]), None).unwrap();
+        let cookie = &*format!("other=1; {}", entered.split(';').next().unwrap());
         for (pairs, guarded, want) in [
             (&[][..], false, Err(Refusal::Missing)),
             (&[("authorization", "Bearer right")], true, Ok(Credential::Bearer)),
@@ -170,7 +212,8 @@ mod tests {
             ),
             (&[("cookie", cookie)], false, Ok(Credential::Cookie)),
             (&[("cookie", "watchfold_81=right")], false, Err(Refusal::Missing)),
-            (&[("cookie", "watchfold_80=wrong")], false, Err(Refusal::Wrong)),
+            (&[("cookie", "watchfold_80=wrong")], false, Err(Refusal::Ended)),
+            (&[("cookie", "watchfold_80=right")], false, Err(Refusal::Ended)),
             (&[("cookie", cookie)], true, Err(Refusal::ForeignOrigin)),
             (
                 &[("cookie", cookie), ("host", "a:1"), ("origin", "http://a:1")],
@@ -188,13 +231,14 @@ mod tests {
                 Err(Refusal::ForeignOrigin),
             ),
         ] {
-            assert_eq!(auth.check(&headers(pairs), guarded), want, "{pairs:?} {guarded}");
+            let found = auth.check(&headers(pairs), guarded).map(|access| access.by);
+            assert_eq!(found, want, "{pairs:?} {guarded}");
         }
     }
 
     #[tokio::test]
     async fn many_wrong_tokens_are_limited_and_the_right_one_still_passes() {
-        let auth = Auth::new(Token::known("right"), 80);
+        let (auth, _folder) = auth();
         let wrong = headers(&[("authorization", "Bearer wrong")]);
         for _ in 0..FAILURES_MAX {
             assert_eq!(auth.check(&wrong, false), Err(Refusal::Wrong));

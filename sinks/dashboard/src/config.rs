@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 /// The port when none is configured.
 pub const PORT_DEFAULT: u16 = 8737;
 
-/// Where the page and the API are served.
+/// Where the page and the API are served; `public_url`, `hosts` and `proxies` are read by `watchfold-config`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct DashboardConfig {

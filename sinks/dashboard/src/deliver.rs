@@ -1,21 +1,27 @@
 //! The server: listens, accepts, serves, and drains.
 
 use std::io::ErrorKind;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
+use hyper::Request;
+use hyper::body::Incoming;
 use hyper::server::conn::http1;
+use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
-use tokio::time::timeout;
+use tokio::time::{MissedTickBehavior, interval, timeout};
+use tokio_io_timeout::TimeoutStream;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use watchfold_log::LogError;
+use watchfold_process::open_files;
+use watchfold_process::places::{Place, PlaceLimits, Places, REPORT_EVERY, Reported};
 use watchfold_process::token::Token;
 
 use crate::api::explain::Explaining;
@@ -23,17 +29,25 @@ use crate::api::packets::Cutting;
 use crate::api::{App, router};
 use crate::auth::Auth;
 use crate::feed::{Feed, FeedCounters};
+use crate::hosts::Hosts;
 use crate::live::{Identity, Live};
 use crate::metrics::HttpCounters;
+use crate::sessions::Sessions;
 use crate::stream::VIEWERS_MAX;
 use crate::{DashboardError, DashboardOptions};
 
-/// Connections that wait for an answer or a further request; viewers have left this count.
+/// Connections that wait for an answer or a further request; viewers have left this count. Beyond it the oldest idle one leaves.
 pub const CONNECTIONS_MAX: usize = 1_024;
+/// A connection that has sent nothing by then is closed.
+const FIRST_BYTES_TIMEOUT: Duration = Duration::from_secs(5);
+/// A connection that takes nothing of its answer for this long is closed.
+const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
 /// A connection that has not sent the whole head of a request by then is closed; an idle one too.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(20);
-/// Bytes of a request's head.
-const HEAD_BYTES_MAX: usize = 32 * 1024;
+/// Bytes of a request's head; a longer one is answered with 431.
+pub const HEAD_BYTES_MAX: usize = 32 * 1024;
+/// Header lines of a request; more are answered with 431.
+const HEADERS_MAX: usize = 64;
 /// Requests and viewers get this long to end.
 const DRAIN: Duration = Duration::from_millis(800);
 /// After a failed accept: out of file descriptors, as a rule.
@@ -64,7 +78,9 @@ impl Dashboard {
             .local_addr()
             .map_err(|source| DashboardError::Listen { listen, source })?;
         let token_path = options.data_dir.join("token");
-        let auth = Auth::new(Token::given_or_kept(&token_path)?, addr.port());
+        let token = Token::given_or_kept(&token_path)?;
+        let sessions = Sessions::load(options.data_dir.join("sessions.json"), &token);
+        let auth = Auth::new(token, addr.port(), Hosts::new(addr, options.access), sessions);
         let live = Arc::new(Live::new(Identity {
             site: options.site.clone(),
             software: options.software,
@@ -73,6 +89,7 @@ impl Dashboard {
             packets: options.packets.is_some(),
         }));
         let counters = Arc::new(FeedCounters::default());
+        let (places, viewers_max) = shares_of_sockets(open_files::sockets_max());
         let app = Arc::new(App {
             live: Arc::clone(&live),
             log: Arc::clone(&options.log),
@@ -85,7 +102,9 @@ impl Dashboard {
             http: HttpCounters::default(),
             explaining: Explaining::new(options.explain),
             cutting: Cutting::new(options.packets),
-            viewer_places: Arc::new(Semaphore::new(VIEWERS_MAX)),
+            places,
+            viewers_max,
+            viewer_places: Arc::new(Semaphore::new(viewers_max)),
             cancel: CancellationToken::new(),
         });
         let feed = Feed {
@@ -124,8 +143,11 @@ impl Dashboard {
         let stop = self.app.cancel.clone();
         let _stopping = stop.clone().drop_guard();
         let mut feed = tokio::spawn(self.feed.run(stop.clone()));
+        let places = Arc::clone(&self.app.places);
         let router = router(self.app);
-        let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+        let mut reported = Reported::default();
+        let mut report = interval(REPORT_EVERY);
+        report.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let connections = TaskTracker::new();
         let outcome = loop {
             tokio::select! {
@@ -134,19 +156,14 @@ impl Dashboard {
                     let reason = ended.err().map_or("it ended".to_owned(), |error| error.to_string());
                     break Err(DashboardError::Log(LogError::Stopped(format!("the page's reader: {reason}"))));
                 }
+                _ = report.tick() => places.report("page", &mut reported),
                 accepted = self.listener.accept() => match accepted {
-                    Ok((socket, _)) => match Arc::clone(&places).try_acquire_owned() {
-                        Ok(place) => {
-                            let serving = serve(socket, router.clone(), stop.clone());
-                            connections.spawn(async move {
-                                serving.await;
-                                drop(place);
-                            });
-                        }
-                        Err(_) => tracing::warn!(limit = CONNECTIONS_MAX, "a connection was refused: there are too many"),
+                    Ok((socket, peer)) => if let Some(place) = places.take(peer.ip()) {
+                        let peer = Peer { address: peer.ip(), place: Arc::new(place) };
+                        connections.spawn(serve(socket, router.clone(), peer, stop.clone()));
                     },
                     Err(error) => {
-                        tracing::warn!(%error, "a connection could not be accepted");
+                        places.failed(&error);
                         tokio::time::sleep(ACCEPT_RETRY_AFTER).await;
                     }
                 },
@@ -169,7 +186,39 @@ impl Dashboard {
     }
 }
 
-async fn serve(socket: TcpStream, router: Router, stop: CancellationToken) {
+/// Whose connection a request came by.
+#[derive(Clone)]
+pub struct Peer {
+    pub address: IpAddr,
+    pub place: Arc<Place>,
+}
+
+/// Places for connections, and the number of viewers, within the sockets that the process may have.
+fn shares_of_sockets(sockets: u64) -> (Arc<Places>, usize) {
+    let sockets = usize::try_from(sockets).unwrap_or(usize::MAX);
+    let connections = CONNECTIONS_MAX.min(sockets / 3);
+    let viewers = VIEWERS_MAX.min(sockets - sockets / 3);
+    if (connections, viewers) != (CONNECTIONS_MAX, VIEWERS_MAX) {
+        tracing::warn!(
+            connections,
+            viewers,
+            "the limit of open files leaves room for fewer connections: raise it (LimitNOFILE, or `ulimit -Hn`)"
+        );
+    }
+    (Places::new(PlaceLimits::shares_of(connections)), viewers)
+}
+
+async fn serve(socket: TcpStream, router: Router, peer: Peer, stop: CancellationToken) {
+    let place = Arc::clone(&peer.place);
+    let mut byte = [0];
+    let first = tokio::select! {
+        () = stop.cancelled() => return,
+        () = place.displaced() => return,
+        first = timeout(FIRST_BYTES_TIMEOUT, socket.peek(&mut byte)) => first,
+    };
+    if !matches!(first, Ok(Ok(1))) {
+        return;
+    }
     // Deltas are small and should not wait for company. Without it they are only slower.
     if let Err(error) = socket.set_nodelay(true) {
         tracing::debug!(%error, "a connection keeps small writes back");
@@ -178,14 +227,23 @@ async fn serve(socket: TcpStream, router: Router, stop: CancellationToken) {
     builder
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_TIMEOUT)
-        .max_buf_size(HEAD_BYTES_MAX);
-    let service = TowerToHyperService::new(router);
+        // The guard measures exactly; this bounds what is read before that.
+        .max_buf_size(2 * HEAD_BYTES_MAX)
+        .max_headers(HEADERS_MAX);
+    let router = TowerToHyperService::new(router);
+    let service = service_fn(move |mut request: Request<Incoming>| {
+        request.extensions_mut().insert(peer.clone());
+        router.call(request)
+    });
+    let mut socket = Box::pin(TimeoutStream::new(socket));
+    socket.as_mut().set_write_timeout_pinned(Some(WRITE_TIMEOUT));
     let connection = builder
         .serve_connection(TokioIo::new(socket), service)
         .with_upgrades();
     tokio::pin!(connection);
     let ended = tokio::select! {
         ended = connection.as_mut() => ended,
+        () = place.displaced() => return,
         () = stop.cancelled() => {
             connection.as_mut().graceful_shutdown();
             match timeout(DRAIN, connection).await {

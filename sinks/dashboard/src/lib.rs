@@ -10,9 +10,11 @@ mod auth;
 pub mod config;
 mod deliver;
 mod feed;
+mod hosts;
 mod live;
 mod metrics;
 pub mod projection;
+mod sessions;
 mod snapshot;
 mod stream;
 
@@ -20,6 +22,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use watchfold_config::PageAccess;
 use watchfold_kit::{Progress, ProgressSnapshot, Publisher};
 use watchfold_log::{LogError, MessageLog};
 use watchfold_process::token::TokenError;
@@ -37,7 +40,9 @@ pub struct DashboardOptions {
     pub log: Arc<dyn MessageLog>,
     pub site: String,
     pub listen: SocketAddr,
-    /// Holds `token` and `dashboard.snapshot`.
+    /// Under which names and through which proxies the page is reached.
+    pub access: PageAccess,
+    /// Holds `token`, `sessions.json` and `dashboard.snapshot`.
     pub data_dir: PathBuf,
     /// Publishes what operators do, as collector `operator`. `None` shows a recording: nothing can be done.
     pub operator: Option<Arc<Publisher>>,

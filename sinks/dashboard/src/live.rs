@@ -40,6 +40,8 @@ pub struct Live {
     sender: broadcast::Sender<Utf8Bytes>,
     /// Viewers that fell behind and were given a whole state again.
     pub resyncs: AtomicU64,
+    /// Viewers that found no place.
+    pub turned_away: AtomicU64,
     pub deltas: AtomicU64,
     pub snapshots: AtomicU64,
     pub resumes: AtomicU64,
@@ -134,6 +136,7 @@ impl Live {
             }),
             sender: broadcast::Sender::new(VIEWER_QUEUE_MAX),
             resyncs: AtomicU64::new(0),
+            turned_away: AtomicU64::new(0),
             deltas: AtomicU64::new(0),
             snapshots: AtomicU64::new(0),
             resumes: AtomicU64::new(0),

@@ -63,6 +63,7 @@ impl Program for Page {
 
     async fn start(self, frame: Arc<Frame>) -> anyhow::Result<()> {
         let (file, site) = self.configuration()?;
+        let access = file.as_ref().map(|file| file.page.clone()).unwrap_or_default();
         let listen = self
             .listen
             .or(file.and_then(|file| file.listen))
@@ -76,6 +77,7 @@ impl Program for Page {
             log: frame.log.clone(),
             site: site.clone(),
             listen,
+            access,
             data_dir: frame.state().to_owned(),
             operator: Some(frame.publisher(&site, "operator").await?),
             // The log is elsewhere, and folding a span of it again takes its files.

@@ -58,6 +58,12 @@ pub fn render(app: &App, stages: &[Stage], streams: &[(&'static str, StreamInfo)
             load(&live.resyncs),
         ),
         (
+            "watchfold_viewers_refused_total",
+            "counter",
+            "Viewers that found no place.",
+            load(&live.turned_away),
+        ),
+        (
             "watchfold_viewer_snapshots_total",
             "counter",
             "Whole states sent to new viewers.",
@@ -131,6 +137,7 @@ pub fn render(app: &App, stages: &[Stage], streams: &[(&'static str, StreamInfo)
             count,
         );
     }
+    page.0.push_str(&app.places.figures());
     page.0.push_str(&(app.figures)());
     page.0
 }

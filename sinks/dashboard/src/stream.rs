@@ -42,8 +42,9 @@ pub async fn stream(
     let upgrade =
         upgrade.map_err(|rejection| ApiError::bad_request("upgrade_required", &rejection.body_text()))?;
     let Ok(place) = Arc::clone(&app.viewer_places).try_acquire_owned() else {
-        tracing::warn!(
-            limit = VIEWERS_MAX,
+        app.live.turned_away.fetch_add(1, Ordering::Relaxed);
+        tracing::debug!(
+            limit = app.viewers_max,
             "a viewer was turned away: there are too many"
         );
         return Err(ApiError::unavailable(

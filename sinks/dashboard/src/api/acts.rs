@@ -19,6 +19,7 @@ use watchfold_schemas::{Body, Span, Stream, Time};
 use super::App;
 use super::error::ApiError;
 use super::read::unknown_target;
+use crate::auth::Access;
 
 /// The most that a note may hold.
 const NOTE_CHARS_MAX: usize = 1_000;
@@ -28,8 +29,6 @@ const SILENCE_MAX: Span = Span::from_seconds(90 * 86_400);
 const SUBJECTS_MAX: usize = 1_000;
 /// How long the log may take to sync an act.
 const SYNC_TIMEOUT: Duration = Duration::from_secs(5);
-/// The name of the one credential there is.
-const WHO: &str = "owner";
 
 /// The act is in the log under this message id.
 #[derive(Serialize)]
@@ -66,6 +65,7 @@ struct MaintenanceBody {
 
 pub async fn acknowledge(
     State(app): State<Arc<App>>,
+    access: Access,
     Path(id): Path<String>,
     body: Result<Bytes, BytesRejection>,
 ) -> Answer {
@@ -86,11 +86,20 @@ pub async fn acknowledge(
         Some(true) => return Err(ApiError::conflict("incident_closed", "the incident is over")),
         Some(false) => {}
     }
-    publish(&app, operator, |_| Act::Acknowledge { incident: id }, note, None).await
+    publish(
+        &app,
+        operator,
+        access,
+        |_| Act::Acknowledge { incident: id },
+        note,
+        None,
+    )
+    .await
 }
 
 pub async fn mute(
     State(app): State<Arc<App>>,
+    access: Access,
     Path(name): Path<String>,
     body: Result<Bytes, BytesRejection>,
 ) -> Answer {
@@ -107,6 +116,7 @@ pub async fn mute(
     publish(
         &app,
         operator,
+        access,
         |now| Act::Mute {
             subject: name,
             until: now + span,
@@ -117,13 +127,25 @@ pub async fn mute(
     .await
 }
 
-pub async fn unmute(State(app): State<Arc<App>>, Path(name): Path<String>) -> Answer {
+pub async fn unmute(State(app): State<Arc<App>>, access: Access, Path(name): Path<String>) -> Answer {
     let operator = operator(&app)?;
     known_target(&app, &name)?;
-    publish(&app, operator, |_| Act::Unmute { subject: name }, None, None).await
+    publish(
+        &app,
+        operator,
+        access,
+        |_| Act::Unmute { subject: name },
+        None,
+        None,
+    )
+    .await
 }
 
-pub async fn plan_maintenance(State(app): State<Arc<App>>, body: Result<Bytes, BytesRejection>) -> Answer {
+pub async fn plan_maintenance(
+    State(app): State<Arc<App>>,
+    access: Access,
+    body: Result<Bytes, BytesRejection>,
+) -> Answer {
     let operator = operator(&app)?;
     let MaintenanceBody {
         subjects,
@@ -154,6 +176,7 @@ pub async fn plan_maintenance(State(app): State<Arc<App>>, body: Result<Bytes, B
     publish(
         &app,
         operator,
+        access,
         |_| Act::Maintenance {
             id: window,
             subjects,
@@ -166,20 +189,33 @@ pub async fn plan_maintenance(State(app): State<Arc<App>>, body: Result<Bytes, B
     .await
 }
 
-pub async fn cancel_maintenance(State(app): State<Arc<App>>, Path(id): Path<String>) -> Answer {
+pub async fn cancel_maintenance(
+    State(app): State<Arc<App>>,
+    access: Access,
+    Path(id): Path<String>,
+) -> Answer {
     let operator = operator(&app)?;
     if !is_token(&id) || !app.live.read(|projection| projection.has_maintenance(&id)) {
         return Err(ApiError::not_found(
             "no maintenance window of this id is planned or runs",
         ));
     }
-    publish(&app, operator, |_| Act::CancelMaintenance { id }, None, None).await
+    publish(
+        &app,
+        operator,
+        access,
+        |_| Act::CancelMaintenance { id },
+        None,
+        None,
+    )
+    .await
 }
 
 /// `act` gets the moment of the record that carries it.
 async fn publish(
     app: &App,
     operator: &Publisher,
+    access: Access,
     act: impl FnOnce(Time) -> Act,
     note: Option<String>,
     id: Option<String>,
@@ -196,7 +232,7 @@ async fn publish(
     let acted = |stamp: &watchfold_kit::Stamp| {
         Body::Operator(OperatorAct {
             at: stamp.now(),
-            who: WHO.to_owned(),
+            who: access.identity.who,
             act: act(stamp.now()),
             note,
         })

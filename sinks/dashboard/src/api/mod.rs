@@ -25,6 +25,7 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use watchfold_kit::{ProgressSnapshot, Publisher};
 use watchfold_log::MessageLog;
+use watchfold_process::places::Places;
 use watchfold_schemas::Time;
 
 use crate::Figures;
@@ -34,7 +35,7 @@ use crate::feed::FeedCounters;
 use crate::live::Live;
 use crate::metrics::HttpCounters;
 use crate::projection::shapes::Stage;
-use crate::stream::{VIEWERS_MAX, stream};
+use crate::stream::stream;
 use error::ApiError;
 use explain::Explaining;
 use packets::Cutting;
@@ -58,6 +59,9 @@ pub struct App {
     pub http: HttpCounters,
     pub explaining: Explaining,
     pub cutting: Cutting,
+    pub places: Arc<Places>,
+    /// Viewers at once.
+    pub viewers_max: usize,
     /// One permit for each viewer that may still come.
     pub viewer_places: Arc<Semaphore>,
     pub started_at: Option<Time>,
@@ -78,7 +82,7 @@ impl App {
     }
 
     pub fn viewers(&self) -> usize {
-        VIEWERS_MAX - self.viewer_places.available_permits()
+        self.viewers_max - self.viewer_places.available_permits()
     }
 }
 

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio_tungstenite::connect_async;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 use watchfold_dashboard::{Dashboard, DashboardError, DashboardOptions};
@@ -74,12 +75,11 @@ async fn the_link_sets_a_cookie_once_and_the_cookie_lets_the_page_in() {
         (303, &"/".parse().unwrap())
     );
     let cookie = enter.headers()["set-cookie"].to_str().unwrap().to_owned();
-    for attribute in ["; HttpOnly", "; SameSite=Strict", "; Path=/"] {
-        assert!(
-            cookie.contains(attribute),
-            "{attribute} in {}",
-            cookie.replace(&served.token, "…")
-        );
+    for attribute in ["; HttpOnly", "; SameSite=Strict", "; Max-Age="] {
+        assert!(cookie.contains(attribute), "{attribute} in {cookie}");
+    }
+    for absent in [&*served.token, "Path", "Secure"] {
+        assert!(!cookie.contains(absent), "{cookie}");
     }
     let cookie = cookie.split(';').next().unwrap();
     let own = format!("http://{}", served.addr);
@@ -177,6 +177,7 @@ async fn an_address_in_use_names_the_remedy() {
             log: ground.log.clone(),
             site: SITE.into(),
             listen,
+            access: Default::default(),
             data_dir: ground.folder.path().to_owned(),
             operator: None,
             explain: None,
@@ -197,5 +198,114 @@ async fn an_address_in_use_names_the_remedy() {
         panic!("bound a foreign address")
     };
     assert!(error.to_string().contains("--listen"), "{error}");
+    served.stop().await;
+}
+
+#[tokio::test]
+async fn a_session_survives_a_restart_and_ends_with_the_token() {
+    let served = Served::furnished().await;
+    let cookie = sign_in(&served, &[]).await;
+    let value = cookie
+        .split(';')
+        .next()
+        .unwrap()
+        .split_once('=')
+        .unwrap()
+        .1
+        .to_owned();
+    let asked = async |served: &Served| {
+        let name = format!("watchfold_{}", served.addr.port());
+        let request = served.http.get(served.url("/api/v1/health"));
+        let response = request
+            .header("cookie", format!("{name}={value}"))
+            .send()
+            .await
+            .unwrap();
+        response.status().as_u16()
+    };
+    assert_eq!(asked(&served).await, 200);
+    let other = sign_in(&served, &[]).await;
+    assert_ne!(cookie, other, "each browser has its own value");
+    served
+        .until("both sessions are on disk", async || {
+            let file = served.ground.folder.path().join("sessions.json");
+            std::fs::read_to_string(file).is_ok_and(|text| text.matches("\"id\"").count() == 2)
+        })
+        .await;
+    let ground = served.stop().await;
+    let served = Served::start(ground, true).await;
+    assert_eq!(asked(&served).await, 200);
+    let ground = served.stop().await;
+    std::fs::remove_file(ground.folder.path().join("token")).unwrap();
+    let served = Served::start(ground, true).await;
+    assert_eq!(asked(&served).await, 401);
+    served.stop().await;
+}
+
+async fn sign_in(served: &Served, headers: &[(&str, &str)]) -> String {
+    let link = served.url(&format!("/?token={}", served.token));
+    let request = headers
+        .iter()
+        .fold(served.http.get(link), |request, (name, value)| {
+            request.header(*name, *value)
+        });
+    let response = request.send().await.unwrap();
+    assert_eq!(response.status().as_u16(), 303);
+    response.headers()["set-cookie"].to_str().unwrap().to_owned()
+}
+
+#[tokio::test]
+async fn the_cookie_is_secure_when_the_browser_came_by_https() {
+    let ground = Ground::new();
+    ground.access.lock().unwrap().proxies = vec!["127.0.0.1".parse().unwrap()];
+    ground.access.lock().unwrap().public_url = Some("https://watch.example.org".into());
+    let served = Served::start(ground, true).await;
+    for (headers, want) in [
+        (&[][..], false),
+        (&[("x-forwarded-proto", "https")], true),
+        (&[("x-forwarded-proto", "http")], false),
+        (&[("host", "watch.example.org")], true),
+    ] {
+        let cookie = sign_in(&served, headers).await;
+        assert_eq!(cookie.contains("; Secure"), want, "{headers:?}: {cookie}");
+    }
+    served.stop().await;
+}
+
+#[tokio::test]
+async fn a_request_under_a_foreign_name_is_refused_and_names_the_key() {
+    let ground = Ground::new();
+    ground.access.lock().unwrap().hosts = vec!["watch.cafe".into()];
+    let served = Served::start(ground, true).await;
+    let ask = async |path: &str, hosts: &str| {
+        let mut socket = tokio::net::TcpStream::connect(served.addr).await.unwrap();
+        let request = format!(
+            "GET {path} HTTP/1.1\r\n{hosts}authorization: Bearer {}\r\nconnection: close\r\n\r\n",
+            served.token
+        );
+        socket.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        socket.read_to_string(&mut answer).await.unwrap();
+        answer
+    };
+    for (hosts, want) in [
+        ("host: watch.cafe:1\r\n", "HTTP/1.1 200"),
+        ("host: localhost\r\n", "HTTP/1.1 200"),
+        ("host: evil.example\r\n", "HTTP/1.1 421"),
+        ("", "HTTP/1.1 400"),
+        ("host: localhost\r\nhost: localhost\r\n", "HTTP/1.1 400"),
+        ("host: a b\r\n", "HTTP/1.1 400"),
+    ] {
+        let answer = ask("/api/v1/health", hosts).await;
+        assert!(answer.starts_with(want), "{hosts:?}: {answer}");
+    }
+    let refusal = ask("/", "host: evil.example\r\n").await;
+    assert!(refusal.contains("hosts = [\\\"evil.example\\\"]"), "{refusal}");
+    assert!(
+        ask("/livez", "host: evil.example\r\n")
+            .await
+            .starts_with("HTTP/1.1 200")
+    );
+    assert!(ask("/livez", "").await.starts_with("HTTP/1.1 400"));
     served.stop().await;
 }

@@ -16,6 +16,7 @@ use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async};
 use tokio_util::sync::CancellationToken;
+use watchfold_config::PageAccess;
 use watchfold_dashboard::{Dashboard, DashboardError, DashboardOptions, Explain, ExplainFailure, Packets};
 use watchfold_kit::{Progress, Publisher};
 use watchfold_log::memory::MemoryLog;
@@ -47,6 +48,8 @@ pub struct Ground {
     pub folder: TempDir,
     /// Cuts packets for the dashboards that are started from now on.
     pub packets: Mutex<Option<Packets>>,
+    /// Names and proxies of the dashboards that are started from now on.
+    pub access: Mutex<PageAccess>,
     number: AtomicU64,
 }
 
@@ -64,6 +67,7 @@ impl Ground {
             packets: Mutex::new(Some(Arc::new(|request| {
                 Box::pin(async move { packets_of(&request) })
             }))),
+            access: Mutex::default(),
             number: AtomicU64::new(1),
         })
     }
@@ -340,12 +344,14 @@ impl Served {
             false => None,
         };
         let packets = ground.packets.lock().unwrap().clone();
+        let access = ground.access.lock().unwrap().clone();
         let progress = Progress::new("dashboard");
         let shown = Arc::clone(&progress);
         let dashboard = Dashboard::bind(DashboardOptions {
             log,
             site: SITE.into(),
             listen: "127.0.0.1:0".parse().unwrap(),
+            access,
             data_dir: folder.to_owned(),
             operator,
             explain,

@@ -4,6 +4,7 @@ mod acts;
 mod alarms;
 mod auth;
 mod catching_up;
+mod connections;
 mod described;
 mod explain;
 mod harness;
