@@ -103,7 +103,7 @@ describe("quantity", () => {
     const DAY_MS = 86_400_000;
     expect(coverage(1_000_000, DAY_MS)).toMatchObject({ says: true, short: "" });
     expect(coverage(990_000, DAY_MS)).toMatchObject({ says: true, short: "" });
-    expect(coverage(906_899, DAY_MS)).toMatchObject({ says: true, short: "of 90 % measured" });
+    expect(coverage(906_899, DAY_MS)).toMatchObject({ says: true, short: "of the 90 % measured" });
     expect(coverage(3, 30 * DAY_MS)).toMatchObject({ says: false, short: "only 7.7 s measured" });
     expect(coverage(0, DAY_MS)).toMatchObject({ says: false, short: "not measured", long: "Nothing of it was measured." });
   });

@@ -39,7 +39,7 @@ export function coverage(measured_ppm: number, length_ms: number): { says: boole
   if (measured_ppm >= WHOLE_PPM) return { says: true, short: "", long: "The whole period was measured." };
   const long = measured_ppm === 0 ? "Nothing of it was measured." : `${measured} of it were measured.`;
   if (measured_ppm < SAYS_PPM) return { says: false, short: measured_ppm === 0 ? "not measured" : `only ${measured} measured`, long };
-  return { says: true, short: `of ${Math.floor(measured_ppm / 10_000)} % measured`, long };
+  return { says: true, short: `of the ${Math.floor(measured_ppm / 10_000)} % measured`, long };
 }
 
 export function count(value: number | null): string {
