@@ -3,6 +3,7 @@
 use std::io::ErrorKind;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,6 +14,7 @@ use hyper::server::conn::http1;
 use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
+use socket2::SockRef;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio::time::{MissedTickBehavior, interval, timeout};
@@ -48,6 +50,8 @@ const HEAD_TIMEOUT: Duration = Duration::from_secs(20);
 pub const HEAD_BYTES_MAX: usize = 32 * 1024;
 /// Header lines of a request; more are answered with 431.
 const HEADERS_MAX: usize = 64;
+/// Bytes that the kernel holds for a client that does not read; Linux takes the double.
+const SEND_BUFFER_BYTES: usize = 128 * 1024;
 /// Requests and viewers get this long to end.
 const DRAIN: Duration = Duration::from_millis(800);
 /// After a failed accept: out of file descriptors, as a rule.
@@ -186,6 +190,11 @@ impl Dashboard {
     }
 }
 
+/// A connection's socket.
+pub type Socket = Pin<Box<TimeoutStream<TcpStream>>>;
+/// The same as hyper takes and gives it.
+pub type Io = TokioIo<Socket>;
+
 /// Whose connection a request came by.
 #[derive(Clone)]
 pub struct Peer {
@@ -222,6 +231,9 @@ async fn serve(socket: TcpStream, router: Router, peer: Peer, stop: Cancellation
     // Deltas are small and should not wait for company. Without it they are only slower.
     if let Err(error) = socket.set_nodelay(true) {
         tracing::debug!(%error, "a connection keeps small writes back");
+    }
+    if let Err(error) = SockRef::from(&socket).set_send_buffer_size(SEND_BUFFER_BYTES) {
+        tracing::debug!(%error, "a connection keeps the system's send buffer");
     }
     let mut builder = http1::Builder::new();
     builder

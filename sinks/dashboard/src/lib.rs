@@ -10,6 +10,7 @@ mod auth;
 pub mod config;
 mod deliver;
 mod feed;
+mod frames;
 mod hosts;
 mod live;
 mod metrics;

@@ -7,11 +7,11 @@ use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use axum::extract::ws::Utf8Bytes;
 use serde::Serialize;
 use tokio::sync::broadcast;
 use watchfold_schemas::Time;
 
+use crate::frames::Frame;
 use crate::projection::Projection;
 use crate::projection::shapes::{Change, Folded, Position, Stage};
 
@@ -21,6 +21,10 @@ pub const VIEWER_QUEUE_MAX: usize = 256;
 pub const RESUME_DELTAS_MAX: usize = 1_024;
 /// … and by bytes.
 pub const RESUME_BYTES_MAX: usize = 4 * 1024 * 1024;
+
+/// A whole state is encoded again when the deltas since the last one take more than this part of it. Between, all who join share one, so
+/// that many who come at once, or read slowly, do not each hold their own.
+const SNAPSHOT_DELTAS_SHARE: usize = 2;
 
 /// What stays the same while the server runs.
 #[derive(Clone, Debug)]
@@ -37,9 +41,11 @@ pub struct Identity {
 pub struct Live {
     identity: Identity,
     inner: Mutex<Inner>,
-    sender: broadcast::Sender<Utf8Bytes>,
+    sender: broadcast::Sender<Frame>,
     /// Viewers that fell behind and were given a whole state again.
     pub resyncs: AtomicU64,
+    /// Viewers that were disconnected because they read nothing.
+    pub unread: AtomicU64,
     /// Viewers that found no place.
     pub turned_away: AtomicU64,
     pub deltas: AtomicU64,
@@ -55,14 +61,14 @@ struct Inner {
     /// Where viewers stand who got everything sent so far.
     told: Position,
     /// Deltas for those who come back, each with the place that it leads to.
-    recent: VecDeque<(Position, Utf8Bytes)>,
+    recent: VecDeque<(Position, Frame)>,
     recent_bytes: usize,
     /// Where the first of `recent` begins.
     recent_from: Position,
     /// Deltas made since the last viewer left. Beyond [`RESUME_DELTAS_MAX`] none could go on from here, so none is made.
     unwatched: usize,
-    /// The whole state at `told`, once somebody asked for it.
-    snapshot: Option<Utf8Bytes>,
+    /// The whole state at a place on the way to `told`, once somebody asked for it.
+    snapshot: Option<(Position, Frame)>,
 }
 
 impl Inner {
@@ -72,12 +78,29 @@ impl Inner {
         self.recent_bytes = 0;
         self.recent_from = self.told;
     }
+
+    /// The deltas after `after`, where `after` is a place on the way that led here and all of them are kept.
+    fn deltas_after(&self, after: Position) -> Option<Vec<Frame>> {
+        if !self.recent_from.within(after) || !after.within(self.told) {
+            return None;
+        }
+        let known = self
+            .recent
+            .iter()
+            .take_while(|(position, _)| position.within(after))
+            .count();
+        let missed = self.recent.iter().skip(known);
+        if missed.clone().any(|(position, _)| !after.within(*position)) {
+            return None;
+        }
+        Some(missed.map(|(_, frame)| frame.clone()).collect())
+    }
 }
 
 /// A viewer's first messages, and where the next ones come from.
 pub struct Joined {
-    pub first: Vec<Utf8Bytes>,
-    pub next: broadcast::Receiver<Utf8Bytes>,
+    pub first: Vec<Frame>,
+    pub next: broadcast::Receiver<Frame>,
 }
 
 /// The whole state as it is sent.
@@ -136,6 +159,7 @@ impl Live {
             }),
             sender: broadcast::Sender::new(VIEWER_QUEUE_MAX),
             resyncs: AtomicU64::new(0),
+            unread: AtomicU64::new(0),
             turned_away: AtomicU64::new(0),
             deltas: AtomicU64::new(0),
             snapshots: AtomicU64::new(0),
@@ -247,7 +271,7 @@ impl Live {
             }
             None => {
                 self.snapshots.fetch_add(1, Ordering::Relaxed);
-                self.snapshot(&mut inner).into_iter().collect()
+                self.whole(&mut inner)
             }
         };
         Joined { first, next }
@@ -261,7 +285,7 @@ impl Live {
         }
     }
 
-    fn catching_up_message(&self, inner: &Inner) -> Option<Utf8Bytes> {
+    fn catching_up_message(&self, inner: &Inner) -> Option<Frame> {
         let position = inner.projection.position();
         let head = inner.catching_up?;
         self.encode(&Message::CatchingUp { position, head })
@@ -270,14 +294,10 @@ impl Live {
     fn flush_inner(&self, inner: &mut Inner) {
         let position = inner.projection.position();
         if !inner.projection.has_changes() {
-            if position != inner.told {
-                inner.told = position;
-                inner.snapshot = None;
-            }
+            inner.told = position;
             return;
         }
         inner.told = position;
-        inner.snapshot = None;
         inner.unwatched = if self.viewers() > 0 {
             0
         } else {
@@ -286,6 +306,7 @@ impl Live {
         if inner.unwatched > RESUME_DELTAS_MAX {
             inner.projection.forget_changes();
             inner.forget_recent();
+            inner.snapshot = None;
             return;
         }
         let changes = inner.projection.take_changes();
@@ -319,48 +340,39 @@ impl Live {
         inner.told = inner.projection.position();
         inner.forget_recent();
         inner.snapshot = None;
-        if self.viewers() > 0
-            && let Some(text) = self.snapshot(inner)
-        {
-            let _ = self.sender.send(text);
+        if self.viewers() > 0 {
+            for frame in self.whole(inner) {
+                let _ = self.sender.send(frame);
+            }
         }
     }
 
     /// The deltas after `after`, where `after` is a place on the way that led here.
-    fn resume(&self, inner: &Inner, after: Position) -> Option<Vec<Utf8Bytes>> {
-        if !inner.recent_from.within(after) || !after.within(inner.told) {
-            return None;
-        }
-        let known = inner
-            .recent
-            .iter()
-            .take_while(|(position, _)| position.within(after))
-            .count();
-        let missed = inner.recent.iter().skip(known);
-        if missed.clone().any(|(position, _)| !after.within(*position)) {
-            return None;
-        }
+    fn resume(&self, inner: &Inner, after: Position) -> Option<Vec<Frame>> {
+        let missed = inner.deltas_after(after)?;
         let position = after;
         let resumed = self.encode(&Message::Resumed {
             position,
             now: inner.projection.now(),
         })?;
-        Some(
-            std::iter::once(resumed)
-                .chain(missed.map(|(_, text)| text.clone()))
-                .collect(),
-        )
+        Some(std::iter::once(resumed).chain(missed).collect())
     }
 
-    fn snapshot(&self, inner: &mut Inner) -> Option<Utf8Bytes> {
-        if inner.snapshot.is_none() {
-            let message = Message::Snapshot {
-                position: inner.told,
-                state: Box::new(self.state(inner)),
-            };
-            inner.snapshot = self.encode(&message);
+    /// The whole state: one that was encoded before and the deltas since then, or a new one where these take too much.
+    fn whole(&self, inner: &mut Inner) -> Vec<Frame> {
+        if let Some((position, snapshot)) = &inner.snapshot
+            && let Some(deltas) = inner.deltas_after(*position)
+            && deltas.iter().map(Frame::len).sum::<usize>() <= snapshot.len() / SNAPSHOT_DELTAS_SHARE
+        {
+            return std::iter::once(snapshot.clone()).chain(deltas).collect();
         }
-        inner.snapshot.clone()
+        let message = Message::Snapshot {
+            position: inner.told,
+            state: Box::new(self.state(inner)),
+        };
+        let snapshot = self.encode(&message);
+        inner.snapshot = snapshot.clone().map(|snapshot| (inner.told, snapshot));
+        snapshot.into_iter().collect()
     }
 
     fn state<'a>(&'a self, inner: &'a Inner) -> State<'a> {
@@ -382,9 +394,9 @@ impl Live {
         }
     }
 
-    fn encode(&self, message: &Message<'_>) -> Option<Utf8Bytes> {
-        match serde_json::to_string(message) {
-            Ok(text) => Some(Utf8Bytes::from(text)),
+    fn encode(&self, message: &Message<'_>) -> Option<Frame> {
+        match Frame::json(message) {
+            Ok(frame) => Some(frame),
             Err(error) => {
                 tracing::error!(%error, "a message to viewers could not be encoded; please report this");
                 None
@@ -457,7 +469,7 @@ mod tests {
         let parsed = joined
             .first
             .iter()
-            .map(|text| serde_json::from_str::<serde_json::Value>(text).unwrap());
+            .map(|text| serde_json::from_str::<serde_json::Value>(text.text()).unwrap());
         parsed
             .map(|message| message["type"].as_str().unwrap().to_owned())
             .collect()
@@ -502,14 +514,14 @@ mod tests {
         live.reset(Projection::default(), head);
         assert_eq!(live.catching_up(), Some((Position::default(), head)));
         let mut early = live.join(None);
-        assert_eq!(early.first[0].as_str(), catching_up(0));
+        assert_eq!(early.first[0].text(), catching_up(0));
         live.fold(|projection| projection.skip_event(4));
         live.tell_catching_up();
-        assert_eq!(early.next.try_recv().unwrap().as_str(), catching_up(4));
+        assert_eq!(early.next.try_recv().unwrap().text(), catching_up(4));
         live.begin();
         assert_eq!(live.catching_up(), None);
         let whole = early.next.try_recv().unwrap();
-        assert!(whole.starts_with("{\"type\":\"snapshot\""), "{whole}");
+        assert!(whole.text().starts_with("{\"type\":\"snapshot\""));
         assert!(early.next.try_recv().is_err(), "once");
     }
 

@@ -58,6 +58,12 @@ pub fn render(app: &App, stages: &[Stage], streams: &[(&'static str, StreamInfo)
             load(&live.resyncs),
         ),
         (
+            "watchfold_viewers_unread_total",
+            "counter",
+            "Viewers disconnected because they read nothing.",
+            load(&live.unread),
+        ),
+        (
             "watchfold_viewers_refused_total",
             "counter",
             "Viewers that found no place.",
