@@ -70,7 +70,7 @@ impl Parts {
         config_path: PathBuf,
         config: Config,
     ) -> anyhow::Result<Parts> {
-        let config_text = config.text.clone();
+        let seen = config.seen.clone();
         let opened = open_log(data, connect).await?;
         let house = House {
             site: config.site.site.clone(),
@@ -133,7 +133,7 @@ impl Parts {
         ));
         let reloader = Reloader {
             path: config_path,
-            text: config_text,
+            seen: Some(seen),
             current: config,
             channels: Channels {
                 site: site_sender,

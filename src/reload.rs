@@ -18,10 +18,10 @@ use watchfold_process::signals::Hangup;
 use watchfold_schemas::SiteConfig;
 use watchfold_virustotal::VirusTotalConfig;
 
-use crate::config::{self, Config, FileText};
+use crate::config::{self, Config, Seen};
 use crate::parts::rules::site_rules;
 
-/// How often the file is looked at. Reading a few kilobytes costs nothing, and works with every editor and file system.
+/// How often the files are looked at. Reading a few kilobytes costs nothing, and works with every editor and file system.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// The configuration in force is recorded again this often, so that retention never takes the last record of it and
@@ -44,11 +44,11 @@ pub struct Channels {
     pub virustotal: watch::Sender<Option<Arc<VirusTotalConfig>>>,
 }
 
-/// Watches the file until cancelled.
+/// Watches the file, and those that it names, until cancelled.
 pub struct Reloader {
     pub path: PathBuf,
-    /// What `current` was made from.
-    pub text: FileText,
+    /// What the file, and those that it names, held at the last look; `None` makes the next look load it.
+    pub seen: Option<Seen>,
     pub current: Config,
     pub channels: Channels,
     /// Those of `current`.
@@ -76,16 +76,18 @@ impl Reloader {
             };
             looks += 1;
             self.progress.advance(looks, looks);
-            let text = match std::fs::read_to_string(&self.path) {
-                Ok(text) => text,
+            let before = self.seen.clone().unwrap_or_default();
+            let now = match Seen::look(&self.path, &before) {
+                Ok(now) => now,
                 Err(error) => {
+                    self.seen = None;
                     self.keep_last_good(&format!("failed to read {}: {error}", self.path.display()));
                     continue;
                 }
             };
             let again = self.again_at.is_some_and(|at| at <= Instant::now());
-            if text != self.text.0 || forced || again {
-                self.text = FileText(text);
+            if self.seen.as_ref() != Some(&now) || forced || again {
+                self.seen = Some(now);
                 tokio::select! {
                     () = cancel.cancelled() => return,
                     () = self.take_over() => {}
@@ -184,7 +186,8 @@ mod tests {
     use super::*;
     use tokio::task::JoinHandle;
     use watchfold_log::memory::MemoryLog;
-    use watchfold_schemas::Stream;
+    use watchfold_schemas::event::NoticeClass;
+    use watchfold_schemas::{Body, Stream, decode_observation};
 
     /// The configuration of a site with one target.
     fn text(target: &str) -> String {
@@ -197,6 +200,7 @@ mod tests {
         log: Arc<MemoryLog>,
         progress: Arc<Progress>,
         site: watch::Receiver<Arc<SiteConfig>>,
+        discord: watch::Receiver<Option<Arc<DiscordConfig>>>,
         cancel: CancellationToken,
         running: JoinHandle<()>,
         _directory: tempfile::TempDir,
@@ -205,20 +209,25 @@ mod tests {
     impl Reloading {
         async fn start() -> Reloading {
             let directory = tempfile::tempdir().unwrap();
+            std::fs::write(directory.path().join("watchfold.toml"), text("router")).unwrap();
+            Reloading::start_in(directory).await
+        }
+
+        async fn start_in(directory: tempfile::TempDir) -> Reloading {
             let path = directory.path().join("watchfold.toml");
-            std::fs::write(&path, text("router")).unwrap();
             let current = config::load(&path).unwrap();
             let log = MemoryLog::new();
             let publisher = Publisher::open(log.clone(), "cafe-1", "config", directory.path());
             let (sender, site) = watch::channel(Arc::new(current.site.clone()));
+            let (told, discord) = watch::channel(current.discord.clone().map(Arc::new));
             let (progress, cancel) = (Progress::new("config"), CancellationToken::new());
             let reloader = Reloader {
                 path: path.clone(),
-                text: current.text.clone(),
+                seen: Some(current.seen.clone()),
                 rules: site_rules(&current, &path).unwrap(),
                 channels: Channels {
                     site: sender,
-                    discord: watch::Sender::new(None),
+                    discord: told,
                     healthchecks: watch::Sender::new(None),
                     captures: watch::Sender::new(Arc::default()),
                     virustotal: watch::Sender::new(None),
@@ -235,6 +244,7 @@ mod tests {
                 log,
                 progress,
                 site,
+                discord,
                 running: tokio::spawn(reloader.run(cancel.clone())),
                 cancel,
                 _directory: directory,
@@ -243,6 +253,21 @@ mod tests {
 
         fn target(&self) -> String {
             self.site.borrow().network.targets[0].name.clone()
+        }
+
+        /// The titles of the rules in force, and the end of the address for alerts.
+        fn in_force(&self) -> (Vec<String>, String) {
+            let records = self.log.records(Stream::Observations).into_iter();
+            let bodies = records.map(|record| decode_observation(&record.payload).unwrap().body);
+            let rules = bodies.filter_map(|body| match body {
+                Body::Rules(rules) => Some(rules.set.rules),
+                _ => None,
+            });
+            let rules = rules.last().unwrap_or_default().into_iter();
+            let discord = self.discord.borrow().clone().unwrap();
+            let webhook = discord.webhooks[&NoticeClass::Alerts].expose();
+            let end = webhook.rsplit('/').next().unwrap().to_owned();
+            (rules.map(|rule| rule.title).collect(), end)
         }
 
         fn trouble(&self) -> Option<String> {
@@ -281,6 +306,63 @@ mod tests {
         let records = reloading.log.records(Stream::Observations).len();
         reloading.looks(2 * RECORD_AGAIN.as_secs()).await;
         assert_eq!(reloading.log.records(Stream::Observations).len(), records);
+        reloading.cancel.cancel();
+        reloading.running.await.unwrap();
+    }
+
+    fn rule(title: &str) -> String {
+        format!(
+            "title: {title}\nname: slow\nlevel: low\nlogsource:\n    category: ping\ndetection:\n    selection:\n        \
+             ping.outcome: timed_out\n    condition: selection\n"
+        )
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn changes_of_the_files_that_the_configuration_names_take_effect_and_mistakes_in_them_do_not() {
+        let directory = tempfile::tempdir().unwrap();
+        let at = |name: &str| directory.path().join(name);
+        let webhook = |token: &str| format!("https://discord.test/api/webhooks/1/{token}\n");
+        let text = "[rules]\nset = \"rules\"\n[sinks.discord]\nalerts = { file = \"hook\" }\n";
+        std::fs::create_dir(at("rules")).unwrap();
+        std::fs::write(at("watchfold.toml"), format!("site = \"cafe-1\"\n{text}")).unwrap();
+        std::fs::write(at("rules/slow.yml"), rule("one")).unwrap();
+        std::fs::write(at("hook"), webhook("first")).unwrap();
+        let (slow, new, hook) = (at("rules/slow.yml"), at("rules/.new"), at("hook"));
+        let reloading = Reloading::start_in(directory).await;
+        let check = async |rule: &str, token: &str, trouble: Option<&str>| {
+            reloading.looks(2).await;
+            let (rules, end) = reloading.in_force();
+            assert_eq!((rules.concat().as_str(), end.as_str()), (rule, token));
+            let got = reloading.trouble().unwrap_or_default();
+            assert!(got.contains(trouble.unwrap_or_default()), "{got}");
+            assert_eq!(got.is_empty(), trouble.is_none(), "{got}");
+        };
+
+        std::fs::write(&slow, rule("two")).unwrap();
+        check("two", "first", None).await;
+        std::fs::write(&slow, "title: broken").unwrap();
+        check("two", "first", Some("slow.yml")).await;
+        std::fs::write(&new, rule("three")).unwrap();
+        std::fs::rename(&new, &slow).unwrap();
+        check("three", "first", None).await;
+        std::fs::write(&hook, "").unwrap();
+        check("three", "first", Some("hook is empty")).await;
+        std::fs::write(&hook, webhook("second")).unwrap();
+        check("three", "second", None).await;
+        std::fs::remove_file(&hook).unwrap();
+        check("three", "second", Some("failed to read the secret's file")).await;
+        std::fs::write(&hook, webhook("second")).unwrap();
+        check("three", "second", None).await;
+        std::fs::remove_file(&slow).unwrap();
+        check("three", "second", Some("rules are files that end in")).await;
+        std::fs::write(&slow, rule("three")).unwrap();
+        check("three", "second", None).await;
+        // The file itself is away for a moment, and back as it was.
+        let aside = reloading.path.with_extension("aside");
+        std::fs::rename(&reloading.path, &aside).unwrap();
+        check("three", "second", Some("failed to read")).await;
+        std::fs::rename(&aside, &reloading.path).unwrap();
+        check("three", "second", None).await;
         reloading.cancel.cancel();
         reloading.running.await.unwrap();
     }

@@ -79,7 +79,7 @@ pub fn check<S, T>(
         captures,
         rules,
         sinks,
-        text: super::FileText::default(),
+        seen: super::Seen::default(),
         warnings,
     })
 }

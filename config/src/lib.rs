@@ -11,6 +11,7 @@ mod duration;
 mod file;
 mod hosts;
 mod page;
+mod named;
 mod rules;
 mod secret;
 mod suggest;
@@ -25,6 +26,7 @@ pub use capture::{CAPTURES_MAX, COLLECTOR_PREFIX, CaptureConfig, HEAD_PORTS, HEA
 pub use check::PROBES_MAX;
 pub use file::{Ignored, Sinks};
 pub use page::{AddressBlock, PAGE_ENTRIES_MAX, PageAccess};
+pub use named::{NAMED_FILES_MAX, Seen, is_hidden};
 pub use rules::{Found, RULE_ENTRIES_MAX, RuleExclusion, RulesConfig, Thresholds, Window};
 pub use secret::SecretRef;
 
@@ -42,8 +44,8 @@ pub struct Config<S> {
     /// Which rules judge packets and other rows, for the programs that judge.
     pub rules: RulesConfig,
     pub sinks: S,
-    /// The file as it was read, to tell a change by.
-    pub text: FileText,
+    /// The file and those that it names as they were read, to tell a change by.
+    pub seen: Seen,
     /// What is odd but not wrong, one sentence each.
     pub warnings: Vec<String>,
 }
@@ -68,16 +70,6 @@ pub enum Naming {
     Optional,
 }
 
-/// The text of a file, which may hold secrets: its `Debug` shows nothing of it.
-#[derive(Clone, PartialEq, Eq, Default)]
-pub struct FileText(pub String);
-
-impl std::fmt::Debug for FileText {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{} bytes", self.0.len())
-    }
-}
-
 /// Why a file cannot be used. None of them shows a secret.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
@@ -97,13 +89,22 @@ pub fn load<S, T>(path: &Path, naming: Naming, take: Take<S, T>) -> Result<Confi
 where
     S: DeserializeOwned + Default,
 {
-    let text = std::fs::read_to_string(path).map_err(|source| ConfigError::Read {
+    let failed = |source| ConfigError::Read {
         path: path.to_owned(),
         source,
-    })?;
+    };
+    // Before anything is read for use: what changes meanwhile is seen as a change later.
+    let seen = Seen::look(path, &Seen::default()).map_err(failed)?;
+    let text = std::fs::read_to_string(path).map_err(failed)?;
     let mut config = parse(&text, path, naming, take)?;
     config.warnings.extend(secret::readable_by_others(path, &text));
-    config.text = FileText(text);
+    if seen.is_cut() {
+        config.warnings.push(format!(
+            "{} names more than {NAMED_FILES_MAX} files: changes of the rest take effect at the next start",
+            path.display()
+        ));
+    }
+    config.seen = seen;
     Ok(config)
 }
 

@@ -1,8 +1,13 @@
 //! Secrets: inline, from a file, or from the environment.
 
+use std::fs::File;
+use std::io::Read;
 use std::path::Path;
 
 use serde::{Deserialize, Deserializer};
+
+/// The longest file of a secret, in bytes; addresses and keys have some hundred.
+const SECRET_BYTES_MAX: u64 = 64 * 1024;
 
 /// Where a secret is. Its `Debug` shows a reference, never an inline value.
 #[derive(Clone, PartialEq, Eq)]
@@ -45,15 +50,24 @@ impl SecretRef {
             SecretRef::Inline(text) => Ok(S::from(text.trim().to_owned())),
             SecretRef::File(at) => {
                 let path = directory.join(at);
-                let text = std::fs::read_to_string(&path).map_err(|error| {
+                let text = text_of(&path).map_err(|error| {
                     format!(
                         "{key}: failed to read the secret's file {}: {error}",
                         path.display()
                     )
                 })?;
-                Ok(S::from(text.trim().to_owned()))
+                match text.trim() {
+                    "" => Err(format!(
+                        "{key}: the secret's file {} is empty: write the secret into it",
+                        path.display()
+                    )),
+                    text => Ok(S::from(text.to_owned())),
+                }
             }
             SecretRef::Env(at) => match std::env::var(at) {
+                Ok(text) if text.trim().is_empty() => Err(format!(
+                    "{key}: the environment variable {at} is empty: set it, or give {{ file = … }}"
+                )),
                 Ok(text) => Ok(S::from(text.trim().to_owned())),
                 Err(_) => Err(format!(
                     "{key}: the environment variable {at} is not set: set it, or give {{ file = … }}"
@@ -61,6 +75,19 @@ impl SecretRef {
             },
         }
     }
+}
+
+fn text_of(path: &Path) -> std::io::Result<String> {
+    let mut text = String::new();
+    File::open(path)?
+        .take(SECRET_BYTES_MAX + 1)
+        .read_to_string(&mut text)?;
+    if text.len() as u64 > SECRET_BYTES_MAX {
+        return Err(std::io::Error::other(format!(
+            "it is longer than {SECRET_BYTES_MAX} bytes"
+        )));
+    }
+    Ok(text)
 }
 
 /// A warning when a file that holds an inline secret can be read by every user of the machine.

@@ -81,7 +81,7 @@ fn a_program_without_sinks_reads_the_same_file() {
     let config = load_site(&path).unwrap();
     std::fs::remove_dir_all(&directory).unwrap();
     assert_eq!(config.site.site, "a");
-    assert!(!format!("{:?}", config.text).contains("NOT_SET"));
+    assert!(!format!("{:?}", config.seen).contains("NOT_SET"));
     let error = load_site(&path).unwrap_err().to_string();
     assert!(error.contains("watchfold init"), "{error}");
 }

@@ -1,4 +1,4 @@
-//! Follows a configuration file, and keeps the last good one when the new one has a mistake.
+//! Follows a configuration file and every file that it names, and keeps the last good one when the new one has a mistake.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -6,12 +6,12 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
-use watchfold_config::{Config, ConfigError, FileText};
+use watchfold_config::{Config, ConfigError, Seen};
 use watchfold_kit::Progress;
 
 use crate::signals::Hangup;
 
-/// How often a file is looked at. Reading a few kilobytes costs nothing, and works with every editor and file system.
+/// How often the files are looked at. Reading a few kilobytes costs nothing, and works with every editor and file system.
 pub const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// Reads and checks a file.
@@ -25,7 +25,7 @@ pub struct Followed<S> {
     pub current: Config<S>,
 }
 
-/// Looks at the file until cancelled, and hands every good change to `taken`; one that it refuses is not taken over.
+/// Looks at the files until cancelled, and hands every good change to `taken`; one that it refuses is not taken over.
 pub async fn follow_file<S, T>(
     mut file: Followed<S>,
     progress: Arc<Progress>,
@@ -36,7 +36,9 @@ pub async fn follow_file<S, T>(
     S: Send,
 {
     let mut hangup = Hangup::listen();
-    let mut seen = file.current.text.clone();
+    let mut seen = file.current.seen.clone();
+    // A file that could not be read is loaded again when it can, even if it is as it was.
+    let mut unread = false;
     for looks in 0.. {
         progress.advance(looks, looks);
         let forced = tokio::select! {
@@ -44,9 +46,10 @@ pub async fn follow_file<S, T>(
             () = tokio::time::sleep(LOOK_EVERY) => false,
             () = hangup.rung() => true,
         };
-        let text = match std::fs::read_to_string(&file.path) {
-            Ok(text) => FileText(text),
+        let now = match Seen::look(&file.path, &seen) {
+            Ok(now) => now,
             Err(error) => {
+                unread = true;
                 keep_last_good(
                     &progress,
                     &format!("failed to read {}: {error}", file.path.display()),
@@ -54,10 +57,10 @@ pub async fn follow_file<S, T>(
                 continue;
             }
         };
-        if text == seen && !forced {
+        if now == seen && !forced && !unread {
             continue;
         }
-        seen = text;
+        (seen, unread) = (now, false);
         let new = match (file.load)(&file.path) {
             Ok(new) => new,
             Err(error) => {
@@ -103,4 +106,74 @@ fn keep_last_good(progress: &Progress, why: &str) {
         tracing::error!("the changed configuration is not used, the last good one is kept: {why}");
     }
     progress.fail(why.to_owned());
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+    use watchfold_config::{Naming, SecretRef, Sinks, load};
+
+    fn read(path: &Path) -> Result<Config<Option<String>>, ConfigError> {
+        load(
+            path,
+            Naming::Required,
+            |sinks: Sinks<BTreeMap<String, SecretRef>>, around, problems| {
+                let resolved = sinks.discord?["key"].resolve("sinks.discord.key", around.directory);
+                resolved.map_err(|why| problems.push(why)).ok()
+            },
+        )
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_rotated_secret_is_handed_on_and_an_empty_one_is_not() {
+        let directory = tempfile::tempdir().unwrap();
+        let (path, key) = (
+            directory.path().join("watchfold.toml"),
+            directory.path().join("key"),
+        );
+        std::fs::write(
+            &path,
+            "site = \"cafe-1\"\n[sinks.discord]\nkey = { file = \"key\" }\n",
+        )
+        .unwrap();
+        std::fs::write(&key, "one").unwrap();
+        let file = Followed {
+            current: read(&path).unwrap(),
+            path: path.clone(),
+            load: read,
+        };
+        let (progress, cancel) = (Progress::new("config"), CancellationToken::new());
+        let (sender, receiver) = watch::channel(file.current.sinks.clone());
+        let taken = move |config: &Config<Option<String>>| {
+            sender.send_replace(config.sinks.clone());
+            Ok(())
+        };
+        let following = tokio::spawn(follow_file(file, progress.clone(), cancel.clone(), taken));
+        let aside = directory.path().join("aside");
+        type Step<'s> = (&'s str, &'s dyn Fn() -> std::io::Result<()>, &'s str);
+        let steps: [Step<'_>; 5] = [
+            ("two", &|| std::fs::write(&key, "two\n"), ""),
+            ("two", &|| std::fs::write(&key, " \n"), "key is empty"),
+            ("three", &|| std::fs::write(&key, "three"), ""),
+            ("three", &|| std::fs::rename(&path, &aside), "failed to read"),
+            ("three", &|| std::fs::rename(&aside, &path), ""),
+        ];
+        for (want, change, trouble) in steps {
+            change().unwrap();
+            let until = progress.snapshot().position + 2;
+            while progress.snapshot().position < until {
+                tokio::time::sleep(LOOK_EVERY / 4).await;
+            }
+            let detail = progress.snapshot().detail.unwrap_or_default();
+            assert_eq!(receiver.borrow().as_deref(), Some(want), "{detail}");
+            assert!(
+                detail.contains(trouble) && detail.is_empty() == trouble.is_empty(),
+                "{detail}"
+            );
+        }
+        cancel.cancel();
+        following.await.unwrap();
+    }
 }

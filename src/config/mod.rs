@@ -12,7 +12,7 @@ use watchfold_healthchecks::{HealthchecksConfig, HealthchecksSection};
 use watchfold_schemas::SiteConfig;
 use watchfold_virustotal::{VirusTotalConfig, VirusTotalSection};
 
-pub use watchfold_config::{ConfigError, FileText};
+pub use watchfold_config::{ConfigError, Seen};
 
 /// Everything that a file says.
 #[derive(Clone, Debug, PartialEq)]
@@ -29,8 +29,8 @@ pub struct Config {
     pub discord: Option<DiscordConfig>,
     pub healthchecks: Option<HealthchecksConfig>,
     pub virustotal: Option<VirusTotalConfig>,
-    /// The file as it was read, to tell a change by.
-    pub text: FileText,
+    /// The file and those that it names as they were read, to tell a change by.
+    pub seen: Seen,
     /// What is odd but not wrong, one sentence each.
     pub warnings: Vec<String>,
 }
@@ -94,7 +94,7 @@ fn whole(config: watchfold_config::Config<Told>) -> Config {
         discord: told.discord,
         healthchecks: told.healthchecks,
         virustotal: told.virustotal,
-        text: config.text,
+        seen: config.seen,
         warnings: config.warnings,
     }
 }

@@ -7,6 +7,7 @@ use std::io::{ErrorKind, Read as _};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
+use watchfold_config::is_hidden;
 use watchfold_schemas::rules::RuleSet;
 
 use crate::error::{Problem, RulesError};
@@ -153,7 +154,11 @@ fn walk(directory: &Path, depth: usize, paths: &mut Vec<PathBuf>) -> Result<(), 
         return Ok(());
     }
     for entry in fs::read_dir(directory).map_err(failed)? {
-        let path = entry.map_err(failed)?.path();
+        let entry = entry.map_err(failed)?;
+        if is_hidden(&entry.file_name()) {
+            continue;
+        }
+        let path = entry.path();
         if path.is_dir() {
             walk(&path, depth + 1, paths)?;
         } else if path.extension().is_some_and(|end| end == "yml" || end == "yaml") {
