@@ -54,6 +54,7 @@ pub fn doctor(args: &DoctorArgs) -> anyhow::Result<ExitCode> {
         rules(config, &path, &mut findings);
         page(config, &data, &mut findings);
         sinks(config, &mut findings);
+        refusals(config, &data, &mut findings);
     }
     show(&findings, args.format)?;
     let worst = findings.iter().map(|finding| finding.verdict).max();
@@ -357,6 +358,24 @@ fn page(config: &Config, data: &Data, findings: &mut Vec<Finding>) {
             verdict: Verdict::Warning,
             message,
         });
+    }
+}
+
+/// Destinations that took nothing when Watchfold last sent something, as the sinks' state files have it.
+fn refusals(config: &Config, data: &Data, findings: &mut Vec<Finding>) {
+    let configured = [
+        (watchfold_discord::SINK, config.discord.is_some()),
+        (watchfold_healthchecks::SINK, config.healthchecks.is_some()),
+    ];
+    for (area, _) in configured.into_iter().filter(|(_, is_configured)| *is_configured) {
+        let state = data.sinks().join(format!("{area}.state"));
+        for (destination, reason) in watchfold_sink_kit::recorded_faults(&state) {
+            findings.push(Finding {
+                area,
+                verdict: Verdict::Error,
+                message: format!("{destination} takes no messages: {reason}"),
+            });
+        }
     }
 }
 

@@ -125,7 +125,7 @@ impl Parts {
         run_parity(&house, &publishers.parity, &collectors);
         run_discord(&house, &publishers.discord, discord, &sinks);
         run_virustotal(&house, virustotal, &sinks);
-        run_healthchecks(&house, healthchecks, &sinks);
+        run_healthchecks(&house, &publishers.healthchecks, healthchecks, &sinks);
         sinks.tasks.spawn(narrated(
             house.log.clone(),
             house.site.clone(),

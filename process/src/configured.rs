@@ -20,7 +20,7 @@ pub enum Without {
 
 /// Runs `part` while there is a configuration, until cancelled.
 pub async fn while_configured<C, F, R, E>(
-    mut config: watch::Receiver<Option<Arc<C>>>,
+    config: watch::Receiver<Option<Arc<C>>>,
     without: Without,
     progress: Arc<Progress>,
     cancel: CancellationToken,
@@ -31,8 +31,33 @@ where
     F: Fn(watch::Receiver<Arc<C>>, CancellationToken) -> R,
     R: Future<Output = Result<(), E>>,
 {
+    let nothing = || std::future::ready(());
+    while_configured_else(config, without, progress, cancel, part, nothing).await
+}
+
+/// [`while_configured`], with something to do each time that there is no configuration (any more).
+pub async fn while_configured_else<C, F, R, E, G, Q>(
+    mut config: watch::Receiver<Option<Arc<C>>>,
+    without: Without,
+    progress: Arc<Progress>,
+    cancel: CancellationToken,
+    part: F,
+    gone: G,
+) -> Result<(), E>
+where
+    C: Send + Sync + 'static,
+    F: Fn(watch::Receiver<Arc<C>>, CancellationToken) -> R,
+    R: Future<Output = Result<(), E>>,
+    G: Fn() -> Q,
+    Q: Future<Output = ()>,
+{
+    let mut is_idle = false;
     loop {
         let current = config.borrow_and_update().clone();
+        let was_idle = std::mem::replace(&mut is_idle, current.is_none());
+        if is_idle && !was_idle {
+            gone().await;
+        }
         let Some(first) = current else {
             if without == Without::Idle {
                 progress.idle();

@@ -144,6 +144,7 @@ mod tests {
             head: 7,
             advanced_age: None,
             detail: Some("why".to_owned()),
+            failing_age: None,
             note: None,
             configured: true,
         };

@@ -74,6 +74,7 @@ mod tests {
             head: 2,
             advanced_age: age_s.map(Duration::from_secs),
             detail: detail.map(str::to_owned),
+            failing_age: None,
             note: None,
             configured: true,
         }

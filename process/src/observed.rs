@@ -13,7 +13,7 @@ use watchfold_kit::ProgressSnapshot;
 use watchfold_log::{LogError, MessageLog};
 use watchfold_schemas::{Stream, subjects};
 
-use crate::share::{PROGRESS_EVERY, lease_name, progress_name};
+use crate::share::{PROGRESS_EVERY, beat_and_trouble, lease_name, progress_name};
 
 /// Collectors that every site has.
 const COLLECTORS: [&str; 2] = ["clock", "ping"];
@@ -42,6 +42,7 @@ struct Seen {
     beat: String,
     advanced_at: Option<Instant>,
     detail: Option<String>,
+    failing_since: Option<Instant>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -65,6 +66,7 @@ impl Observed {
             beat: String::new(),
             advanced_at: None,
             detail: None,
+            failing_since: None,
         });
         Arc::new(Observed {
             log,
@@ -137,18 +139,26 @@ impl Seen {
 
     fn take(&mut self, found: Result<Option<(u64, u64, String)>, LogError>) {
         match found {
-            Ok(Some((position, head, beat))) => {
+            Ok(Some((position, head, id))) => {
+                let (beat, trouble) = match self.kind {
+                    Kind::Collector(_) => (id.as_str(), None),
+                    Kind::Part(..) => beat_and_trouble(&id),
+                };
                 // What stands in the log from before says nothing about now.
                 let first = self.beat.is_empty();
                 let lives = beat != self.beat;
                 if lives && !first && (position != self.position || position >= head) {
                     self.advanced_at = Some(Instant::now());
                 }
-                (self.position, self.head, self.beat) = (position, head, beat);
-                self.detail = None;
+                (self.position, self.head, self.beat) = (position, head, beat.to_owned());
+                self.detail = trouble.map(str::to_owned);
             }
             Ok(None) => self.detail = None,
             Err(error) => self.detail = Some(format!("the log does not show it: {error}")),
+        }
+        match self.detail {
+            None => self.failing_since = None,
+            Some(_) => drop(self.failing_since.get_or_insert_with(Instant::now)),
         }
     }
 
@@ -159,6 +169,7 @@ impl Seen {
             head: self.head,
             advanced_age: self.advanced_at.map(|at| at.elapsed()),
             detail: self.detail.clone(),
+            failing_age: self.failing_since.map(|since| since.elapsed()),
             note: None,
             configured: true,
         }
@@ -195,6 +206,31 @@ mod tests {
         log.save_position("progress.chain.site.cafe", position)
             .await
             .unwrap();
+    }
+
+    #[tokio::test]
+    async fn what_is_wrong_with_a_part_stands_behind_its_beat() {
+        let log = MemoryLog::new();
+        let observed = Observed::new(log.clone(), "cafe");
+        let chain = |observed: &Observed| observed.seen()[2].snapshot();
+        for (beat, want) in [
+            ("1", None),
+            ("2 alerts: 404: gone", Some("alerts: 404: gone")),
+            ("3", None),
+        ] {
+            let position = Position {
+                log_id: String::new(),
+                sequence: 1,
+                id: beat.to_owned(),
+            };
+            log.save_position("progress.chain.site.cafe", position)
+                .await
+                .unwrap();
+            advancing(&observed).await;
+            let snapshot = chain(&observed);
+            assert_eq!(snapshot.detail.as_deref(), want);
+            assert_eq!(snapshot.failing_age.is_some(), want.is_some());
+        }
     }
 
     /// Which stages have been seen to get on, in order.

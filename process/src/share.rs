@@ -311,13 +311,35 @@ async fn tell_progress(frame: &Frame, name: String, progress: Arc<Progress>) {
                 Position {
                     log_id: String::new(),
                     sequence: snapshot.position,
-                    id: beat.to_string(),
+                    id: beat_with(beat, snapshot.detail.as_deref()),
                 },
             )
             .await;
         if let Err(error) = saved {
             tracing::debug!(name, %error, "progress is not told beside the log");
         }
+    }
+}
+
+/// The most characters of a part's trouble that stand beside the log.
+const TROUBLE_CHARS_MAX: usize = 300;
+
+/// A beat, and behind it what is wrong with the part while something is.
+fn beat_with(beat: u64, trouble: Option<&str>) -> String {
+    match trouble {
+        None => beat.to_string(),
+        Some(trouble) => {
+            let trouble: String = trouble.chars().take(TROUBLE_CHARS_MAX).collect();
+            format!("{beat} {trouble}")
+        }
+    }
+}
+
+/// What [`beat_with`] was made from.
+pub(crate) fn beat_and_trouble(id: &str) -> (&str, Option<&str>) {
+    match id.split_once(' ') {
+        None => (id, None),
+        Some((beat, trouble)) => (beat, Some(trouble)),
     }
 }
 

@@ -332,7 +332,9 @@ fn condition(event: &Event, config: &SiteConfig) -> Option<Condition> {
                 IncidentClass::CollectorSilent => ("network.silence", network.silence_ms),
                 // Records of the log itself were gone; no time had to pass.
                 IncidentClass::MeasurementFault if incident.subject.starts_with("chain:") => return None,
-                IncidentClass::MeasurementFault => ("network.fault_incident", network.fault_incident_ms),
+                IncidentClass::MeasurementFault | IncidentClass::DeliveryFault => {
+                    ("network.fault_incident", network.fault_incident_ms)
+                }
                 IncidentClass::Flapping => {
                     return Some(Condition::Count {
                         setting: "network.flapping_count",

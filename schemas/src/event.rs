@@ -200,6 +200,8 @@ pub enum IncidentClass {
     Parity,
     /// A rule's condition holds.
     Attack,
+    /// A destination of a sink refuses or does not take what it is sent.
+    DeliveryFault,
 }
 
 impl IncidentClass {
@@ -211,6 +213,7 @@ impl IncidentClass {
             IncidentClass::MeasurementFault => "measurement_fault",
             IncidentClass::Parity => "parity",
             IncidentClass::Attack => "attack",
+            IncidentClass::DeliveryFault => "delivery_fault",
         }
     }
 }

@@ -354,17 +354,37 @@ impl PingRound {
     }
 }
 
-/// The collector could not measure: no permission, no socket, no resolver, its own uplink gone.
+/// The start of a [`Fault::subject`] that names a destination of a sink: `sink:discord/alerts`.
+pub const DESTINATION_PREFIX: &str = "sink:";
+
+/// The collector could not measure: no permission, no socket, no resolver, its own uplink gone. Or a destination takes
+/// nothing from a sink.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "json-schema", derive(schemars::JsonSchema))]
 pub struct Fault {
-    /// What could not be measured: a subject, or the collector itself when empty.
+    /// What could not be measured: a subject, or the collector itself when empty. Or the destination that takes
+    /// nothing, `sink:discord/alerts`.
     pub subject: String,
     pub at: Time,
     /// What went wrong and what to do, in one sentence.
     pub reason: String,
     /// False when an earlier fault of this subject is over.
     pub active: bool,
+}
+
+impl Fault {
+    /// The subject of faults of a sink's destination; a sink with only one destination has no lanes.
+    pub fn destination(sink: &str, lane: Option<&str>) -> String {
+        match lane {
+            Some(lane) => format!("{DESTINATION_PREFIX}{sink}/{lane}"),
+            None => format!("{DESTINATION_PREFIX}{sink}"),
+        }
+    }
+
+    /// Whether a subject names a destination of a sink. Names of targets hold no colon.
+    pub fn is_of_destination(subject: &str) -> bool {
+        subject.starts_with(DESTINATION_PREFIX)
+    }
 }
 
 /// A span of this collector's records that is gone.

@@ -68,12 +68,13 @@ pub struct Publishers {
     pub parity: Arc<Publisher>,
     pub packet_parity: Arc<Publisher>,
     pub discord: Arc<Publisher>,
+    pub healthchecks: Arc<Publisher>,
 }
 
 impl Publishers {
     /// Opens all at once: each asks the log for its newest number, and waits a while for a log that is away.
     pub async fn open(house: &House) -> anyhow::Result<Publishers> {
-        let (operator, config, clock, ping, parity, packet_parity, discord) = tokio::try_join!(
+        let (operator, config, clock, ping, parity, packet_parity, discord, healthchecks) = tokio::try_join!(
             house.publisher("operator"),
             house.publisher("config"),
             house.publisher("clock"),
@@ -81,6 +82,7 @@ impl Publishers {
             house.publisher("parity"),
             house.publisher("parity-packets"),
             house.publisher("discord"),
+            house.publisher(watchfold_healthchecks::SINK),
         )?;
         Ok(Publishers {
             operator,
@@ -90,6 +92,7 @@ impl Publishers {
             parity,
             packet_parity,
             discord,
+            healthchecks,
         })
     }
 
@@ -100,6 +103,7 @@ impl Publishers {
             self.parity,
             self.packet_parity,
             self.discord,
+            self.healthchecks,
         ];
         [self.operator, self.config].into_iter().chain(watched).collect()
     }

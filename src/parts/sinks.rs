@@ -10,10 +10,10 @@ use watchfold_dashboard::{Dashboard, DashboardOptions};
 use watchfold_healthchecks::{Role, Stage};
 use watchfold_kit::{Progress, Publisher, PublisherOptions, SystemClock};
 use watchfold_log::MessageLog;
-use watchfold_process::configured::{Without, while_configured};
+use watchfold_process::configured::{Without, while_configured_else};
 use watchfold_process::share::led;
 use watchfold_process::supervise::supervise;
-use watchfold_sink_kit::{SinkContext, SinkStats};
+use watchfold_sink_kit::{OutletContext, SinkContext, SinkStats, withdraw};
 use watchfold_virustotal::{LookupContext, LookupStats, ORACLE};
 
 use super::house::{Group, House};
@@ -80,6 +80,9 @@ pub fn run_discord(
     group: &Group,
 ) {
     let progress = house.stages.add("sink:discord", Some(Role::Sink));
+    let stats = Arc::new(SinkStats::default());
+    let labels = [("sink", watchfold_discord::SINK)];
+    house.figures.join("sink", &labels, &stats, SinkStats::rows);
     let context = SinkContext {
         site: house.site.clone(),
         sink: "discord".to_owned(),
@@ -87,20 +90,25 @@ pub fn run_discord(
         publisher: publisher.clone(),
         state_path: house.data.sinks().join("discord.state"),
         progress: progress.clone(),
-        stats: Arc::new(SinkStats::default()),
+        stats,
     };
     let cancel = group.cancel.clone();
     let led_by = house.led("sink:discord", &progress, group);
     let part = move || {
         let (context, config, cancel) = (context.clone(), config.clone(), cancel.clone());
         let led_by = led_by.clone();
-        let progress = context.progress.clone();
-        while_configured(config, Without::Idle, progress, cancel, move |config, cancel| {
+        let (progress, left) = (context.progress.clone(), context.clone());
+        let running = move |config: watch::Receiver<_>, cancel| {
             let (context, led_by) = (context.clone(), led_by.under(cancel));
             led(led_by, move |cancel| {
                 watchfold_discord::run(context.clone(), config.clone(), cancel)
             })
-        })
+        };
+        let gone = move || {
+            let context = left.clone();
+            async move { withdraw(&context).await }
+        };
+        while_configured_else(config, Without::Idle, progress, cancel, running, gone)
     };
     group.tasks.spawn(supervise(progress, group.cancel.clone(), part));
 }
@@ -142,6 +150,7 @@ pub fn run_virustotal(
 
 pub fn run_healthchecks(
     house: &House,
+    publisher: &Arc<Publisher>,
     config: watch::Receiver<Option<Arc<watchfold_healthchecks::HealthchecksConfig>>>,
     group: &Group,
 ) {
@@ -156,15 +165,30 @@ pub fn run_healthchecks(
             .map(|(role, progress)| Stage::new(role, progress))
             .collect()
     });
+    let outlet = OutletContext {
+        sink: watchfold_healthchecks::SINK.to_owned(),
+        publisher: publisher.clone(),
+        state_path: house.data.sinks().join("healthchecks.state"),
+    };
     let (shown, cancel) = (progress.clone(), group.cancel.clone());
     let part = move || {
-        let (source, shown) = (source.clone(), shown.clone());
-        while_configured(
+        let (source, shown, outlet) = (source.clone(), shown.clone(), outlet.clone());
+        let (progress, left) = (shown.clone(), outlet.clone());
+        let running = move |config, cancel| {
+            let (source, outlet) = (source.clone(), outlet.clone());
+            watchfold_healthchecks::run(source, config, outlet, progress.clone(), cancel)
+        };
+        let gone = move || {
+            left.withdraw();
+            std::future::ready(())
+        };
+        while_configured_else(
             config.clone(),
             Without::Idle,
-            shown.clone(),
+            shown,
             cancel.clone(),
-            move |config, cancel| watchfold_healthchecks::run(source.clone(), config, shown.clone(), cancel),
+            running,
+            gone,
         )
     };
     group.tasks.spawn(supervise(progress, group.cancel.clone(), part));

@@ -16,6 +16,7 @@ struct State {
     head: u64,
     advanced_at: Option<Instant>,
     detail: Option<String>,
+    failing_since: Option<Instant>,
     note: Option<String>,
     unconfigured: bool,
 }
@@ -32,6 +33,8 @@ pub struct ProgressSnapshot {
     pub advanced_age: Option<Duration>,
     /// What is wrong, while something is.
     pub detail: Option<String>,
+    /// For how long something has been wrong without a break.
+    pub failing_age: Option<Duration>,
     /// What it did last, where that is worth a line; nothing is wrong with it.
     pub note: Option<String>,
     /// False while the configuration does not switch the part on: it has nothing to do.
@@ -62,11 +65,14 @@ impl Progress {
 
     /// Something is wrong; stands until [`Progress::ok`].
     pub fn fail(&self, detail: String) {
-        self.state().detail = Some(detail);
+        let mut state = self.state();
+        state.failing_since.get_or_insert_with(Instant::now);
+        state.detail = Some(detail);
     }
 
     pub fn ok(&self) {
-        self.state().detail = None;
+        let mut state = self.state();
+        (state.detail, state.failing_since) = (None, None);
     }
 
     /// What the part did last; stands until the next note.
@@ -95,6 +101,7 @@ impl Progress {
             head: state.head,
             advanced_age: state.advanced_at.map(|at| at.elapsed()),
             detail: state.detail.clone(),
+            failing_age: state.failing_since.map(|since| since.elapsed()),
             note: state.note.clone(),
             configured: !state.unconfigured,
         }
@@ -120,9 +127,14 @@ mod tests {
         assert_eq!(progress.state().advanced_at, first, "no move, and behind");
         progress.advance(9, 9);
         assert!(progress.state().advanced_at > first);
+        assert_eq!(progress.snapshot().failing_age, None);
         progress.fail("disk".into());
+        let since = progress.state().failing_since;
         assert_eq!(progress.snapshot().detail.as_deref(), Some("disk"));
+        progress.fail("another disk".into());
+        assert!(since.is_some() && progress.state().failing_since == since);
         progress.ok();
+        assert_eq!(progress.snapshot().failing_age, None);
         let got = progress.snapshot();
         assert_eq!((got.position, got.head, got.detail), (9, 9, None));
     }

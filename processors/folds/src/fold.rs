@@ -140,6 +140,7 @@ pub enum Fact {
     },
     /// A collector could not measure something for long enough.
     FaultConfirmed {
+        /// Or the destination, `sink:discord/alerts`.
         collector: String,
         since: Moment,
         detail: String,

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use watchfold_schemas::event::{
     Causes, CloseReason, EventBody, Incident, IncidentClass, JitterRecorded, Severity,
 };
-use watchfold_schemas::observation::{Act, OperatorAct, Parity, ParityDifference, ParityVerdict};
+use watchfold_schemas::observation::{Act, Fault, OperatorAct, Parity, ParityDifference, ParityVerdict};
 use watchfold_schemas::{Chain, SiteConfig, Span, Time};
 
 use crate::fold::{Ctx, EndedOutage, Fact, Fold, FoldId, FoldState, Moment, Step};
@@ -213,24 +213,12 @@ impl IncidentsState {
                 since,
                 detail,
             } => {
-                let subject = format!("collector:{collector}");
-                self.open(
-                    IncidentClass::MeasurementFault,
-                    &subject,
-                    since,
-                    Opening::of(detail),
-                    ctx,
-                );
+                let (class, subject) = faulty(&collector);
+                self.open(class, &subject, since, Opening::of(detail), ctx);
             }
             Fact::FaultEnded { collector } => {
-                let subject = format!("collector:{collector}");
-                self.close(
-                    IncidentClass::MeasurementFault,
-                    &subject,
-                    CloseReason::Recovered,
-                    Span::ZERO,
-                    ctx,
-                );
+                let (class, subject) = faulty(&collector);
+                self.close(class, &subject, CloseReason::Recovered, Span::ZERO, ctx);
             }
             Fact::SubjectRemoved { subject } => {
                 for class in [IncidentClass::Outage, IncidentClass::Flapping] {
@@ -502,6 +490,14 @@ impl IncidentsState {
     }
 }
 
+/// The class and subject of an incident about faults of a collector, or of a destination.
+fn faulty(of: &str) -> (IncidentClass, String) {
+    match Fault::is_of_destination(of) {
+        true => (IncidentClass::DeliveryFault, of.to_owned()),
+        false => (IncidentClass::MeasurementFault, format!("collector:{of}")),
+    }
+}
+
 /// What an incident of a chain itself is about.
 fn chain_subject(chain: Chain) -> String {
     format!("chain:{}", chain.token())
@@ -564,7 +560,10 @@ fn open_key(class: IncidentClass, subject: &str) -> String {
 
 fn severity(class: IncidentClass) -> Severity {
     match class {
-        IncidentClass::Outage | IncidentClass::CollectorSilent | IncidentClass::Attack => Severity::High,
+        IncidentClass::Outage
+        | IncidentClass::CollectorSilent
+        | IncidentClass::Attack
+        | IncidentClass::DeliveryFault => Severity::High,
         IncidentClass::Flapping | IncidentClass::MeasurementFault | IncidentClass::Parity => Severity::Medium,
     }
 }
@@ -572,7 +571,10 @@ fn severity(class: IncidentClass) -> Severity {
 fn on_collector_clock(class: IncidentClass) -> bool {
     !matches!(
         class,
-        IncidentClass::CollectorSilent | IncidentClass::Parity | IncidentClass::Attack
+        IncidentClass::CollectorSilent
+            | IncidentClass::Parity
+            | IncidentClass::Attack
+            | IncidentClass::DeliveryFault
     )
 }
 

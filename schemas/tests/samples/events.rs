@@ -52,6 +52,10 @@ pub fn all() -> Vec<Sample> {
             EventBody::IncidentOpened(incident(IncidentClass::MeasurementFault, Severity::Info)),
         ),
         (
+            "delivery_fault",
+            EventBody::IncidentOpened(incident(IncidentClass::DeliveryFault, Severity::High)),
+        ),
+        (
             "",
             EventBody::IncidentEscalated(incident(IncidentClass::Outage, Severity::Critical)),
         ),

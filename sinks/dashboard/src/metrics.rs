@@ -174,6 +174,7 @@ fn site_families(page: &mut Page, app: &App) {
         IncidentClass::MeasurementFault,
         IncidentClass::Parity,
         IncidentClass::Attack,
+        IncidentClass::DeliveryFault,
     ] {
         let count = open.get(class.name()).copied().unwrap_or(0);
         page.sample("watchfold_incidents_open", &[("class", class.name())], count);

@@ -6,7 +6,8 @@
 //! A failure before an answer (a timeout, a connection cut before the status) is tried again. If Discord had taken the
 //! message all the same it shows twice: this and a crash before the receipt is durable are the only such windows.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -15,7 +16,8 @@ use reqwest::{Method, Url};
 use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
-use watchfold_schemas::event::{Notice, NotificationRequest};
+use watchfold_schemas::event::{Notice, NoticeClass, NotificationRequest};
+use watchfold_schemas::observation::Fault;
 use watchfold_sink_kit::{
     Attempt, Destination, Edit, EditOutcome, Job, Outcome, Pause, Secret, SinkContext, SinkError, deliver,
 };
@@ -37,6 +39,9 @@ pub const INVALID_MAX: usize = 100;
 
 /// The window of that rule, in milliseconds: 10 minutes.
 const INVALID_WINDOW_MS: u64 = 600_000;
+
+/// The sink's name in receipts, faults and subjects.
+pub const SINK: &str = "discord";
 
 /// Runs the sink until it is cancelled. A changed configuration takes effect with the next call.
 pub async fn run(
@@ -78,7 +83,7 @@ impl Discord {
 
     async fn deliver_job(&self, job: &Job) -> Attempt {
         let config = self.config();
-        let Some(webhook) = config.webhooks.get(&job.class) else {
+        let Some((_, webhook)) = route(&config, job.class, &job.notice) else {
             return attempt(Outcome::Blocked {
                 detail: "no webhook is configured any more".to_owned(),
             });
@@ -140,7 +145,7 @@ impl Discord {
 
     async fn edit_message(&self, edit: &Edit) -> EditOutcome {
         let config = self.config();
-        let Some(webhook) = config.webhooks.get(&edit.class) else {
+        let Some((_, webhook)) = route(&config, edit.class, &edit.notice) else {
             return EditOutcome::Given {
                 detail: "no webhook is configured any more".to_owned(),
             };
@@ -212,12 +217,21 @@ impl Discord {
 }
 
 impl Destination for Discord {
-    /// Classes that share a webhook share a lane, and so its order and its rate limit.
     fn lane(&self, request: &NotificationRequest) -> Option<String> {
         let config = self.config();
-        let webhook = config.webhooks.get(&request.class)?;
-        let first = config.webhooks.iter().find(|(_, other)| *other == webhook);
-        first.map(|(class, _)| key(*class).to_owned())
+        route(&config, request.class, &request.notice).map(|(lane, _)| lane.to_owned())
+    }
+
+    fn lanes(&self) -> BTreeMap<String, u64> {
+        let config = self.config();
+        let lanes = lanes(&config).into_iter();
+        lanes
+            .map(|(lane, webhook)| {
+                let mut hasher = DefaultHasher::new();
+                webhook.expose().hash(&mut hasher);
+                (lane.to_owned(), hasher.finish())
+            })
+            .collect()
     }
 
     fn deliver(self: Arc<Self>, job: Job) -> BoxFuture<'static, Attempt> {
@@ -227,6 +241,44 @@ impl Destination for Discord {
     fn edit(self: Arc<Self>, edit: Edit) -> BoxFuture<'static, EditOutcome> {
         Box::pin(async move { self.edit_message(&edit).await })
     }
+}
+
+/// Each webhook under the key of the first class that has it: classes that share a webhook share a lane, and so its order
+/// and its rate limit.
+fn lanes(config: &DiscordConfig) -> Vec<(&'static str, &Secret)> {
+    let mut lanes: Vec<(&'static str, &Secret)> = Vec::new();
+    for (class, webhook) in &config.webhooks {
+        if lanes.iter().all(|(_, other)| *other != webhook) {
+            lanes.push((key(*class), webhook));
+        }
+    }
+    lanes
+}
+
+/// Where a notice goes: the lane of its class. News about a lane itself goes to another one, because the lane takes
+/// nothing and its messages would only wait or be refused; without another one it goes nowhere.
+fn route<'c>(
+    config: &'c DiscordConfig,
+    class: NoticeClass,
+    notice: &Notice,
+) -> Option<(&'static str, &'c Secret)> {
+    let webhook = config.webhooks.get(&class)?;
+    let lanes = lanes(config);
+    let about = |lane: &str| match notice {
+        Notice::IncidentOpened { incident, .. }
+        | Notice::IncidentUpdated { incident }
+        | Notice::IncidentReminder { incident, .. }
+        | Notice::IncidentClosed { incident, .. } => incident.subject == Fault::destination(SINK, Some(lane)),
+        Notice::SessionsStarted { .. } | Notice::SessionsEnded { .. } | Notice::OccupancySnapshot { .. } => {
+            false
+        }
+    };
+    let own = lanes.iter().find(|(_, other)| *other == webhook);
+    let others = lanes.iter().filter(|(_, other)| *other != webhook);
+    own.into_iter()
+        .chain(others)
+        .find(|(lane, _)| !about(lane))
+        .copied()
 }
 
 fn address(webhook: &Secret, thread: Option<&str>) -> Option<(Method, Url)> {

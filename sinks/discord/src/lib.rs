@@ -13,4 +13,4 @@ pub mod testing;
 mod text;
 
 pub use config::{ConfigError, DiscordConfig, DiscordSection};
-pub use deliver::run;
+pub use deliver::{SINK, run};

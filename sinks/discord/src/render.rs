@@ -7,6 +7,7 @@ use serde::Serialize;
 use watchfold_schemas::event::{
     CloseReason, Incident, IncidentClass, Notice, OccupancySnapshot, Session, SessionList, Severity,
 };
+use watchfold_schemas::observation::DESTINATION_PREFIX;
 
 use crate::attack;
 use crate::text::{clock, duration, escaped, fit, is_sender_name, plain, units};
@@ -337,6 +338,12 @@ fn words(class: IncidentClass) -> Words {
             closed: "agrees with its replay again",
             was: "disagreed with its replay",
         },
+        IncidentClass::DeliveryFault => Words {
+            opened: "takes no messages",
+            still: "still takes no messages",
+            closed: "takes messages again",
+            was: "took no messages",
+        },
         IncidentClass::Attack => Words {
             opened: "",
             still: "goes on",
@@ -367,6 +374,9 @@ fn subject(subject: &str) -> String {
     }
     if let Some(name) = subject.strip_prefix("collector:") {
         return format!("Collector {}", escaped(name));
+    }
+    if let Some(name) = subject.strip_prefix(DESTINATION_PREFIX) {
+        return format!("Destination {}", escaped(name));
     }
     if let Some(name) = subject.strip_prefix("attack:") {
         return format!("Attack {}", escaped(&name.replacen(':', " ", 1)));

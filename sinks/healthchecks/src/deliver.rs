@@ -14,7 +14,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use watchfold_kit::Progress;
-use watchfold_sink_kit::{Secret, SinkError};
+use watchfold_sink_kit::{Failure, Outlet, OutletContext, Secret, SinkError};
 
 use crate::config::HealthchecksConfig;
 use crate::judge::{Stage, Verdict, judge};
@@ -27,6 +27,9 @@ const STOP_TIMEOUT_MS: u64 = 700;
 /// The longest answer that is read, in bytes; it is `OK` and a few words.
 const ANSWER_BYTES_MAX: usize = 1_024;
 
+/// The sink's name in faults and subjects.
+pub const SINK: &str = "healthchecks";
+
 /// The stages as they are now.
 pub trait StageSource: Send + Sync + 'static {
     fn stages(&self) -> Vec<Stage>;
@@ -38,25 +41,29 @@ impl<F: Fn() -> Vec<Stage> + Send + Sync + 'static> StageSource for F {
     }
 }
 
-/// Pings until it is cancelled. `progress` shows whether pings are recorded; it is not among `stages`.
+/// Pings until it is cancelled. `outlet` records a server that takes no pings; `progress` shows whether pings are recorded
+/// and is not among `stages`.
 pub async fn run(
     stages: Arc<dyn StageSource>,
     config: watch::Receiver<Arc<HealthchecksConfig>>,
+    outlet: OutletContext,
     progress: Arc<Progress>,
     cancel: CancellationToken,
 ) -> Result<(), SinkError> {
-    run_timed(stages, config, progress, cancel, Timing::default()).await
+    run_timed(stages, config, outlet, progress, cancel, Timing::default()).await
 }
 
 /// The same under other figures; for tests.
 pub async fn run_timed(
     stages: Arc<dyn StageSource>,
     mut config: watch::Receiver<Arc<HealthchecksConfig>>,
+    outlet: OutletContext,
     progress: Arc<Progress>,
     cancel: CancellationToken,
     timing: Timing,
 ) -> Result<(), SinkError> {
-    let mut pinger = Pinger::new(stages, config.borrow_and_update().clone(), progress, timing)?;
+    let first = config.borrow_and_update().clone();
+    let mut pinger = Pinger::new(stages, first, Outlet::new(outlet), progress, timing)?;
     let mut reloads = true;
     while !cancel.is_cancelled() {
         let next_look = tokio::select! {
@@ -79,6 +86,7 @@ pub async fn run_timed(
 struct Pinger {
     stages: Arc<dyn StageSource>,
     config: Arc<HealthchecksConfig>,
+    outlet: Outlet,
     progress: Arc<Progress>,
     client: reqwest::Client,
     schedule: Schedule,
@@ -94,6 +102,7 @@ impl Pinger {
     fn new(
         stages: Arc<dyn StageSource>,
         config: Arc<HealthchecksConfig>,
+        outlet: Outlet,
         progress: Arc<Progress>,
         timing: Timing,
     ) -> Result<Pinger, SinkError> {
@@ -108,6 +117,7 @@ impl Pinger {
         Ok(Pinger {
             stages,
             config,
+            outlet,
             progress,
             client,
             schedule,
@@ -127,6 +137,9 @@ impl Pinger {
         self.schedule.reconfigure(config.period);
         self.body_bytes_max = BODY_BYTES_DEFAULT;
         self.refusal_told = None;
+        if config.url != self.config.url {
+            self.outlet.renew();
+        }
         self.config = config;
     }
 
@@ -150,6 +163,7 @@ impl Pinger {
             // Nothing is due, and that is how it should be between two pings.
             self.progress.advance(self.recorded, self.recorded);
         }
+        self.outlet.report();
         self.started + self.schedule.next_look(self.started.elapsed())
     }
 
@@ -207,6 +221,7 @@ impl Pinger {
         self.recorded += 1;
         self.progress.advance(self.recorded, self.recorded);
         self.progress.ok();
+        self.outlet.took();
         self.refusal_told = None;
         Answer::Recorded
     }
@@ -214,6 +229,7 @@ impl Pinger {
     fn failed(&mut self, answer: Answer, detail: &str) -> Answer {
         tracing::info!(detail, "a ping of healthchecks failed and is tried again");
         self.progress.fail(detail.to_owned());
+        self.outlet.failed(Failure::Unavailable, detail.to_owned());
         answer
     }
 
@@ -225,6 +241,7 @@ impl Pinger {
             );
             self.refusal_told = Some(detail.clone());
         }
+        self.outlet.failed(Failure::Refused, detail.clone());
         self.progress.fail(detail);
         Answer::Refused
     }

@@ -23,6 +23,16 @@ impl Role {
         }
     }
 
+    /// How long something may be wrong with a stage that advances. A destination that takes nothing from a sink holds no
+    /// stage up, and nobody else may learn of it; hiccups of services are shorter. `None` where standing still is all
+    /// that counts.
+    pub const fn failing_limit(self) -> Option<Duration> {
+        match self {
+            Role::Collector | Role::Processor => None,
+            Role::Sink => Some(Duration::from_secs(180)),
+        }
+    }
+
     pub const fn name(self) -> &'static str {
         match self {
             Role::Collector => "collector",
@@ -53,6 +63,12 @@ impl Stage {
     pub fn still_for(&self, running_for: Duration) -> Duration {
         self.progress.advanced_age.unwrap_or(running_for)
     }
+
+    /// Whether something has been wrong with it for too long.
+    pub fn fails(&self) -> bool {
+        let limit = self.role.failing_limit();
+        limit.is_some_and(|limit| self.progress.failing_age.is_some_and(|age| age > limit))
+    }
 }
 
 /// What [`judge`] found.
@@ -62,19 +78,23 @@ pub enum Verdict {
     Advancing,
     /// Some have not begun, and have time left to.
     Starting,
-    /// These stand still; by their place in the input.
+    /// These stand still, or fail; by their place in the input.
     Stalled(Vec<usize>),
     /// Nothing reports its progress, so nothing can be vouched for.
     Blind,
 }
 
-/// A stage advances when it moved, or had nothing left to do, within its limit.
+/// A stage advances when it moved, or had nothing left to do, within its limit, and is not failing for longer than its
+/// role may.
 pub fn judge(stages: &[Stage], running_for: Duration) -> Verdict {
     if stages.is_empty() {
         return Verdict::Blind;
     }
     let stalled: Vec<usize> = (0..stages.len())
-        .filter(|index| stages[*index].still_for(running_for) > stages[*index].limit)
+        .filter(|index| {
+            let stage = &stages[*index];
+            stage.still_for(running_for) > stage.limit || stage.fails()
+        })
         .collect();
     if !stalled.is_empty() {
         return Verdict::Stalled(stalled);
@@ -96,6 +116,7 @@ mod tests {
             head: 2,
             advanced_age: age_s.map(Duration::from_secs),
             detail: None,
+            failing_age: None,
             note: None,
             configured: true,
         };
@@ -128,6 +149,18 @@ mod tests {
             1_000,
             Verdict::Stalled(vec![0, 2]),
         );
+    }
+
+    #[test]
+    fn a_sink_that_fails_for_long_is_not_healthy_though_it_advances() {
+        let failing = |role, age_s| {
+            let mut stage = stage(role, Some(1));
+            stage.progress.failing_age = Some(Duration::from_secs(age_s));
+            judge(&[stage], Duration::from_secs(1_000))
+        };
+        assert_eq!(failing(Role::Sink, 180), Verdict::Advancing);
+        assert_eq!(failing(Role::Sink, 181), Verdict::Stalled(vec![0]));
+        assert_eq!(failing(Role::Collector, 900), Verdict::Advancing);
     }
 
     #[test]

@@ -12,5 +12,5 @@ pub mod schedule;
 pub mod testing;
 
 pub use config::{ConfigError, HealthchecksConfig, HealthchecksSection};
-pub use deliver::{StageSource, run};
+pub use deliver::{SINK, StageSource, run};
 pub use judge::{Role, Stage, Verdict, judge};

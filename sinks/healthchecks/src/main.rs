@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use watchfold_config::{Config, ConfigError, Naming, SecretRef, Sinks, load};
-use watchfold_healthchecks::{HealthchecksConfig, HealthchecksSection, Role, Stage};
+use watchfold_healthchecks::{HealthchecksConfig, HealthchecksSection, Role, SINK, Stage};
 use watchfold_process::args::site;
 use watchfold_process::configured::{Without, mapped, while_configured};
 use watchfold_process::exit::Usage;
@@ -13,6 +13,7 @@ use watchfold_process::observed::{Observed, SEEN_LATE_MAX};
 use watchfold_process::reload::Followed;
 use watchfold_process::share::{Led, lease_name, led};
 use watchfold_process::{Frame, ProcessArgs, Program};
+use watchfold_sink_kit::OutletContext;
 
 /// Pings healthchecks.io while every stage of a site gets on. Needs a configuration with [sinks.healthchecks].
 #[derive(Debug, clap::Parser)]
@@ -85,12 +86,17 @@ impl Program for Healthchecks {
             cancel: frame.cancel(),
         };
         let shown = progress.clone();
+        let outlet = OutletContext {
+            sink: SINK.to_owned(),
+            publisher: frame.publisher(&site, SINK).await?,
+            state_path: frame.directory("sinks", &site)?.join("healthchecks.state"),
+        };
         frame.supervise(progress, move || {
-            let (config, site) = (config.clone(), site.clone());
+            let (config, site, outlet) = (config.clone(), site.clone(), outlet.clone());
             let (source, shown) = (source.clone(), shown.clone());
             led(led_by.clone(), move |cancel| {
                 let (source, progress) = (source.clone(), shown.clone());
-                let site = site.clone();
+                let (site, outlet) = (site.clone(), outlet.clone());
                 let of_site = move |config: &HealthchecksConfig| HealthchecksConfig {
                     site: site.clone(),
                     ..config.clone()
@@ -98,7 +104,8 @@ impl Program for Healthchecks {
                 mapped(config.clone(), of_site, move |config| {
                     let pinging = progress.clone();
                     while_configured(config, Without::Idle, progress, cancel, move |config, cancel| {
-                        watchfold_healthchecks::run(source.clone(), config, pinging.clone(), cancel)
+                        let (outlet, progress) = (outlet.clone(), pinging.clone());
+                        watchfold_healthchecks::run(source.clone(), config, outlet, progress, cancel)
                     })
                 })
             })

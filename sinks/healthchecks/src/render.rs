@@ -20,12 +20,17 @@ pub fn body(kind: Kind, site: &str, stages: &[Stage], verdict: &Verdict, running
         (Kind::Success | Kind::Fail, Verdict::Starting) => "starting".to_owned(),
         (Kind::Success | Kind::Fail, Verdict::Blind) => "no stage reports its progress".to_owned(),
         (Kind::Success | Kind::Fail, Verdict::Stalled(stalled)) => {
-            let names: Vec<String> = stalled
-                .iter()
-                .filter_map(|index| stages.get(*index))
-                .map(label)
-                .collect();
-            format!("{} not advancing", names.join(", "))
+            let stages: Vec<&Stage> = stalled.iter().filter_map(|index| stages.get(*index)).collect();
+            let named = |fails: bool, what: &str| {
+                let names: Vec<String> = stages
+                    .iter()
+                    .filter(|stage| stage.fails() == fails)
+                    .map(|stage| label(stage))
+                    .collect();
+                (!names.is_empty()).then(|| format!("{} {what}", names.join(", ")))
+            };
+            let parts = [named(false, "not advancing"), named(true, "failing")];
+            parts.into_iter().flatten().collect::<Vec<_>>().join("; ")
         }
     };
     let mut text = format!("Watchfold at {site}: {headline}\n");
@@ -80,6 +85,7 @@ mod tests {
                 head: 52,
                 advanced_age: age.map(Duration::from_secs),
                 detail: detail.map(str::to_owned),
+                failing_age: None,
                 note: None,
                 configured: true,
             };
@@ -108,6 +114,20 @@ mod tests {
              processor site: at 40 of 52, advanced 75 s ago (limit 60 s); the disk is full\n\
              sink discord: at 40 of 52, not begun for 90 s (limit 300 s)\n"
         );
+    }
+
+    #[test]
+    fn a_sink_that_fails_is_told_apart_from_one_that_stands_still() {
+        let mut stages = stages();
+        let failing = &mut stages[2].progress;
+        failing.advanced_age = Some(Duration::from_secs(1));
+        failing.failing_age = Some(Duration::from_secs(200));
+        failing.detail = Some("alerts: 404".to_owned());
+        let verdict = Verdict::Stalled(vec![1, 2]);
+        let got = body(Kind::Fail, "cafe-1", &stages, &verdict, Duration::from_secs(300));
+        let headline = "Watchfold at cafe-1: processor site not advancing; sink discord failing\n";
+        assert!(got.starts_with(headline), "{got}");
+        assert!(got.ends_with("; alerts: 404\n"), "{got}");
     }
 
     #[test]

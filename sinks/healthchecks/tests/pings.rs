@@ -9,9 +9,11 @@ use tokio_util::sync::CancellationToken;
 use watchfold_healthchecks::deliver::run_timed;
 use watchfold_healthchecks::schedule::Timing;
 use watchfold_healthchecks::testing::{Failure, HealthchecksServer, RecordedPing};
-use watchfold_healthchecks::{HealthchecksConfig, Role, Stage};
-use watchfold_kit::{Progress, ProgressSnapshot};
-use watchfold_sink_kit::{Secret, SinkError};
+use watchfold_healthchecks::{HealthchecksConfig, Role, SINK, Stage};
+use watchfold_kit::{Progress, ProgressSnapshot, Publisher};
+use watchfold_log::memory::MemoryLog;
+use watchfold_schemas::{Body, Stream, decode_observation};
+use watchfold_sink_kit::{OutletContext, Secret, SinkError};
 
 /// The figures of the service, a hundredth as long.
 const TIMING: Timing = Timing {
@@ -30,6 +32,9 @@ struct Running {
     progress: Arc<Progress>,
     cancel: CancellationToken,
     task: JoinHandle<Result<(), SinkError>>,
+    log: Arc<MemoryLog>,
+    outlet: OutletContext,
+    _data: tempfile::TempDir,
 }
 
 fn stage(role: Role, age_s: u64) -> Stage {
@@ -39,6 +44,7 @@ fn stage(role: Role, age_s: u64) -> Stage {
         head: 9,
         advanced_age: Some(Duration::from_secs(age_s)),
         detail: None,
+        failing_age: None,
         note: None,
         configured: true,
     };
@@ -84,9 +90,17 @@ async fn start_at(
         let stages = stages.clone();
         Arc::new(move || stages.lock().unwrap().clone())
     };
+    let (log, data) = (MemoryLog::new(), tempfile::tempdir().unwrap());
+    let publisher = Publisher::open(log.clone(), "cafe-1", SINK, data.path());
+    let outlet = OutletContext {
+        sink: SINK.to_owned(),
+        publisher: publisher.await.unwrap(),
+        state_path: data.path().join("healthchecks.state"),
+    };
     let task = tokio::spawn(run_timed(
         source,
         config.subscribe(),
+        outlet.clone(),
         progress.clone(),
         cancel.clone(),
         TIMING,
@@ -98,10 +112,23 @@ async fn start_at(
         progress,
         cancel,
         task,
+        log,
+        outlet,
+        _data: data,
     }
 }
 
 impl Running {
+    /// Whether each recorded fault of the server began.
+    fn faults(&self) -> Vec<bool> {
+        let records = self.log.records(Stream::Observations);
+        let fault = |payload: &[u8]| match decode_observation(payload).unwrap().body {
+            Body::Fault(fault) if fault.subject == "sink:healthchecks" => fault.active,
+            other => panic!("{other:?}"),
+        };
+        records.iter().map(|record| fault(&record.payload)).collect()
+    }
+
     async fn pings(&self, count: usize) -> Vec<RecordedPing> {
         until("the pings", || self.server.pings().len() >= count).await;
         self.server.pings()
@@ -284,4 +311,28 @@ async fn a_stop_is_not_held_up_by_a_server_that_does_not_answer() {
     running.server.fail_next(Failure::Hang);
     running.server.fail_next(Failure::Hang);
     running.stop().await;
+}
+
+#[tokio::test]
+async fn a_server_that_refuses_pings_is_a_recorded_fault_until_it_takes_one() {
+    for refusal in [400, 401, 403, 404].map(Failure::Status) {
+        let elsewhere = |server: &HealthchecksServer| server.url_of("22222222-2222-4222-8222-222222222222");
+        let running = start_at(10_000, std::slice::from_ref(&refusal), elsewhere).await;
+        until("the fault is recorded", || running.faults() == [true]).await;
+        // Another check: the next ping is taken, and nothing more is recorded.
+        running.config.send_replace(config(&running.server.url()));
+        running.pings(2).await;
+        until("the fault is over", || running.faults() == [true, false]).await;
+        running.stop().await;
+    }
+}
+
+#[tokio::test]
+async fn the_fault_of_a_server_that_is_not_configured_any_more_is_over() {
+    let running = start(10_000, &[Failure::Status(404)]).await;
+    until("the fault is recorded", || running.faults() == [true]).await;
+    running.cancel.cancel();
+    running.outlet.withdraw();
+    running.outlet.withdraw();
+    until("the fault is over", || running.faults() == [true, false]).await;
 }

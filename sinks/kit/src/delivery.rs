@@ -4,6 +4,7 @@
 //! two is the only window in which something can be told twice. The loop never finds words and knows no protocol.
 
 mod away;
+mod faults;
 mod resume;
 mod settle;
 
@@ -19,15 +20,18 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use watchfold_kit::KitError;
 use watchfold_log::{LogReader, Position, Start};
-use watchfold_schemas::observation::{Body, DeliveryOutcome};
+use watchfold_schemas::observation::{Body, DeliveryOutcome, Fault};
 use watchfold_schemas::{Event, EventId, Stream, decode_observation, subjects};
 
 use away::{Away, on_its_own};
+use faults::Word;
+pub use faults::withdraw;
 
 use crate::destination::{Attempt, Destination, Edit, EditOutcome, SinkContext};
 use crate::error::SinkError;
 use crate::ledger::{Ledger, PENDING_MAX, Taken};
 use crate::plan::{Job, expired, plan};
+use crate::reach::Reach;
 use crate::reader::{EventReader, ReaderCounts};
 use crate::stats::Count;
 
@@ -70,6 +74,7 @@ enum Done {
     Attempted(Box<Job>, Attempt),
     Edited(Box<Edit>, EditOutcome),
     Receipted(u64, Result<(), KitError>),
+    Reported(Word, Result<(), KitError>),
 }
 
 #[derive(Default)]
@@ -79,6 +84,7 @@ struct Lane {
     failures: u32,
     blocked: Option<String>,
     last_error: Option<String>,
+    reach: Reach,
 }
 
 struct Courier<D> {
@@ -95,6 +101,11 @@ struct Courier<D> {
     observations_id: String,
     events_head: u64,
     lanes: BTreeMap<String, Lane>,
+    /// The destinations of the configuration in force.
+    configured: BTreeMap<String, u64>,
+    /// Destinations whose fault, or its end, is on its way to the log.
+    reporting: BTreeSet<String>,
+    report_after: Option<Instant>,
     all_not_before: Option<Instant>,
     busy: BTreeSet<u64>,
     work: FuturesUnordered<BoxFuture<'static, Done>>,
@@ -114,7 +125,8 @@ impl<D: Destination> Courier<D> {
             Some(position) => EventReader::open_after(log.clone(), &requests, position).await?,
             None => EventReader::open(log.clone(), &requests, Start::First).await?,
         };
-        let own_receipts = subjects::observation(&context.site, "receipt", &context.sink);
+        // Receipts, and faults of destinations: what a sink writes.
+        let own_receipts = subjects::collector_filter(&context.site, &context.sink);
         let start = state
             .receipts
             .as_ref()
@@ -128,9 +140,13 @@ impl<D: Destination> Courier<D> {
         {
             ledger.receipts_from = Some(first.stored_at);
         }
+        let configured = destination.lanes();
         let mut courier = Courier {
             context,
             destination,
+            configured,
+            reporting: BTreeSet::new(),
+            report_after: None,
             ledger,
             events,
             counted: ReaderCounts::default(),
@@ -177,6 +193,7 @@ impl<D: Destination> Courier<D> {
             away = Away::default();
             self.expire();
             self.start_work();
+            self.report_faults();
             self.show_progress();
             self.save_if_due().await;
             let wake = self.next_wake();
@@ -248,6 +265,10 @@ impl<D: Destination> Courier<D> {
                         "too many receipts at once; the oldest are forgotten"
                     );
                 }
+                self.dirty = true;
+            }
+            Ok(Body::Fault(fault)) if Fault::is_of_destination(&fault.subject) => {
+                self.ledger.note_fault(fault.subject, fault.reason, fault.active);
                 self.dirty = true;
             }
             Ok(_) => {}
@@ -413,15 +434,7 @@ impl<D: Destination> Courier<D> {
         self.context
             .progress
             .advance(first.map_or(reached, |settled| settled.min(reached)), head);
-        let trouble = self
-            .lanes
-            .iter()
-            .find_map(|(name, lane)| match (&lane.blocked, &lane.last_error) {
-                (Some(blocked), _) => Some(format!("{name}: {blocked}")),
-                (None, Some(error)) if lane.failures >= FAILURES_TOLD => Some(format!("{name}: {error}")),
-                _ => None,
-            });
-        match trouble {
+        match self.trouble() {
             Some(detail) => self.context.progress.fail(detail),
             None => self.context.progress.ok(),
         }

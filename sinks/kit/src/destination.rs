@@ -2,6 +2,7 @@
 //!
 //! A [`Destination`] makes single attempts; when, how often and in what order is the delivery loop's.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -36,6 +37,9 @@ pub trait Destination: Send + Sync + 'static {
     /// Where a request goes, or `None` while nothing is configured for it. One job at a time runs in each lane, and a
     /// stuck lane blocks no other.
     fn lane(&self, request: &NotificationRequest) -> Option<String>;
+
+    /// The lanes of the configuration in force. The number changes with the address behind a lane.
+    fn lanes(&self) -> BTreeMap<String, u64>;
 
     /// One attempt. It must end by itself within a time limit of its own.
     fn deliver(self: Arc<Self>, job: Job) -> BoxFuture<'static, Attempt>;

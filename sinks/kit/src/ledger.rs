@@ -26,6 +26,9 @@ pub(crate) const MESSAGES_MAX: usize = 4_096;
 /// Edits that wait; each is one closed incident. The oldest go first.
 pub(crate) const EDITS_MAX: usize = 256;
 
+/// Destinations whose faults are kept; more than any sink has.
+const FAULTS_MAX: usize = 64;
+
 /// What became of a request on being read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Taken {
@@ -47,6 +50,8 @@ pub(crate) struct Ledger {
     /// (incident, message), oldest first.
     messages: VecDeque<(String, String)>,
     pub edits: VecDeque<Edit>,
+    /// Destinations that take nothing as far as the log knows, with the reason.
+    pub faults: BTreeMap<String, String>,
     /// Requests that expired before this have perhaps lost their receipts to retention.
     pub receipts_from: Option<Time>,
 }
@@ -56,6 +61,7 @@ impl Ledger {
         let mut ledger = Ledger {
             messages: state.messages.into(),
             edits: state.edits.into(),
+            faults: state.faults,
             ..Ledger::default()
         };
         for receipts in state.due {
@@ -148,6 +154,15 @@ impl Ledger {
         self.next_ticket += 1;
         self.due.insert(self.next_ticket, receipts);
         self.next_ticket
+    }
+
+    /// The log holds that a destination takes nothing, or does again.
+    pub fn note_fault(&mut self, subject: String, reason: String, active: bool) {
+        if !active {
+            self.faults.remove(&subject);
+        } else if self.faults.len() < FAULTS_MAX {
+            self.faults.insert(subject, reason);
+        }
     }
 
     /// A message that shows an incident exists, or its incident is over.

@@ -8,20 +8,24 @@ mod delivery;
 mod destination;
 mod error;
 mod ledger;
+mod outlet;
 mod plan;
+mod reach;
 mod reader;
 mod secret;
 mod state;
 mod stats;
 
 pub use backoff::{BACKOFF_MS_MAX, backoff};
-pub use delivery::deliver;
+pub use delivery::{deliver, withdraw};
 pub use destination::{Attempt, Destination, Edit, EditOutcome, Outcome, Pause, SinkContext};
 pub use error::SinkError;
+pub use outlet::{Outlet, OutletContext};
 pub use plan::{Job, PendingRequest};
+pub use reach::{Failure, Reach, TAKES_NOTHING_MS_MAX};
 pub use reader::{DEDUP_WINDOW, EventBatch, EventReader, ReaderCounts};
 pub use secret::Secret;
-pub use state::{STATE_VERSION, read_state, save_state, set_aside_state};
+pub use state::{STATE_VERSION, read_state, recorded_faults, save_state, set_aside_state};
 pub use stats::{Count, Counted, SinkStats, Stats};
 
 #[cfg(test)]

@@ -4,6 +4,7 @@
 //! built again from both streams. JSON, replaced as a whole, synced before it counts. A sink that keeps something else
 //! writes and reads its file by the same functions.
 
+use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -38,6 +39,9 @@ pub(crate) struct StateFile {
     /// (incident, message id).
     pub messages: Vec<(String, String)>,
     pub edits: Vec<Edit>,
+    /// Destinations that take nothing as far as the log knows, with the reason.
+    #[serde(default)]
+    pub faults: BTreeMap<String, String>,
 }
 
 impl StateFile {
@@ -47,6 +51,7 @@ impl StateFile {
             events: None,
             receipts: None,
             pending: Vec::new(),
+            faults: BTreeMap::new(),
             ..self
         }
     }
@@ -120,6 +125,21 @@ pub fn read_state<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, String>
     serde_json::from_slice(&bytes)
         .map(Some)
         .map_err(|error| error.to_string())
+}
+
+/// The part of a state file that names faulty destinations.
+#[derive(Default, Deserialize)]
+struct Faults {
+    #[serde(default)]
+    faults: BTreeMap<String, String>,
+}
+
+/// The destinations that take nothing according to a sink's state file, with the reasons; none without a usable file.
+pub fn recorded_faults(path: &Path) -> BTreeMap<String, String> {
+    match read_state::<Faults>(path) {
+        Ok(Some(state)) => state.faults,
+        Ok(None) | Err(_) => BTreeMap::new(),
+    }
 }
 
 #[cfg(unix)]

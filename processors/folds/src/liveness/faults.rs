@@ -1,9 +1,11 @@
-//! What a collector cannot measure. It never turns a target red; lasting, it is an incident of the collector.
+//! What a collector cannot measure, and destinations that take nothing from a sink. Neither turns a target red; lasting,
+//! it is an incident of the collector or of the destination.
 
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 use watchfold_schemas::Span;
+use watchfold_schemas::observation::Fault;
 
 use super::LivenessState;
 use crate::clocks::COLLECTORS_MAX;
@@ -64,6 +66,11 @@ impl LivenessState {
         ctx: &mut Ctx<'_>,
     ) {
         let Some(collector) = ctx.collector else { return };
+        // Each destination is an incident of its own: the others can still notify about it.
+        let (collector, subject) = match Fault::is_of_destination(subject) {
+            true => (subject, ""),
+            false => (collector, subject),
+        };
         let known = self
             .faults
             .get(collector)
@@ -156,6 +163,7 @@ impl LivenessState {
 
 #[cfg(test)]
 mod tests {
+    use watchfold_schemas::event::{EventBody, Incident, IncidentClass};
     use watchfold_schemas::observation::{Fault, Observation, Tick};
     use watchfold_schemas::{Body, Origin, Time};
 
@@ -163,6 +171,18 @@ mod tests {
 
     /// Folds a tick each second, and (second, whether active) faults of a sink; tells incidents.
     fn check(faults: &[(i64, bool)], until_s: i64, want: &[&str]) {
+        let faults: Vec<(i64, &str, bool)> = faults.iter().map(|(at, active)| (*at, "", *active)).collect();
+        let got = incidents(&faults, until_s);
+        let got: Vec<String> = got
+            .iter()
+            .map(|(second, kind, _)| format!("{second} {kind}"))
+            .collect();
+        assert_eq!(got, want, "{faults:?}");
+    }
+
+    /// Folds a tick each second, and (second, subject, whether active) faults of a sink; returns second, kind and incident
+    /// of each event about one.
+    fn incidents(faults: &[(i64, &str, bool)], until_s: i64) -> Vec<(i64, &'static str, Incident)> {
         let mut chain = SiteChain::new("cafe-1");
         let mut records = Vec::new();
         for second in 0..=until_s {
@@ -172,9 +192,9 @@ mod tests {
                 interval_ms: 1_000,
             };
             records.push((second, at, "clock", Body::Tick(tick)));
-            for (_, active) in faults.iter().filter(|(of, _)| *of == second) {
+            for (_, subject, active) in faults.iter().filter(|(of, ..)| *of == second) {
                 let fault = Fault {
-                    subject: String::new(),
+                    subject: (*subject).to_owned(),
                     at,
                     reason: "the key is refused".to_owned(),
                     active: *active,
@@ -197,12 +217,13 @@ mod tests {
                 body,
             };
             for event in chain.apply(sequence, &observation) {
-                if event.body.kind().starts_with("incident") {
-                    got.push(format!("{second} {}", event.body.kind()));
+                if let EventBody::IncidentOpened(incident) | EventBody::IncidentClosed(incident) = &event.body
+                {
+                    got.push((second, event.body.kind(), incident.clone()));
                 }
             }
         }
-        assert_eq!(got, want, "{faults:?}");
+        got
     }
 
     #[test]
@@ -211,5 +232,35 @@ mod tests {
         let told = ["70 incident_opened", "700 incident_closed"];
         check(&[(10, true), (700, false)], 1_500, &told);
         check(&[(10, true), (40, false)], 600, &[]);
+    }
+
+    #[test]
+    fn each_destination_that_takes_nothing_is_an_incident_of_its_own() {
+        let (alerts, occupancy) = ("sink:discord/alerts", "sink:discord/occupancy");
+        let faults = [
+            (10, alerts, true),
+            (20, occupancy, true),
+            (300, alerts, false),
+            // A fault of the sink itself is another matter.
+            (400, "", true),
+            (500, occupancy, false),
+        ];
+        let got = incidents(&faults, 520);
+        let told: Vec<(i64, &str, &str)> = got
+            .iter()
+            .map(|(second, kind, incident)| (*second, *kind, incident.subject.as_str()))
+            .collect();
+        let want = [
+            (70, "incident_opened", alerts),
+            (80, "incident_opened", occupancy),
+            (300, "incident_closed", alerts),
+            (460, "incident_opened", "collector:virustotal"),
+            (500, "incident_closed", occupancy),
+        ];
+        assert_eq!(told, want);
+        let (_, _, first) = &got[0];
+        assert_eq!(first.class, IncidentClass::DeliveryFault);
+        assert_eq!(first.detail.as_deref(), Some("the key is refused"));
+        assert_eq!(first.started_at, Time::from_seconds(1_000_010));
     }
 }

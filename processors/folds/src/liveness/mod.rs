@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use watchfold_schemas::config::Target;
 use watchfold_schemas::event::{EventBody, SubjectChanged, SubjectDegraded, SubjectState};
-use watchfold_schemas::observation::{Outcome, PingRowRef};
+use watchfold_schemas::observation::{Fault, Outcome, PingRowRef};
 use watchfold_schemas::{SiteConfig, Span, Time};
 
 use crate::fold::{Blame, Board, Ctx, Fact, Fold, FoldId, FoldState, Moment, Step};
@@ -110,7 +110,10 @@ impl Fold for Liveness {
             Step::Jump { span } => state.jump(*span, ctx),
             Step::Fault(fault) => {
                 // A fault of something that is no longer watched could never be seen to end.
-                if !fault.active || fault.subject.is_empty() || state.targets.contains_key(&fault.subject) {
+                let is_watched = fault.subject.is_empty()
+                    || Fault::is_of_destination(&fault.subject)
+                    || state.targets.contains_key(&fault.subject);
+                if !fault.active || is_watched {
                     state.note_fault(&fault.subject, fault.active, Some(&fault.reason), ctx);
                 }
             }

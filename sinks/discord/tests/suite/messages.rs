@@ -420,6 +420,15 @@ fn every_class_of_incident_has_its_words() {
         ]
     );
     assert_eq!(
+        titles(IncidentClass::DeliveryFault, "sink:discord/alerts"),
+        [
+            "Destination discord/alerts takes no messages",
+            "Destination discord/alerts still takes no messages",
+            "Destination discord/alerts takes messages again",
+            "Over: Destination discord/alerts took no messages"
+        ]
+    );
+    assert_eq!(
         titles(IncidentClass::Parity, "chain:site"),
         [
             "Chain site disagrees with its replay",

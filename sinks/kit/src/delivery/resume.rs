@@ -63,6 +63,7 @@ impl<D: Destination> Courier<D> {
             due: self.ledger.due.values().cloned().collect(),
             messages: self.ledger.messages().cloned().collect(),
             edits: self.ledger.edits.iter().cloned().collect(),
+            faults: self.ledger.faults.clone(),
         }
     }
 }

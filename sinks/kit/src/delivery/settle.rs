@@ -13,6 +13,7 @@ use crate::backoff::backoff;
 use crate::destination::{Attempt, Destination, Edit, EditOutcome, Outcome, Pause, SinkContext};
 use crate::ledger::EDITS_MAX;
 use crate::plan::Job;
+use crate::reach::Failure;
 use crate::stats::Count;
 
 /// The longest wait that the far side can ask for, in milliseconds; more is taken for a mistake.
@@ -31,6 +32,7 @@ impl<D: Destination> Courier<D> {
             Done::Attempted(job, attempt) => self.finish_attempt(&job, attempt),
             Done::Edited(edit, outcome) => self.finish_edit(*edit, outcome),
             Done::Receipted(ticket, result) => self.finish_receipts(ticket, result),
+            Done::Reported(word, result) => self.finish_report(word, result),
         }
     }
 
@@ -44,6 +46,7 @@ impl<D: Destination> Courier<D> {
         {
             self.ledger.forget_message(incident);
         }
+        let now = self.context.publisher.now();
         let lane = self.lanes.entry(job.lane.clone()).or_default();
         lane.busy = false;
         match attempt.outcome {
@@ -53,6 +56,7 @@ impl<D: Destination> Courier<D> {
                     after.map_or_else(|| backoff(lane.failures), |asked| bounded(&self.context, asked));
                 lane.not_before = lane.not_before.max(Some(Instant::now() + wait));
                 lane.last_error = Some(detail.clone());
+                lane.reach.failed(now, Failure::Unavailable, clipped(&detail));
                 self.context.stats.add(Count::Retried, 1);
                 tracing::info!(
                     sink = self.context.sink,
@@ -71,10 +75,12 @@ impl<D: Destination> Courier<D> {
                     "a destination is not used any more until its configuration changes"
                 );
                 lane.blocked = Some(detail.clone());
+                lane.reach.failed(now, Failure::Unusable, clipped(&detail));
                 self.note_failure(job, detail);
             }
             Outcome::Delivered { message } => {
                 lane.failures = 0;
+                lane.reach.took();
                 self.settle_delivered(job, message, attempt.thread_gone);
             }
             Outcome::Pointless { detail } => {
@@ -84,6 +90,7 @@ impl<D: Destination> Courier<D> {
             }
             Outcome::Rejected { detail } => {
                 lane.failures = 0;
+                lane.reach.failed(now, Failure::Refused, clipped(&detail));
                 tracing::warn!(sink = self.context.sink, lane = job.lane, request = %job.id, detail,
                     "the far side refuses a message for good");
                 self.context
@@ -170,9 +177,13 @@ impl<D: Destination> Courier<D> {
     }
 
     fn finish_edit(&mut self, mut edit: Edit, outcome: EditOutcome) {
-        self.lanes.entry(edit.lane.clone()).or_default().busy = false;
+        let lane = self.lanes.entry(edit.lane.clone()).or_default();
+        lane.busy = false;
         match outcome {
-            EditOutcome::Done { pause } => self.pause(&edit.lane, pause),
+            EditOutcome::Done { pause } => {
+                lane.reach.took();
+                self.pause(&edit.lane, pause);
+            }
             EditOutcome::Retry { after, detail, pause } if edit.attempts + 1 < EDIT_ATTEMPTS_MAX => {
                 self.pause(&edit.lane, pause);
                 edit.attempts += 1;
@@ -272,17 +283,6 @@ impl<D: Destination> Courier<D> {
                 self.all_not_before = self.all_not_before.max(Some(until));
             }
         }
-    }
-
-    /// The configuration changed: what was blocked or failing gets a new chance at once. A wait that the far side asked
-    /// for stands.
-    pub(super) fn unblock(&mut self) {
-        for lane in self.lanes.values_mut() {
-            if lane.blocked.take().is_some() {
-                lane.failures = 0;
-            }
-        }
-        self.dirty = true;
     }
 }
 

@@ -1,5 +1,6 @@
 //! A log that is away, or answers nothing for long: the sink waits, goes on by itself, and misses no answer meanwhile.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -162,6 +163,10 @@ struct Slow {
 impl Destination for Slow {
     fn lane(&self, _: &NotificationRequest) -> Option<String> {
         Some("all".into())
+    }
+
+    fn lanes(&self) -> BTreeMap<String, u64> {
+        [("all".to_owned(), 0)].into()
     }
 
     fn deliver(self: Arc<Self>, _: Job) -> BoxFuture<'static, Attempt> {

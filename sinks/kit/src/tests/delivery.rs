@@ -1,6 +1,6 @@
 //! Every request is told once, in order, whatever stops in between.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -32,6 +32,8 @@ pub(super) struct FarSide {
     calls: Mutex<u32>,
     edits: Mutex<Vec<Edit>>,
     without_occupancy: bool,
+    /// Stands for the address behind the lane "alerts".
+    address: Mutex<u64>,
 }
 
 impl FarSide {
@@ -78,6 +80,15 @@ impl Destination for FarSide {
             NoticeClass::Occupancy if self.without_occupancy => None,
             NoticeClass::Occupancy | NoticeClass::Screenshots => Some("occupancy".into()),
         }
+    }
+
+    fn lanes(&self) -> BTreeMap<String, u64> {
+        let address = *self.address.lock().unwrap();
+        let lanes = [("alerts", address), ("occupancy", 0)];
+        let configured = lanes
+            .into_iter()
+            .filter(|(lane, _)| *lane == "alerts" || !self.without_occupancy);
+        configured.map(|(lane, of)| (lane.to_owned(), of)).collect()
     }
 
     fn deliver(self: Arc<Self>, job: Job) -> BoxFuture<'static, Attempt> {
@@ -168,20 +179,8 @@ impl World {
     /// With another way to the log, and another far side.
     pub(super) async fn start_on(&self, log: Arc<dyn MessageLog>, far: Arc<impl Destination>) -> Running {
         let (reload, reloaded) = watch::channel(());
-        let publisher = Publisher::open(log.clone(), SITE, "test", self.data.path())
-            .await
-            .unwrap();
-        let stats = Arc::new(SinkStats::default());
-        let progress = Progress::new("test");
-        let context = SinkContext {
-            site: SITE.into(),
-            sink: "test".into(),
-            log,
-            publisher,
-            state_path: self.state_path(),
-            progress: progress.clone(),
-            stats: stats.clone(),
-        };
+        let context = self.context(log).await;
+        let (stats, progress) = (context.stats.clone(), context.progress.clone());
         let cancel = CancellationToken::new();
         let task = tokio::spawn(deliver(context, far, reloaded, cancel.clone()));
         Running {
@@ -190,6 +189,21 @@ impl World {
             task,
             stats,
             progress,
+        }
+    }
+
+    async fn context(&self, log: Arc<dyn MessageLog>) -> SinkContext {
+        let publisher = Publisher::open(log.clone(), SITE, "test", self.data.path())
+            .await
+            .unwrap();
+        SinkContext {
+            site: SITE.into(),
+            sink: "test".into(),
+            log,
+            publisher,
+            state_path: self.state_path(),
+            progress: Progress::new("test"),
+            stats: Arc::new(SinkStats::default()),
         }
     }
 
@@ -213,6 +227,18 @@ impl World {
             .filter(|record| record.subject == subject)
             .map(|record| body(&record.payload))
             .collect()
+    }
+
+    /// (destination, whether the fault began) of each recorded fault.
+    fn faults(&self) -> Vec<(String, bool)> {
+        let subject = subjects::observation(SITE, "fault", "test");
+        let records = self.log.records(Stream::Observations);
+        let body = |payload: &[u8]| match decode_observation(payload).unwrap().body {
+            Body::Fault(fault) => (fault.subject, fault.active),
+            other => panic!("{other:?}"),
+        };
+        let own = records.iter().filter(|record| record.subject == subject);
+        own.map(|record| body(&record.payload)).collect()
     }
 
     /// (request, outcome), in the order of the log.
@@ -570,4 +596,121 @@ async fn a_log_that_takes_nothing_for_a_while_costs_no_repetition() {
     until("it is receipted", || world.receipted().len() == 2).await;
     running.stop().await;
     assert_eq!(world.far.told(), ["opened a", "opened b"]);
+}
+
+/// (destination, whether the fault began), as they are recorded.
+fn faults(of: &[(&str, bool)]) -> Vec<(String, bool)> {
+    of.iter()
+        .map(|(lane, active)| (format!("sink:test/{lane}"), *active))
+        .collect()
+}
+
+#[tokio::test]
+async fn a_destination_that_refuses_is_a_recorded_fault_until_it_takes_something() {
+    for refusal in [
+        Outcome::Rejected {
+            detail: "400: no".into(),
+        },
+        Outcome::Blocked {
+            detail: "404: no".into(),
+        },
+    ] {
+        let mut world = World::new();
+        world.far.answer("alerts", refusal.clone());
+        world.ask(opened("a")).await;
+        world.ask(sessions(1)).await;
+        let running = world.start().await;
+        until("the fault is recorded", || !world.faults().is_empty()).await;
+        until("the health page says so", || {
+            let detail = running.progress.snapshot().detail;
+            detail.is_some_and(|detail| detail.starts_with("alerts: 40"))
+        })
+        .await;
+        running.stop().await;
+        // A restart knows from the log what is wrong, and records it once.
+        let running = world.start().await;
+        if let Outcome::Rejected { .. } = refusal {
+            until("the health page says so after a restart", || {
+                let detail = running.progress.snapshot().detail;
+                detail.is_some_and(|detail| detail.contains("400: no"))
+            })
+            .await;
+        }
+        world.ask(opened("b")).await;
+        until("the fault is over", || world.faults().len() == 2).await;
+        until("the health page is well", || {
+            running.progress.snapshot().detail.is_none()
+        })
+        .await;
+        running.stop().await;
+        let want = faults(&[("alerts", true), ("alerts", false)]);
+        assert_eq!(world.faults(), want, "{refusal:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_fault_of_a_destination_is_read_from_the_log_when_the_state_file_is_gone() {
+    let mut world = World::new();
+    let refusal = Outcome::Rejected {
+        detail: "400: no".into(),
+    };
+    world.far.answer("alerts", refusal);
+    world.ask(opened("a")).await;
+    let running = world.start().await;
+    until("the fault is recorded", || !world.faults().is_empty()).await;
+    running.stop().await;
+    std::fs::remove_file(world.state_path()).unwrap();
+    let running = world.start().await;
+    until("the health page says so", || {
+        running.progress.snapshot().detail.is_some()
+    })
+    .await;
+    world.ask(opened("b")).await;
+    until("the fault is over", || world.faults().len() == 2).await;
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn a_fault_is_over_when_the_address_changes_or_the_sink_is_not_configured_any_more() {
+    let mut world = World::new();
+    let refusal = || Outcome::Rejected {
+        detail: "400: no".into(),
+    };
+    world.far.answer("alerts", refusal());
+    world.ask(opened("a")).await;
+    let running = world.start().await;
+    until("the fault is recorded", || !world.faults().is_empty()).await;
+    // A reload that leaves the address as it is says nothing about it.
+    running.reload.send(()).unwrap();
+    world.ask(sessions(1)).await;
+    until("the other class is told", || world.far.told() == ["started 1"]).await;
+    assert_eq!(world.faults().len(), 1);
+    *world.far.address.lock().unwrap() += 1;
+    running.reload.send(()).unwrap();
+    until("the fault is over", || world.faults().len() == 2).await;
+    world.far.answer("alerts", refusal());
+    world.ask(opened("b")).await;
+    until("the new address refuses, too", || world.faults().len() == 3).await;
+    running.stop().await;
+    let context = world.context(world.log.clone()).await;
+    crate::withdraw(&context).await;
+    crate::withdraw(&context).await;
+    let want = [
+        ("alerts", true),
+        ("alerts", false),
+        ("alerts", true),
+        ("alerts", false),
+    ];
+    assert_eq!(world.faults(), faults(&want));
+}
+
+#[tokio::test]
+async fn a_hiccup_is_no_fault_of_a_destination() {
+    let mut world = World::new();
+    for _ in 0..4 {
+        world.far.answer("alerts", soon("no connection"));
+    }
+    world.ask(opened("a")).await;
+    world.run_until_settled().await;
+    assert_eq!(world.faults(), []);
 }

@@ -71,5 +71,6 @@ describe("words", () => {
   it("speaks of the past when it is past", () => {
     expect(incidentSentence(incident({}))).toBe("router is down");
     expect(incidentSentence(incident({ class: "measurement_fault", ended_at: "2026-11-20T12:00:00Z" }))).toBe("router could not be measured");
+    expect(incidentSentence(incident({ class: "delivery_fault", subject: "sink:discord/alerts" }))).toBe("Destination discord/alerts takes no messages");
   });
 });

@@ -37,6 +37,7 @@ const CLASS_WORD: Record<IncidentClass, string> = {
   measurement_fault: "Cannot measure",
   parity: "Replay differs",
   attack: "Attack",
+  delivery_fault: "Cannot notify",
 };
 
 /** A newer server may know classes that this page does not: they read as they are spelt. */
@@ -88,6 +89,8 @@ export function incidentSentence(incident: Incident): string {
       return `Collector ${incident.subject} ${open ? "is" : "was"} silent`;
     case "measurement_fault":
       return `${incident.subject} ${open ? "cannot" : "could not"} be measured`;
+    case "delivery_fault":
+      return `Destination ${incident.subject.replace(/^sink:/, "")} ${open ? "takes" : "took"} no messages`;
     case "parity":
       return `${incident.subject} ${open ? "disagrees" : "disagreed"} with its replay`;
     case "attack":
