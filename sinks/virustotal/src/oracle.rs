@@ -17,7 +17,7 @@ use watchfold_log::{Position, Start, agrees};
 use watchfold_schemas::event::EventBody;
 use watchfold_schemas::origin::short_hash;
 use watchfold_schemas::{Event, Span, Stream, Time, subjects};
-use watchfold_sink_kit::{EventBatch, EventReader, ReaderCounts, Secret};
+use watchfold_sink_kit::{EventBatch, EventReader, ReaderCounts, Secret, TAKES_NOTHING_MS_MAX};
 
 use crate::answer::Answer;
 use crate::budget::{Budget, Spent};
@@ -83,6 +83,8 @@ pub(crate) struct Oracle {
     /// What an earlier key was refused for is over.
     faults_over: bool,
     away: u32,
+    /// The first call without an answer since the last one with an answer.
+    away_since: Option<Time>,
     away_until: Time,
     away_why: String,
     spent_told: Option<Time>,
@@ -131,6 +133,7 @@ impl Oracle {
             key_refused: None,
             faults_over,
             away: 0,
+            away_since: None,
             away_until: Time(i64::MIN),
             away_why: String::new(),
             spent_told: None,
@@ -270,6 +273,7 @@ impl Oracle {
             return;
         }
         let now = self.now();
+        let trouble = self.lasting_trouble(now);
         let mut words: Vec<(String, Word)> = Vec::new();
         let mut done: Vec<(Subject, Option<String>)> = Vec::new();
         for waiting in self.memory.queue.list() {
@@ -287,7 +291,7 @@ impl Oracle {
                         };
                         let untold = !self.memory.faulted.contains(site);
                         words.extend(
-                            self.key_refused
+                            trouble
                                 .as_ref()
                                 .filter(|_| untold)
                                 .map(|reason| (site.clone(), fault(reason))),
@@ -427,7 +431,7 @@ impl Oracle {
         self.memory.budget.arrived(now);
         self.dirty = true;
         if !matches!(answer, Answer::Away { .. }) {
-            self.away = 0;
+            (self.away, self.away_since) = (0, None);
         }
         match answer {
             Answer::Said(report) => {
@@ -471,6 +475,8 @@ impl Oracle {
     fn take_no_answer(&mut self, subject: Subject, wait: Option<Span>, detail: String, now: Time) {
         self.count(LookupCount::Away, 1);
         self.away = self.away.saturating_add(1);
+        self.away_since.get_or_insert(now);
+        self.faults_over = false;
         let doublings = self.away.saturating_sub(1).min(16);
         let pause = Span(AWAY_FIRST.0 << doublings).min(AWAY_MAX);
         self.away_until = now + wait.unwrap_or(pause).max(pause);
@@ -480,6 +486,14 @@ impl Oracle {
             let until = now + FAILED_FOR;
             self.learn(subject, Known::Failed { until }, now);
         }
+    }
+
+    /// What keeps questions from being answered, once it is no hiccup.
+    fn lasting_trouble(&self, now: Time) -> Option<String> {
+        let lasts = |since: Time| now.since(since).as_millis() >= TAKES_NOTHING_MS_MAX;
+        let away = self.away_since.is_some_and(lasts) && self.away >= AWAY_TOLD;
+        let away = away.then(|| format!("VirusTotal does not answer: {}", self.away_why));
+        self.key_refused.clone().or(away)
     }
 
     fn learn(&mut self, subject: Subject, known: Known, now: Time) {

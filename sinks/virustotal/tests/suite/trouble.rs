@@ -222,6 +222,34 @@ async fn after_three_calls_without_an_answer_a_subject_is_left_alone_for_an_hour
 }
 
 #[tokio::test]
+async fn a_service_that_does_not_answer_for_long_is_a_fault_until_it_does() {
+    let mut world = World::new().await;
+    let running = world.start();
+    for _ in 0..5 {
+        world.server.fail_next(error(503, "TransientError", None));
+    }
+    world.ask("8.0.0.1").await;
+    for (calls, pause_s) in [(1, 15), (2, 30), (3, 60)] {
+        running.counts(LookupCount::Away, calls).await;
+        assert!(world.faults().is_empty(), "after {calls} calls it is a hiccup");
+        world.clock.pass(pause_s);
+    }
+    world.ask("8.0.0.2").await;
+    running.counts(LookupCount::Away, 4).await;
+    world.clock.pass(120);
+    running.counts(LookupCount::Away, 5).await;
+    until("a fault", || world.faults().len() == 1).await;
+    assert!(world.faults()[0].1.active && world.faults()[0].1.reason.contains("503"));
+    world.clock.pass(240);
+    world.answers(1).await;
+    until("its end", || {
+        world.faults().last().is_some_and(|(_, fault)| !fault.active)
+    })
+    .await;
+    running.stop().await;
+}
+
+#[tokio::test]
 async fn a_question_nobody_asks_any_more_is_dropped() {
     let mut world = World::new().await;
     for number in 1..=6 {
