@@ -25,6 +25,7 @@ use watchfold_rules::RulesError;
 use watchfold_schemas::SiteConfig;
 
 use crate::cli::ActivateArgs;
+use watchfold_process::{errln, outln};
 
 /// How long one recording may take.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -85,7 +86,7 @@ impl Active {
 pub fn activate(args: &ActivateArgs) -> anyhow::Result<ExitCode> {
     let config = load(&args.file)?;
     for warning in &config.warnings {
-        eprintln!("warning: {warning}");
+        errln!("warning: {warning}");
     }
     let file = Followed {
         path: args.file.clone(),
@@ -127,7 +128,7 @@ async fn record(args: &ActivateArgs, file: Followed<Asks>) -> anyhow::Result<()>
             .into());
         };
         recorded?;
-        println!("{} is in force at {site} ({})", args.file.display(), opened.place);
+        outln!("{} is in force at {site} ({})", args.file.display(), opened.place)?;
     }
     opened.close().await;
     Ok(())

@@ -18,6 +18,7 @@ use watchfold_schemas::packets::{CaptureCounts, CaptureSource, PacketBatch, mark
 
 use crate::cli::{CaptureCommand, CaptureStatArgs, Format};
 use crate::exit;
+use watchfold_process::{console, errln, outln};
 
 /// A file was read to its tear, or not at all.
 const TROUBLE: u8 = 2;
@@ -27,33 +28,36 @@ const ADDRESSES_MAX: usize = 1_000_000;
 
 pub fn run(command: &CaptureCommand) -> anyhow::Result<ExitCode> {
     match command {
-        CaptureCommand::Stat(args) => Ok(stat(args)),
+        CaptureCommand::Stat(args) => stat(args),
         CaptureCommand::Interfaces(args) => live::interfaces(args),
         CaptureCommand::Live(args) => live::live(args),
     }
 }
 
-fn stat(args: &CaptureStatArgs) -> ExitCode {
+fn stat(args: &CaptureStatArgs) -> anyhow::Result<ExitCode> {
     let mut status = ExitCode::SUCCESS;
     for path in &args.files {
         match read(path) {
             Ok(stat) => {
-                stat.print(path, args.format);
+                let is_read = console::while_read(stat.print(path, args.format))?;
                 if let End::Torn { reason, .. } = &stat.end {
-                    eprintln!(
+                    errln!(
                         "watchfold: {}: {reason}; what stands before is counted",
                         path.display()
                     );
                     status = ExitCode::from(TROUBLE);
                 }
+                if !is_read {
+                    break;
+                }
             }
             Err(error) => {
-                eprintln!("watchfold: {}", exit::sentence(&error));
+                errln!("watchfold: {}", exit::sentence(&error));
                 status = ExitCode::from(TROUBLE);
             }
         }
     }
-    status
+    Ok(status)
 }
 
 /// What a file holds.
@@ -160,11 +164,11 @@ impl Stat {
         self.rows += batch.len() as u64;
         match encode(batch) {
             Ok(bytes) => self.stored_bytes += bytes.len() as u64,
-            Err(error) => eprintln!("watchfold: a batch of {} packets: {error}", batch.len()),
+            Err(error) => errln!("watchfold: a batch of {} packets: {error}", batch.len()),
         }
     }
 
-    fn print(&self, path: &Path, format: Format) {
+    fn print(&self, path: &Path, format: Format) -> anyhow::Result<()> {
         let per_packet = self.stored_bytes as f64 / (self.rows.max(1)) as f64;
         let rate = self.packets as f64 / self.seconds.max(1e-9);
         if matches!(format, Format::Json) {
@@ -190,46 +194,47 @@ impl Stat {
                 "stored_bytes_per_packet": per_packet,
                 "packets_per_s": rate,
             });
-            println!("{line}");
-            return;
+            return Ok(outln!("{line}")?);
         }
-        println!("{}", path.display());
-        println!(
+        outln!("{}", path.display())?;
+        outln!(
             "  {} packets, {} bytes on the wire",
-            self.packets, self.wire_bytes
-        );
+            self.packets,
+            self.wire_bytes
+        )?;
         if let (Some(first), Some(last)) = (self.first, self.last) {
-            println!("  from {first} to {last}");
+            outln!("  from {first} to {last}")?;
         }
         let protocols: Vec<String> = self
             .protocols
             .iter()
             .map(|(name, count)| format!("{count} {name}"))
             .collect();
-        println!("  {} rows: {}", self.rows, protocols.join(", "));
+        outln!("  {} rows: {}", self.rows, protocols.join(", "))?;
         let at_least = if self.addresses.len() >= ADDRESSES_MAX {
             "at least "
         } else {
             ""
         };
-        println!(
+        outln!(
             "  {at_least}{} addresses; {} fragments, {} truncated, {} malformed, {} from inside a tunnel",
             self.addresses.len(),
             self.fragments,
             self.truncated,
             self.malformed,
             self.tunnelled
-        );
+        )?;
         for (why, count) in &self.undecoded {
-            println!("  {count} without a row: {why}");
+            outln!("  {count} without a row: {why}")?;
         }
         if self.skipped > 0 {
-            println!("  {} without a time or an interface", self.skipped);
+            outln!("  {} without a time or an interface", self.skipped)?;
         }
-        println!(
+        outln!(
             "  {} batches, {per_packet:.1} bytes a packet; {rate:.0} packets/s",
             self.batches
-        );
+        )?;
+        Ok(())
     }
 }
 

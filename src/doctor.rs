@@ -13,6 +13,7 @@ use crate::cli::{DoctorArgs, Format};
 use crate::config::{self, Config};
 use crate::parts::rules::site_rules;
 use crate::paths::Data;
+use watchfold_process::{console, outln};
 
 /// How long a sink's server may take to accept a connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -56,7 +57,7 @@ pub fn doctor(args: &DoctorArgs) -> anyhow::Result<ExitCode> {
         sinks(config, &mut findings);
         refusals(config, &data, &mut findings);
     }
-    show(&findings, args.format)?;
+    console::while_read(show(&findings, args.format))?;
     let worst = findings.iter().map(|finding| finding.verdict).max();
     Ok(if worst == Some(Verdict::Error) {
         ExitCode::FAILURE
@@ -67,7 +68,7 @@ pub fn doctor(args: &DoctorArgs) -> anyhow::Result<ExitCode> {
 
 fn show(findings: &[Finding], format: Format) -> anyhow::Result<()> {
     match format {
-        Format::Json => println!("{}", serde_json::to_string_pretty(findings)?),
+        Format::Json => outln!("{}", serde_json::to_string_pretty(findings)?)?,
         Format::Human => {
             for finding in findings {
                 let mark = match finding.verdict {
@@ -75,7 +76,7 @@ fn show(findings: &[Finding], format: Format) -> anyhow::Result<()> {
                     Verdict::Warning => "warning",
                     Verdict::Error => "ERROR  ",
                 };
-                println!("{mark}  {:<12} {}", finding.area, finding.message);
+                outln!("{mark}  {:<12} {}", finding.area, finding.message)?;
             }
         }
     }

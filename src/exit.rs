@@ -8,7 +8,7 @@ use watchfold_process::exit::{CONFIG, IO, UNAVAILABLE, USAGE, status};
 use watchfold_process::token::TokenError;
 use watchfold_rules::RulesError;
 
-pub use watchfold_process::exit::{of_usage, sentence};
+pub use watchfold_process::exit::{of_output, of_usage, sentence};
 
 /// The status of an error that ends the command.
 pub fn of(error: &anyhow::Error) -> ExitCode {

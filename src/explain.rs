@@ -1,7 +1,6 @@
 //! `watchfold explain`: why an incident, a session, an attack or an event came about. The page asks the same over the log that this process
 //! writes.
 
-use std::io::{ErrorKind, Write};
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -45,11 +44,8 @@ pub fn explain(args: &ExplainArgs) -> anyhow::Result<ExitCode> {
         Format::Human => explained.to_string(),
         Format::Json => serde_json::to_string_pretty(&explained)? + "\n",
     };
-    match std::io::stdout().write_all(text.as_bytes()) {
-        // `| head` closes the pipe when it has seen enough.
-        Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(error.into()),
-        _ => Ok(ExitCode::SUCCESS),
-    }
+    watchfold_process::console::write(text)?;
+    Ok(ExitCode::SUCCESS)
 }
 
 /// For the page: explains from the log in `data`, on a thread of its own, until it is done or nobody waits any more.

@@ -1,6 +1,6 @@
 //! `watchfold init` and `watchfold config check`: making a configuration from what is found, and checking one.
 
-use std::io::{BufRead, IsTerminal, Write};
+use std::io::{BufRead, IsTerminal};
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::Path;
 use std::process::ExitCode;
@@ -13,6 +13,7 @@ use watchfold_schemas::subjects::{is_token, tokenize};
 use crate::cli::{CheckArgs, Format, InitArgs};
 use crate::config;
 use crate::paths::{Data, write_private};
+use watchfold_process::{console, errln, outln};
 
 /// What a configuration begins as.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -141,15 +142,15 @@ pub fn init(args: &InitArgs) -> anyhow::Result<ExitCode> {
         std::fs::create_dir_all(parent).with_context(|| format!("failed to make {}", parent.display()))?;
     }
     write_private(&path, &text).with_context(|| format!("failed to write {}", path.display()))?;
-    println!("wrote {}: {}", path.display(), draft.summary());
-    println!(
+    outln!("wrote {}: {}", path.display(), draft.summary())?;
+    outln!(
         "start it with: watchfold up{}",
         if args.config.is_some() {
             format!(" --config {}", path.display())
         } else {
             String::new()
         }
-    );
+    )?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -213,8 +214,7 @@ fn ask<T>(
         } else {
             format!(" [{default}]")
         };
-        eprint!("{question}{shown}: ");
-        std::io::stderr().flush()?;
+        console::write_message(format_args!("{question}{shown}: "));
         let mut line = String::new();
         if input.read_line(&mut line)? == 0 {
             bail!("no answer to {question:?}: add --no-input to take what is found");
@@ -226,7 +226,7 @@ fn ask<T>(
         };
         match read(answer) {
             Ok(value) => return Ok(value),
-            Err(why) => eprintln!("  {why}"),
+            Err(why) => errln!("  {why}"),
         }
     }
 }
@@ -237,7 +237,7 @@ pub fn check(args: &CheckArgs) -> anyhow::Result<ExitCode> {
     let config = config::load(&path)?;
     let rules = rule_set(&config.rules, path.parent().unwrap_or(Path::new(".")))?;
     for warning in &config.warnings {
-        eprintln!("warning: {warning}");
+        errln!("warning: {warning}");
     }
     match args.format {
         Format::Human => {
@@ -248,22 +248,22 @@ pub fn check(args: &CheckArgs) -> anyhow::Result<ExitCode> {
                 .iter()
                 .map(|target| target.name.as_str())
                 .collect();
-            println!("{} is good: site {}", path.display(), config.site.site);
-            println!(
+            outln!("{} is good: site {}", path.display(), config.site.site)?;
+            outln!(
                 "  targets  {}",
                 if targets.is_empty() {
                     "none".to_owned()
                 } else {
                     targets.join(", ")
                 }
-            );
-            println!("  PCs      {}", config.site.occupancy.hosts.len());
-            println!("  captures {}", interfaces(&config));
-            println!("  page     {}", config.listen);
-            println!("  rules    {}: {}", rules.name, rules.rules.len());
-            println!("  sinks    {}", sinks(&config));
+            )?;
+            outln!("  PCs      {}", config.site.occupancy.hosts.len())?;
+            outln!("  captures {}", interfaces(&config))?;
+            outln!("  page     {}", config.listen)?;
+            outln!("  rules    {}: {}", rules.name, rules.rules.len())?;
+            outln!("  sinks    {}", sinks(&config))?;
         }
-        Format::Json => println!("{}", serde_json::to_string_pretty(&config.site)?),
+        Format::Json => outln!("{}", serde_json::to_string_pretty(&config.site)?)?,
     }
     let denied = args.deny_warnings && !config.warnings.is_empty();
     Ok(if denied {

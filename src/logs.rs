@@ -2,18 +2,19 @@
 
 mod remote;
 
-use std::io::Write;
+use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context, bail};
 use serde_json::{Value, json};
 use watchfold_connect::ConnectArgs;
-use watchfold_log::{Record, Start, StreamFiles, stat, verify};
+use watchfold_log::{Record, Report, Start, StreamFiles, stat, verify};
 use watchfold_schemas::{Stream, decode_event, decode_observation};
 
 use crate::cli::{CatArgs, CatFormat, DataArgs, Format, LogCommand};
 use crate::paths::Data;
+use watchfold_process::{console, errln, outln};
 
 /// Records held at once while printing.
 const RECORDS_AT_ONCE: usize = 256;
@@ -56,18 +57,32 @@ fn report(directory: &Path, format: Format, whole: bool) -> anyhow::Result<ExitC
     } else {
         stat(directory)?
     };
+    console::while_read(print_report(&report, format))?;
+    Ok(if report.is_whole() {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::from(1)
+    })
+}
+
+fn print_report(report: &Report, format: Format) -> anyhow::Result<()> {
     match format {
-        Format::Json => println!("{}", serde_json::to_string_pretty(&report)?),
+        Format::Json => outln!("{}", serde_json::to_string_pretty(&report)?)?,
         Format::Human => {
-            println!(
+            outln!(
                 "{:<8} {:>12} {:>12} {:>12} {:>12} {:>9}  last stored",
-                "stream", "records", "first", "last", "bytes", "damaged"
-            );
+                "stream",
+                "records",
+                "first",
+                "last",
+                "bytes",
+                "damaged"
+            )?;
             for stream in &report.streams {
                 let last = stream
                     .last_stored_at
                     .map_or_else(|| "never".to_owned(), |at| at.to_string());
-                println!(
+                outln!(
                     "{:<8} {:>12} {:>12} {:>12} {:>12} {:>9}  {last}",
                     stream.stream,
                     stream.records,
@@ -75,21 +90,17 @@ fn report(directory: &Path, format: Format, whole: bool) -> anyhow::Result<ExitC
                     stream.last_sequence,
                     stream.bytes,
                     stream.damaged
-                );
+                )?;
                 if stream.torn_tail_bytes > 0 {
-                    println!(
+                    outln!(
                         "         {} bytes at the end are no whole record: torn by a crash, or being written",
                         stream.torn_tail_bytes
-                    );
+                    )?;
                 }
             }
         }
     }
-    Ok(if report.is_whole() {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::from(1)
-    })
+    Ok(())
 }
 
 fn cat(args: &CatArgs) -> anyhow::Result<ExitCode> {
@@ -100,30 +111,22 @@ fn cat(args: &CatArgs) -> anyhow::Result<ExitCode> {
     };
     files.seek(&Start::Sequence(args.from))?;
     let mut left = args.limit.unwrap_or(u64::MAX);
-    let mut out = std::io::BufWriter::new(std::io::stdout().lock());
+    let mut out = BufWriter::new(console::output());
     while left > 0 {
         let batch = files.next(RECORDS_AT_ONCE.min(usize::try_from(left).unwrap_or(RECORDS_AT_ONCE)))?;
         if let Some(lost) = batch.lost {
-            eprintln!("records {} to {} are gone or damaged", lost.from, lost.to);
+            errln!("records {} to {} are gone or damaged", lost.from, lost.to);
         }
         if batch.records.is_empty() && batch.lost.is_none() {
             break;
         }
         for record in &batch.records {
-            if let Err(error) = print(&mut out, stream, record, args.format) {
-                // `| head` closes the pipe when it has seen enough.
-                if error.kind() == std::io::ErrorKind::BrokenPipe {
-                    return Ok(ExitCode::SUCCESS);
-                }
-                return Err(error.into());
-            }
+            print(&mut out, stream, record, args.format)?;
             left -= 1;
         }
     }
-    match out.flush() {
-        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(error.into()),
-        _ => Ok(ExitCode::SUCCESS),
-    }
+    out.flush()?;
+    Ok(ExitCode::SUCCESS)
 }
 
 fn stream(name: &str) -> anyhow::Result<Stream> {

@@ -31,11 +31,12 @@ use clap::{CommandFactory, Parser};
 use watchfold_process::tracing_setup::choose_tls;
 
 use cli::{Cli, Command, ConfigCommand};
+use watchfold_process::{console, errln};
 
 fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
-        Err(error) => return exit::of_usage(&error),
+        Err(error) => return exit::of_usage("watchfold", &error),
     };
     // What a log says while it is driven to its limits would stand between the figures.
     let quiet = matches!(cli.command, Command::Bench(_)).then_some("error");
@@ -43,10 +44,10 @@ fn main() -> ExitCode {
     watchfold_process::open_files::raise();
     match run(cli.command) {
         Ok(code) => code,
-        Err(error) => {
-            eprintln!("watchfold: {}", exit::sentence(&error));
+        Err(error) => exit::of_output("watchfold", &error).unwrap_or_else(|| {
+            errln!("watchfold: {}", exit::sentence(&error));
             exit::of(&error)
-        }
+        }),
     }
 }
 
@@ -81,7 +82,10 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Bench(command) => bench::run(&command),
         Command::Ready(args) => ready::ready(&args),
         Command::Completions { shell } => {
-            clap_complete::generate(shell, &mut Cli::command(), "watchfold", &mut std::io::stdout());
+            // It panics where it cannot write, so it writes to memory.
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), "watchfold", &mut script);
+            console::write(String::from_utf8_lossy(&script))?;
             Ok(ExitCode::SUCCESS)
         }
     }

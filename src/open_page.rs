@@ -1,6 +1,5 @@
 //! The page of something that does not watch: a demo, a replay. It is given what to show, and says where it is.
 
-use std::io::IsTerminal;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,6 +10,7 @@ use watchfold_log::{Embedded, Options, StoredAtClock, StreamOptions};
 use watchfold_schemas::Stream;
 
 use crate::paths::{Data, write_private};
+use watchfold_process::console;
 
 /// As in `watchfold up`.
 const WORKER_THREADS: usize = 2;
@@ -88,14 +88,14 @@ pub fn announce(data: &Data, what: &str, link: &str, address: &str) -> anyhow::R
     let file = data.link();
     write_private(&file, &format!("{link}\n"))
         .with_context(|| format!("failed to write {}", file.display()))?;
-    if std::io::stdout().is_terminal() {
-        println!("{what}; open {link}");
-        println!("Ctrl-C ends it, and nothing is left behind");
+    if console::is_output_terminal() {
+        console::announce(format_args!("{what}; open {link}"));
+        console::announce("Ctrl-C ends it, and nothing is left behind");
     } else {
-        println!(
+        console::announce(format_args!(
             "{what}; the page is at {address} and the link with its token in {}",
             file.display()
-        );
+        ));
     }
     Ok(())
 }

@@ -10,6 +10,7 @@ use tokio::net::TcpStream;
 use watchfold_process::exit::Usage;
 
 use crate::cli::ReadyArgs;
+use watchfold_process::{console, outln};
 
 /// Connecting, asking and reading together: less than the three seconds that a health check has.
 const ANSWER_TIMEOUT: Duration = Duration::from_millis(2_500);
@@ -26,14 +27,19 @@ pub fn ready(args: &ReadyArgs) -> anyhow::Result<ExitCode> {
     match runtime.block_on(ask(&place)) {
         Ok((200, _)) => Ok(ExitCode::SUCCESS),
         Ok((status, text)) => {
-            println!("not ready ({status}): {}", text.trim());
+            say(&format!("not ready ({status}): {}", text.trim()))?;
             Ok(ExitCode::FAILURE)
         }
         Err(error) => {
-            println!("not ready: {error:#}");
+            say(&format!("not ready: {error:#}"))?;
             Ok(ExitCode::FAILURE)
         }
     }
+}
+
+/// The status is the answer, whether or not anybody reads the reason.
+fn say(why: &str) -> anyhow::Result<()> {
+    console::while_read(outln!("{why}").map_err(Into::into)).map(drop)
 }
 
 /// Where to ask.

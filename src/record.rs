@@ -16,6 +16,7 @@ use crate::exit;
 use crate::outside::{outside, under};
 use crate::paths::Data;
 use watchfold_process::signals::listen_for_signals;
+use watchfold_process::{console, errln, outln};
 
 /// Something is wrong with what it was made from, or it could not be made.
 const TROUBLE: u8 = 2;
@@ -41,7 +42,10 @@ const AFTER_SPAN: Span = Span::from_seconds(2);
 
 pub fn record(args: &RecordArgs) -> anyhow::Result<ExitCode> {
     make(args).or_else(|error| {
-        eprintln!("watchfold: {}", exit::sentence(&error));
+        if console::output_error(&error).is_some() {
+            return Err(error);
+        }
+        errln!("watchfold: {}", exit::sentence(&error));
         Ok(ExitCode::from(TROUBLE))
     })
 }
@@ -83,7 +87,10 @@ fn make(args: &RecordArgs) -> anyhow::Result<ExitCode> {
     } else {
         watchfold_replay::record(&input, &options)?
     };
-    tell(args, &recorded);
+    console::while_read(tell(args, &recorded))?;
+    for problem in &recorded.problems {
+        errln!("watchfold: {problem}");
+    }
     Ok(if recorded.problems.is_empty() {
         ExitCode::SUCCESS
     } else {
@@ -96,7 +103,7 @@ async fn follow(input: &Path, options: &RecordOptions) -> anyhow::Result<Recorde
     let stop = CancellationToken::new();
     listen_for_signals(stop.clone()).context("failed to listen for signals")?;
     let mut following = Following::open(input, options)?;
-    eprintln!("recording into {}; Ctrl-C ends it", options.out.display());
+    errln!("recording into {}; Ctrl-C ends it", options.out.display());
     let mut ends_by = None;
     let mut readable_since = Instant::now();
     loop {
@@ -139,36 +146,33 @@ fn now() -> Time {
     (watchfold_log::Options::default().clock)()
 }
 
-fn tell(args: &RecordArgs, recorded: &Recorded) {
+fn tell(args: &RecordArgs, recorded: &Recorded) -> anyhow::Result<()> {
     let header = &recorded.header;
-    println!(
+    outln!(
         "{}: {} observations and {} events of {}, {} bytes",
         args.out.display(),
         recorded.records,
         recorded.events,
         header.sites.join(", "),
         recorded.bytes
-    );
+    )?;
     if !header.is_basis() {
-        println!(
+        outln!(
             "only {} was recorded: it can be looked at, and is no basis for deriving events again",
             header.kinds.join(", ")
-        );
+        )?;
     }
     for beginning in header.beginnings.iter().filter(|_| header.is_basis()) {
         let site = &beginning.site;
         match beginning.state {
             BeginningState::Empty | BeginningState::Snapshot => {}
-            BeginningState::LeadIn { from_sequence } => println!(
+            BeginningState::LeadIn { from_sequence } => outln!(
                 "{site}: what was so before is folded from record {from_sequence} on; the log keeps nothing earlier"
-            ),
+            )?,
             BeginningState::Cut => {
-                println!("{site}: the log keeps nothing earlier, so its first hour will count as warm-up");
+                outln!("{site}: the log keeps nothing earlier, so its first hour will count as warm-up")?;
             }
         }
     }
-    println!("hash {}", recorded.hash);
-    for problem in &recorded.problems {
-        eprintln!("watchfold: {problem}");
-    }
+    Ok(outln!("hash {}", recorded.hash)?)
 }

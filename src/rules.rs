@@ -1,7 +1,6 @@
 //! `watchfold rules`: files of rules checked, rules shown, test directories run. Activates nothing.
 
 use std::fmt::Write as _;
-use std::io::{ErrorKind, Write as _};
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -15,6 +14,7 @@ use crate::cli::{Format, RulesCheckArgs, RulesCommand, RulesListArgs, ScenarioCo
 use crate::config;
 use crate::paths::Data;
 use crate::scenario;
+use watchfold_process::{console, errln};
 
 /// Files have problems.
 const PROBLEMS: u8 = 1;
@@ -33,7 +33,7 @@ fn check(args: &RulesCheckArgs) -> anyhow::Result<ExitCode> {
     let sources: Vec<RuleSource> = args.paths.iter().map(|path| source(path)).collect();
     match load_together(&sources) {
         Ok(set) => {
-            eprintln!("{} rules, and nothing is wrong with them", set.rules.len());
+            errln!("{} rules, and nothing is wrong with them", set.rules.len());
             Ok(ExitCode::SUCCESS)
         }
         Err(RulesError::Invalid(problems)) => {
@@ -44,11 +44,11 @@ fn check(args: &RulesCheckArgs) -> anyhow::Result<ExitCode> {
             } else {
                 "problems"
             };
-            eprintln!("{} {word}", problems.len());
+            errln!("{} {word}", problems.len());
             Ok(ExitCode::from(PROBLEMS))
         }
         Err(error) => {
-            eprintln!("watchfold: {error}");
+            errln!("watchfold: {error}");
             Ok(ExitCode::from(TROUBLE))
         }
     }
@@ -142,12 +142,9 @@ fn severity_in_words(severity: Severity) -> &'static str {
     }
 }
 
-/// Whoever reads may stop reading.
+/// A closed pipe does not change the status.
 fn tell(text: &str) -> anyhow::Result<()> {
-    match std::io::stdout().write_all(text.as_bytes()) {
-        Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(error.into()),
-        _ => Ok(()),
-    }
+    console::while_read(console::write(text).map_err(Into::into)).map(drop)
 }
 
 #[cfg(test)]

@@ -1,7 +1,6 @@
 //! `watchfold scenario`: test directories of what happened, made and run. Tells standard output, and nobody else.
 
 use std::fmt::Write as _;
-use std::io::{ErrorKind, Write as _};
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -12,6 +11,7 @@ use watchfold_schemas::Span;
 use crate::cli::{CutArgs, ScenarioCommand, TestArgs};
 use crate::exit;
 use crate::outside::{outside, under};
+use watchfold_process::{console, errln};
 
 /// Something else follows than is expected.
 const DIFFERENT: u8 = 1;
@@ -24,7 +24,10 @@ pub fn run(command: &ScenarioCommand) -> anyhow::Result<ExitCode> {
         ScenarioCommand::Test(args) => test(args),
     };
     ended.or_else(|error| {
-        eprintln!("watchfold: {}", exit::sentence(&error));
+        if console::output_error(&error).is_some() {
+            return Err(error);
+        }
+        errln!("watchfold: {}", exit::sentence(&error));
         Ok(ExitCode::from(TROUBLE))
     })
 }
@@ -44,7 +47,7 @@ fn cut(args: &CutArgs) -> anyhow::Result<ExitCode> {
     };
     let cut = scenario::cut(&args.input, &outside(), &options)?;
     for problem in &cut.recorded.problems {
-        eprintln!("watchfold: {problem}");
+        errln!("watchfold: {problem}");
     }
     tell(&format!(
         "{}: {} observations, {} events expected\n",
@@ -104,7 +107,7 @@ fn test(args: &TestArgs) -> anyhow::Result<ExitCode> {
                 .try_for_each(|path| test_one(path, args.bless, &mut tally, &mut text))?,
             Err(error) => {
                 tally.trouble += 1;
-                eprintln!("watchfold: {error}");
+                errln!("watchfold: {error}");
             }
         }
     }
@@ -161,14 +164,10 @@ fn test_one(path: &Path, bless: bool, tally: &mut Tally, text: &mut String) -> s
         },
     };
     tally.trouble += 1;
-    eprintln!("watchfold: {name}: {trouble}");
+    errln!("watchfold: {name}: {trouble}");
     writeln!(text, "{name}: in trouble")
 }
 
-fn tell(text: &str) -> std::io::Result<()> {
-    match std::io::stdout().write_all(text.as_bytes()) {
-        // `| head` closes the pipe when it has seen enough; the status stays what it is.
-        Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(error),
-        _ => Ok(()),
-    }
+fn tell(text: &str) -> anyhow::Result<()> {
+    console::while_read(console::write(text).map_err(Into::into)).map(drop)
 }

@@ -1,7 +1,6 @@
 //! `watchfold up`: starts everything in one process, says where the page is, and drains when asked to stop.
 
 use std::convert::Infallible;
-use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -16,6 +15,7 @@ use crate::config::{self, Config};
 use crate::init;
 use crate::parts::Parts;
 use crate::paths::{Data, write_private};
+use watchfold_process::console;
 
 /// Everything has ended by then, or is left behind: an operator who stops it waits no longer.
 const DRAIN: Duration = Duration::from_secs(5);
@@ -109,12 +109,9 @@ async fn watched(notifier: &Notifier, parts: &Parts) -> Infallible {
 /// One line with the link; the token is shown to a terminal only.
 fn announce(data: &Data, parts: &Parts, found: Option<&str>) {
     if let Some(found) = found {
-        println!("first start: {found}");
+        console::announce(format_args!("first start: {found}"));
     }
-    println!(
-        "{}",
-        opening_line(parts, &data.link(), std::io::stdout().is_terminal())
-    );
+    console::announce(opening_line(parts, &data.link(), console::is_output_terminal()));
 }
 
 fn opening_line(parts: &Parts, link: &Path, terminal: bool) -> String {

@@ -8,6 +8,7 @@ use watchfold_config::ConfigError;
 use watchfold_connect::ConnectError;
 use watchfold_log::LogError;
 
+use crate::console::{self, OutputError};
 use crate::status::StatusError;
 use crate::token::TokenError;
 
@@ -47,6 +48,16 @@ pub fn sentence(error: &anyhow::Error) -> String {
     sentence
 }
 
+/// Ends a program whose standard output failed; `None` for every other error. Nothing is wrong when the reader has closed the pipe.
+pub fn of_output(name: &str, error: &anyhow::Error) -> Option<ExitCode> {
+    let output = console::output_error(error)?;
+    if output.is_closed_pipe() {
+        return Some(ExitCode::SUCCESS);
+    }
+    crate::errln!("{name}: {output}");
+    Some(ExitCode::from(IO))
+}
+
 /// The status of an error that ends a program.
 pub fn of(error: &anyhow::Error) -> ExitCode {
     let status = error.chain().find_map(status);
@@ -78,22 +89,41 @@ pub fn status(cause: &(dyn Error + 'static)) -> Option<u8> {
             _ => IO,
         });
     }
+    if cause.is::<OutputError>() {
+        return Some(IO);
+    }
     let error = cause.downcast_ref::<std::io::Error>()?;
+    if error.get_ref().is_some_and(|inner| inner.is::<OutputError>()) {
+        return Some(IO);
+    }
     Some(match error.kind() {
         ErrorKind::PermissionDenied => NO_PERMISSION,
         _ => IO,
     })
 }
 
-/// Prints what clap has to say; help and version are no errors.
-pub fn of_usage(error: &clap::Error) -> ExitCode {
-    // Nothing is left to tell it to when standard error is gone.
-    drop(error.print());
+/// Prints an answer of clap: a wrong argument to standard error, help and version, which are no errors, to standard output.
+pub fn of_usage(name: &str, error: &clap::Error) -> ExitCode {
+    let is_coloured = match error.use_stderr() {
+        true => console::is_messages_terminal(),
+        false => console::is_output_terminal(),
+    };
+    let text = match is_coloured && !is_colour_refused() {
+        true => error.render().ansi().to_string(),
+        false => error.render().to_string(),
+    };
     if error.use_stderr() {
-        ExitCode::from(USAGE)
-    } else {
-        ExitCode::SUCCESS
+        console::write_message(format_args!("{text}"));
+        return ExitCode::from(USAGE);
     }
+    let written = console::write(text).map_err(anyhow::Error::from);
+    let failed = written.err().and_then(|error| of_output(name, &error));
+    failed.unwrap_or(ExitCode::SUCCESS)
+}
+
+/// <https://no-color.org>, and terminals that know no colours.
+pub(crate) fn is_colour_refused() -> bool {
+    std::env::var_os("NO_COLOR").is_some() || std::env::var_os("TERM").is_some_and(|term| term == "dumb")
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@
 mod activation;
 pub mod args;
 pub mod configured;
+pub mod console;
 pub mod exit;
 pub mod figures;
 pub mod files;

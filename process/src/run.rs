@@ -20,6 +20,7 @@ use crate::pulse::Pulse;
 use crate::signals::listen_for_signals;
 use crate::status::StatusPort;
 use crate::tracing_setup::{choose_tls, start_tracing};
+use crate::{errln, outln};
 
 /// Everything has ended by then, or is left behind: an operator who stops it waits no longer.
 const DRAIN: Duration = Duration::from_secs(5);
@@ -49,7 +50,7 @@ pub trait Program: clap::Parser + Send + 'static {
 pub fn run<P: Program>() -> ExitCode {
     let program = match P::try_parse() {
         Ok(program) => program,
-        Err(error) => return exit::of_usage(&error),
+        Err(error) => return exit::of_usage(P::command().get_name(), &error),
     };
     start_tracing(program.process().log_level.as_deref());
     open_files::raise();
@@ -57,10 +58,10 @@ pub fn run<P: Program>() -> ExitCode {
     let name = P::command().get_name().to_owned();
     match checked_and_run(&name, program) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("{name}: {}", exit::sentence(&error));
+        Err(error) => exit::of_output(&name, &error).unwrap_or_else(|| {
+            errln!("{name}: {}", exit::sentence(&error));
             exit::of(&error)
-        }
+        }),
     }
 }
 
@@ -68,11 +69,11 @@ fn checked_and_run<P: Program>(name: &str, program: P) -> anyhow::Result<()> {
     let warnings = program.check()?;
     if program.process().check_config {
         for warning in warnings {
-            eprintln!("{name}: warning: {warning}");
+            errln!("{name}: warning: {warning}");
         }
         match &program.process().config {
-            Some(path) => println!("{} is good", path.display()),
-            None => println!("the arguments are good; no configuration was given"),
+            Some(path) => outln!("{} is good", path.display())?,
+            None => outln!("the arguments are good; no configuration was given")?,
         }
         return Ok(());
     }

@@ -1,6 +1,7 @@
 //! Log lines of a process: to standard error, coloured on a terminal, plain elsewhere.
 
-use std::io::IsTerminal;
+use crate::console;
+use crate::exit::is_colour_refused;
 
 /// Ours from `info` on, everybody else's from `warn` on.
 const FILTER_DEFAULT: &str = "warn,watchfold=info";
@@ -8,10 +9,10 @@ const FILTER_DEFAULT: &str = "warn,watchfold=info";
 /// Once in a process, before anything is told.
 pub fn start_tracing(filter: Option<&str>) {
     let filter = tracing_subscriber::EnvFilter::new(filter.unwrap_or(FILTER_DEFAULT));
-    let colour = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
+    let colour = console::is_messages_terminal() && !is_colour_refused();
     tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_writer(std::io::stderr)
+        .with_writer(console::messages)
         .with_ansi(colour)
         .with_target(false)
         .init();

@@ -17,6 +17,7 @@ use watchfold_schemas::rules::{RuleSet, RulesActivation, Surroundings};
 use watchfold_schemas::{Body, Chain, EventBody, Observation, Origin, Span, Time};
 
 use crate::cli::{BenchAccuracyArgs, Format};
+use watchfold_process::{console, outln};
 
 /// Beside the capture files: one JSON object a line.
 const LABELS: &str = "labels.jsonl";
@@ -92,8 +93,8 @@ pub fn accuracy(args: &BenchAccuracyArgs) -> anyhow::Result<()> {
         outcomes.push(score(&args.set, &labels, &set)?);
     }
     match args.format {
-        Format::Json => println!("{}", as_json(labels.len(), &outcomes)),
-        Format::Human => print!("{}", as_text(labels.len(), &outcomes)),
+        Format::Json => outln!("{}", as_json(labels.len(), &outcomes))?,
+        Format::Human => console::write(as_text(labels.len(), &outcomes))?,
     }
     Ok(())
 }

@@ -17,6 +17,7 @@ use super::report::Report;
 use super::workspace;
 use crate::cli::BenchLogArgs;
 use measure::{Appended, Plan, Rate};
+use watchfold_process::outln;
 
 /// Rounds of what is compared, taken in turns; the median counts, so that one slow sync of the disk does not.
 const ROUNDS: usize = 3;
@@ -64,10 +65,10 @@ pub fn log(args: &BenchLogArgs) -> anyhow::Result<Report> {
 /// What the child process does that opens a log alone.
 pub fn open_only(dir: &Path) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Runtime::new().context("failed to start the runtime")?;
-    println!(
+    outln!(
         "{}",
         serde_json::to_string(&runtime.block_on(opening::open(dir))?)?
-    );
+    )?;
     Ok(())
 }
 

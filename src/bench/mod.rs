@@ -21,19 +21,19 @@ use crate::cli::{BenchArgs, BenchCommand};
 
 pub fn run(command: &BenchCommand) -> anyhow::Result<ExitCode> {
     match command {
-        BenchCommand::Replay(args) => replay::replay(args)?.print(args.common.format),
+        BenchCommand::Replay(args) => replay::replay(args)?.print(args.common.format)?,
         BenchCommand::Accuracy(args) => accuracy::accuracy(args)?,
-        BenchCommand::Chain(args) => chain::chain(args)?.print(args.common.format),
+        BenchCommand::Chain(args) => chain::chain(args)?.print(args.common.format)?,
         #[cfg(target_os = "linux")]
         BenchCommand::Live(args) => live::live(args)?,
         #[cfg(not(target_os = "linux"))]
         BenchCommand::Live(_) => {
             anyhow::bail!("bench live makes a network of its own, which it can on Linux alone")
         }
-        BenchCommand::Packets(args) => packets::packets(args)?.print(args.common.format),
+        BenchCommand::Packets(args) => packets::packets(args)?.print(args.common.format)?,
         BenchCommand::Log(args) => match &args.open_only {
             Some(dir) => log::open_only(dir)?,
-            None => log::log(args)?.print(args.common.format),
+            None => log::log(args)?.print(args.common.format)?,
         },
     }
     Ok(ExitCode::SUCCESS)

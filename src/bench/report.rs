@@ -4,6 +4,8 @@ use serde_json::{Map, Value, json};
 
 use super::machine;
 use crate::cli::Format;
+use watchfold_process::console::{self, OutputError};
+use watchfold_process::outln;
 
 /// Figures in the order in which they were taken.
 pub struct Report {
@@ -43,10 +45,10 @@ impl Report {
         }
     }
 
-    pub fn print(&self, format: Format) {
+    pub fn print(&self, format: Format) -> Result<(), OutputError> {
         match format {
-            Format::Json => println!("{}", self.json()),
-            Format::Human => print!("{}", self.text()),
+            Format::Json => outln!("{}", self.json()),
+            Format::Human => console::write(self.text()),
         }
     }
 

@@ -10,15 +10,17 @@ use watchfold_capture::{CaptureConfig, CaptureError, Interface, check, config, i
 
 use super::protocol_name;
 use crate::cli::{CaptureInterfacesArgs, CaptureLiveArgs, Format};
+use watchfold_process::console::OutputError;
+use watchfold_process::{errln, outln};
 
 pub fn interfaces(args: &CaptureInterfacesArgs) -> anyhow::Result<ExitCode> {
     let mut not_allowed = None;
     for interface in list()? {
         let trouble = check(&CaptureConfig::of(&interface.name)).err();
         match args.format {
-            Format::Json => println!("{}", line(&interface, trouble.map(|error| error.to_string()))),
+            Format::Json => outln!("{}", line(&interface, trouble.map(|error| error.to_string())))?,
             Format::Human => {
-                show(&interface, trouble.as_ref());
+                show(&interface, trouble.as_ref())?;
                 if let Some(error @ CaptureError::NotAllowed { .. }) = trouble {
                     not_allowed = Some(error);
                 }
@@ -27,7 +29,7 @@ pub fn interfaces(args: &CaptureInterfacesArgs) -> anyhow::Result<ExitCode> {
     }
     // Once, because it is the same for all of them.
     if let Some(error) = not_allowed {
-        eprintln!("watchfold: {error}");
+        errln!("watchfold: {error}");
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -43,7 +45,7 @@ fn line(interface: &Interface, trouble: Option<String>) -> serde_json::Value {
     })
 }
 
-fn show(interface: &Interface, trouble: Option<&CaptureError>) {
+fn show(interface: &Interface, trouble: Option<&CaptureError>) -> Result<(), OutputError> {
     let addresses: Vec<String> = interface.addresses.iter().map(ToString::to_string).collect();
     let state = if interface.is_up { "up" } else { "down" };
     let about = interface.description.as_deref().unwrap_or_default();
@@ -55,7 +57,7 @@ fn show(interface: &Interface, trouble: Option<&CaptureError>) {
     };
     let rest = [addresses.join(", "), about.to_owned(), trouble];
     let rest: Vec<String> = rest.into_iter().filter(|part| !part.is_empty()).collect();
-    println!("{:<18} {state:<5} {}", interface.name, rest.join("; "));
+    outln!("{:<18} {state:<5} {}", interface.name, rest.join("; "))
 }
 
 pub fn live(args: &CaptureLiveArgs) -> anyhow::Result<ExitCode> {
@@ -75,7 +77,7 @@ pub fn live(args: &CaptureLiveArgs) -> anyhow::Result<ExitCode> {
         *protocols.entry(protocol_name(packet.protocol)).or_default() += 1;
     };
     let counts = look(&capture, args.write.as_deref(), visit, |passed, counts| {
-        eprintln!(
+        errln!(
             "{} packets/s, {} so far; {} dropped by the kernel, {} by the interface",
             counts.received - received,
             counts.received,
@@ -90,13 +92,13 @@ pub fn live(args: &CaptureLiveArgs) -> anyhow::Result<ExitCode> {
         .iter()
         .map(|(name, count)| format!("{count} {name}"))
         .collect();
-    println!(
+    outln!(
         "{} packets: {}; {} without a row; {} dropped by the kernel",
         counts.received,
         rows.join(", "),
         counts.undecoded,
         counts.dropped_by_kernel
-    );
+    )?;
     Ok(ExitCode::SUCCESS)
 }
 

@@ -37,6 +37,7 @@ use capture::Capture;
 use day::Days;
 use feed::{DemoTime, Feed};
 use plan::{Outline, PCS};
+use watchfold_process::console;
 
 /// What the demo may take of the disk: some days of observations, packets and events.
 const LOG_LIMITS: LogLimits = LogLimits {
@@ -188,7 +189,9 @@ impl House {
     /// Writes what lies before `until`, and waits until the chain and the page know it.
     async fn write_history(&self, mut feed: Feed, until: Time) -> anyhow::Result<Feed> {
         let began = Instant::now();
-        println!("a café with {PCS} PCs: writing its day up to {until} …");
+        console::announce(format_args!(
+            "a café with {PCS} PCs: writing its day up to {until} …"
+        ));
         feed.write_until(until).await?;
         while !self.has_caught_up(&feed).await? {
             if began.elapsed() > CATCH_UP_MAX {
@@ -198,10 +201,10 @@ impl House {
             sleep(CATCH_UP_POLL).await;
         }
         let seconds = began.elapsed().as_secs_f64();
-        println!(
+        console::announce(format_args!(
             "{} records, written and folded in {seconds:.1} s",
             feed.appended() + feed.captured()
-        );
+        ));
         Ok(feed)
     }
 

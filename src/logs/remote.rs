@@ -1,6 +1,6 @@
 //! `watchfold log` on a broker: the same answers through the message plane. What only files can tell is not here.
 
-use std::io::{ErrorKind, Write};
+use std::io::{BufWriter, Write};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,6 +13,7 @@ use watchfold_schemas::Stream;
 
 use super::{RECORDS_AT_ONCE, print, stream};
 use crate::cli::{CatArgs, Format, StatArgs};
+use watchfold_process::{console, errln, outln};
 
 /// How long the broker may take to be reached.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -29,25 +30,29 @@ pub fn stat(args: &StatArgs) -> anyhow::Result<ExitCode> {
                     .iter()
                     .map(|(stream, info)| Ok((stream.name().to_owned(), serde_json::to_value(info)?)))
                     .collect();
-                println!("{}", serde_json::to_string_pretty(&rows?)?);
+                outln!("{}", serde_json::to_string_pretty(&rows?)?)?;
             }
             Format::Human => {
-                println!(
+                outln!(
                     "{:<8} {:>12} {:>12} {:>12} {:>12}  last stored",
-                    "stream", "records", "first", "last", "bytes"
-                );
+                    "stream",
+                    "records",
+                    "first",
+                    "last",
+                    "bytes"
+                )?;
                 for (stream, info) in streams {
                     let records = (info.last_sequence + 1).saturating_sub(info.first_sequence);
                     let last = info
                         .last_stored_at
                         .map_or_else(|| "never".to_owned(), |at| at.to_string());
-                    println!(
+                    outln!(
                         "{:<8} {records:>12} {:>12} {:>12} {:>12}  {last}",
                         stream.name(),
                         info.first_sequence,
                         info.last_sequence,
                         info.bytes
-                    );
+                    )?;
                 }
             }
         }
@@ -62,29 +67,22 @@ pub fn cat(args: &CatArgs) -> anyhow::Result<ExitCode> {
             .reader(stream, &args.filter, Start::Sequence(args.from))
             .await?;
         let mut left = args.limit.unwrap_or(u64::MAX);
-        let mut out = std::io::BufWriter::new(std::io::stdout().lock());
+        let mut out = BufWriter::new(console::output());
         while left > 0 {
             let most = RECORDS_AT_ONCE.min(usize::try_from(left).unwrap_or(RECORDS_AT_ONCE));
             let batch = reader.try_next(most).await?;
             if let Some(lost) = batch.lost {
-                eprintln!("records {} to {} are gone", lost.from, lost.to);
+                errln!("records {} to {} are gone", lost.from, lost.to);
             }
             if batch.records.is_empty() && batch.lost.is_none() {
                 break;
             }
             for record in &batch.records {
-                match print(&mut out, stream, record, args.format) {
-                    // `| head` closes the pipe when it has seen enough.
-                    Err(error) if error.kind() == ErrorKind::BrokenPipe => return Ok(()),
-                    printed => printed?,
-                }
+                print(&mut out, stream, record, args.format)?;
                 left -= 1;
             }
         }
-        match out.flush() {
-            Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(error.into()),
-            _ => Ok(()),
-        }
+        Ok(out.flush()?)
     })
 }
 

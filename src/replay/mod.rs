@@ -7,7 +7,7 @@ mod page;
 mod peers;
 mod source;
 
-use std::io::{BufWriter, ErrorKind, Write};
+use std::io::{BufWriter, Write};
 use std::process::ExitCode;
 
 use anyhow::bail;
@@ -22,6 +22,7 @@ use crate::exit;
 use line::Line;
 use pace::Pace;
 use source::{Against, Side, Source};
+use watchfold_process::{console, errln};
 
 /// As `diff` ends: the two sides differ.
 const DIFFERENT: u8 = 1;
@@ -30,7 +31,7 @@ const TROUBLE: u8 = 2;
 
 pub fn replay(args: &ReplayArgs) -> anyhow::Result<ExitCode> {
     if let Some(missing) = Against::missing(args) {
-        eprintln!(
+        errln!(
             "watchfold: --against {missing}: there is no such file; name a configuration, another detector's file, a directory or file \
              of rules, `default` or `classic`"
         );
@@ -46,15 +47,10 @@ pub fn replay(args: &ReplayArgs) -> anyhow::Result<ExitCode> {
         tell(args)
     };
     match ended {
-        Err(error) if is_closed_pipe(&error) => Ok(ExitCode::SUCCESS),
+        Err(error) if console::output_error(&error).is_some() => Err(error),
         // A wrong configuration is told by its own status, but for a comparison, where 1 says that the sides differ.
         Err(error) if args.diff || !error.is::<ConfigError>() => {
-            let sentence = exit::sentence(&error);
-            match error.downcast_ref::<std::io::Error>() {
-                // Files that are read are named by their errors.
-                Some(_) => eprintln!("watchfold: failed to write to standard output: {sentence}"),
-                None => eprintln!("watchfold: {sentence}"),
-            }
+            errln!("watchfold: {}", exit::sentence(&error));
             Ok(ExitCode::from(TROUBLE))
         }
         ended => ended,
@@ -66,7 +62,7 @@ fn tell(args: &ReplayArgs) -> anyhow::Result<ExitCode> {
     let mut source = Source::open(args, args.span.from, false)?;
     let mut side = source.side(args.config.as_deref(), args.rules.as_deref())?;
     let is_capture = source.is_of_captures();
-    let mut out = BufWriter::new(std::io::stdout().lock());
+    let mut out = BufWriter::new(console::output());
     let mut pace = Pace::new(args.speed);
     while let Some(step) = source.next(&side)? {
         while let Some(wait) = pace.wait(&step) {
@@ -240,7 +236,7 @@ fn tell_left_out(before: &Side, after: &Side) {
             .filter(|pc| is.occupancy.hosts.iter().all(|other| other.key() != pc.key()))
             .count();
         if !gone.is_empty() || pcs > 0 {
-            eprintln!(
+            errln!(
                 "{site}: the configuration is without {} targets ({}) and {pcs} PCs that were watched before: what they were doing counts as over",
                 gone.len(),
                 gone.join(", ")
@@ -268,7 +264,7 @@ fn print_diff(
     format: ReplayFormat,
     with_recorded: bool,
 ) -> anyhow::Result<()> {
-    let mut out = std::io::stdout().lock();
+    let mut out = BufWriter::new(console::output());
     match format {
         ReplayFormat::Jsonl => {
             let mut value = serde_json::to_value(found)?;
@@ -286,12 +282,5 @@ fn print_diff(
             }
         }
     }
-    Ok(())
-}
-
-/// `| head` closes the pipe when it has seen enough.
-fn is_closed_pipe(error: &anyhow::Error) -> bool {
-    error
-        .downcast_ref::<std::io::Error>()
-        .is_some_and(|error| error.kind() == ErrorKind::BrokenPipe)
+    Ok(out.flush()?)
 }

@@ -30,6 +30,7 @@ use crate::cli::ReplayArgs;
 use crate::explain::explainer;
 use crate::open_page::{self, LogLimits};
 use crate::paths::Data;
+use watchfold_process::errln;
 use watchfold_process::signals::listen_for_signals;
 
 /// What the copy may take of the disk; of more the page keeps what came last.
@@ -147,7 +148,7 @@ async fn serve(
         ended = &mut running => Err(page_failed(ended)),
     };
     if outcome.is_ok() && !stop.is_cancelled() {
-        eprintln!("that was all; the page stays until Ctrl-C");
+        errln!("that was all; the page stays until Ctrl-C");
         tokio::select! {
             () = stop.cancelled() => {}
             ended = &mut running => return Err(page_failed(ended)),

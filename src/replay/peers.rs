@@ -1,6 +1,6 @@
 //! `watchfold replay --diff --against eve.json|notice.log`: what Watchfold and another detector say of the same packets.
 
-use std::io::Write;
+use std::io::{BufWriter, Write};
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -10,6 +10,7 @@ use watchfold_replay::peers::{Alerts, hear};
 use super::source::Source;
 use super::{DIFFERENT, TROUBLE};
 use crate::cli::{ReplayArgs, ReplayFormat};
+use watchfold_process::{console, errln};
 
 /// Derives ours, reads theirs, joins them and prints what only one of us has.
 pub fn compare(args: &ReplayArgs, path: &Path) -> anyhow::Result<ExitCode> {
@@ -28,7 +29,7 @@ pub fn compare(args: &ReplayArgs, path: &Path) -> anyhow::Result<ExitCode> {
         side.note(&event)?;
     }
     let joined = alerts.join(heard, args.window);
-    let mut out = std::io::stdout().lock();
+    let mut out = BufWriter::new(console::output());
     match args.format {
         ReplayFormat::Jsonl => {
             let mut value = serde_json::to_value(&joined)?;
@@ -37,11 +38,12 @@ pub fn compare(args: &ReplayArgs, path: &Path) -> anyhow::Result<ExitCode> {
         }
         ReplayFormat::Text => writeln!(out, "{joined}")?,
     }
+    out.flush()?;
     if joined.other_lines > 0 {
-        eprintln!("{} lines of {} are no alerts", joined.other_lines, path.display());
+        errln!("{} lines of {} are no alerts", joined.other_lines, path.display());
     }
     if joined.unreadable_lines > 0 {
-        eprintln!(
+        errln!(
             "watchfold: {} lines of {} cannot be read",
             joined.unreadable_lines,
             path.display()

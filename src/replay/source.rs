@@ -1,7 +1,6 @@
 //! What a replay reads and derives, and what it says about it on standard error: progress, summary, digests, trouble.
 
 use std::collections::BTreeMap;
-use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
@@ -19,6 +18,7 @@ use watchfold_schemas::{Chain, Event, SiteConfig, Time};
 use crate::cli::ReplayArgs;
 use crate::config::{self, Config, ConfigError};
 use crate::outside::{outside, outside_like, under};
+use watchfold_process::{console, errln};
 
 /// Between two looks of the progress line.
 const PROGRESS_EVERY: Duration = Duration::from_millis(250);
@@ -74,16 +74,16 @@ impl Source {
         }
         let input = Inputs::open(&args.inputs, &selection)?;
         for sentence in input.passed_over() {
-            eprintln!("watchfold: {sentence}");
+            errln!("watchfold: {sentence}");
         }
         // Events that run over the same terminal show how far it is, and would be mixed with a line that is drawn again and again.
-        let is_quiet = args.diff || args.dashboard || !std::io::stdout().is_terminal();
+        let is_quiet = args.diff || args.dashboard || !console::is_output_terminal();
         Ok(Source {
             input,
             paths: args.inputs.clone(),
             selection,
             started: Instant::now(),
-            shown: (is_quiet && std::io::stderr().is_terminal()).then(Instant::now),
+            shown: (is_quiet && console::is_messages_terminal()).then(Instant::now),
         })
     }
 
@@ -110,7 +110,7 @@ impl Source {
         let step = self.input.next_step();
         self.show_progress_when_due(side);
         if !matches!(step, Ok(Some(_))) && self.shown.is_some() {
-            eprint!("\r\x1b[K");
+            console::write_message(format_args!("\r\x1b[K"));
         }
         if step.is_err() {
             self.tell_problems();
@@ -142,13 +142,13 @@ impl Source {
         let rate = thousands(count as f64 / elapsed_s);
         // How much a compressed file holds nobody knows.
         match done > 0.0 {
-            true => eprint!(
+            true => console::write_message(format_args!(
                 "\r\x1b[K{} {:3.0} %  {at}  {rate} {what}/s  {} left",
                 bar(done),
                 done * 100.0,
                 clock(left_s)
-            ),
-            false => eprint!("\r\x1b[K{at}  {rate} {what}/s"),
+            )),
+            false => console::write_message(format_args!("\r\x1b[K{at}  {rate} {what}/s")),
         }
     }
 
@@ -157,7 +157,7 @@ impl Source {
         let elapsed_s = self.started.elapsed().as_secs_f64();
         let per_second = |count: u64| thousands(count as f64 / elapsed_s.max(1e-9));
         if !self.is_of_captures() {
-            eprintln!(
+            errln!(
                 "{} observations with {} results in {elapsed_s:.2} s: {} results/s, {} events",
                 counters.records,
                 counters.results,
@@ -166,7 +166,7 @@ impl Source {
             );
         }
         if counters.packets > 0 || self.is_of_captures() {
-            eprintln!(
+            errln!(
                 "{} packets in {elapsed_s:.2} s: {} packets/s, {} events",
                 counters.packets,
                 per_second(counters.packets),
@@ -179,7 +179,7 @@ impl Source {
             .map(|(kind, count)| format!("{kind} {count}"))
             .collect();
         if !kinds.is_empty() {
-            eprintln!("{}", kinds.join(", "));
+            errln!("{}", kinds.join(", "));
         }
         for (count, what) in [
             (
@@ -204,13 +204,13 @@ impl Source {
             ),
         ] {
             if count > 0 {
-                eprintln!("{count} {what}");
+                errln!("{count} {what}");
             }
         }
         match side.engine.still_open().len() {
             0 => {}
-            1 => eprintln!("1 attack had not ended when the input did"),
-            count => eprintln!("{count} attacks had not ended when the input did"),
+            1 => errln!("1 attack had not ended when the input did"),
+            count => errln!("{count} attacks had not ended when the input did"),
         }
         for warm_up in side.engine.warm_ups() {
             let until = warm_up.until.map(|until| until.to_string()).unwrap_or_default();
@@ -218,9 +218,10 @@ impl Source {
                 Chain::Site => "",
                 Chain::Packets => "/packets",
             };
-            eprintln!(
+            errln!(
                 "{}{chain}: warm-up until {until}: {}",
-                warm_up.site, warm_up.reason
+                warm_up.site,
+                warm_up.reason
             );
         }
         self.tell_problems();
@@ -228,7 +229,7 @@ impl Source {
 
     fn tell_problems(&self) {
         for problem in self.input.problems() {
-            eprintln!("watchfold: {problem}");
+            errln!("watchfold: {problem}");
         }
     }
 
@@ -255,7 +256,7 @@ impl Side {
 
     pub fn tell_digests(&self, what: &str) {
         for (site, digest, events) in self.digests.finish() {
-            eprintln!("{what} {site} {digest} ({events} events)");
+            errln!("{what} {site} {digest} ({events} events)");
         }
     }
 }

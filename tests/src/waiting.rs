@@ -1,5 +1,7 @@
 //! Waits for what a test expects, within a limit that only something broken reaches.
 
+#![expect(clippy::print_stdout, reason = "the harness shows it when a test fails")]
+
 use std::time::{Duration, Instant};
 
 /// How long any condition may take on a loaded machine.

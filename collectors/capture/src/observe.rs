@@ -169,7 +169,6 @@ impl FileObservations {
             batching.last_number = batching.before;
             batching.note_skipped(batching.before);
             if let End::Torn { packets, reason } = end {
-                tracing::warn!(path = %open.path.display(), packets, reason, "a capture file is torn; what stands before is read");
                 let path = open.path.clone();
                 self.torn.push(Torn {
                     path,

@@ -4,6 +4,8 @@
 //! Each test runs itself again under `unshare`, so nothing outside is touched and nothing is left behind. Without
 //! root it becomes root of a user namespace.
 
+#![expect(clippy::print_stdout, reason = "the harness shows it when a test fails")]
+
 use std::net::TcpListener;
 use std::process::Command;
 use std::sync::Arc;

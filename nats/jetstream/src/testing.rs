@@ -1,6 +1,8 @@
 //! Real nats-servers on loopback ports, for tests: started, killed and started again on the same port and store. They
 //! end when they are dropped. Panics where a test could not go on anyway; never for use outside of tests.
 
+#![expect(clippy::print_stderr, reason = "the harness shows it when a test fails")]
+
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;
 use std::io::Read;

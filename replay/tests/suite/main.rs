@@ -7,6 +7,7 @@ mod diffs;
 mod explains;
 mod files;
 mod follows;
+mod output;
 mod peers;
 mod processes;
 mod properties;

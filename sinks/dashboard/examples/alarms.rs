@@ -3,6 +3,8 @@
 //!
 //! `cargo run -p watchfold-dashboard --example alarms -- [alerts a second] [seconds] [port]`
 
+#![expect(clippy::print_stdout, reason = "an example prints for the person who runs it")]
+
 use std::error::Error;
 use std::sync::Arc;
 use std::time::Duration;

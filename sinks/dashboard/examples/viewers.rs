@@ -3,6 +3,8 @@
 //!
 //! `cargo run --release -p watchfold-dashboard --example viewers -- [viewers] [events a second] [seconds] [viewers that never read]`
 
+#![expect(clippy::print_stdout, reason = "an example prints for the person who runs it")]
+
 use std::error::Error;
 use std::process::Stdio;
 use std::sync::Arc;

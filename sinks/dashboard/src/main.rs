@@ -1,6 +1,5 @@
 //! `watchfold-dashboard`: the page and the API of one site, wherever its other parts run.
 
-use std::io::IsTerminal;
 use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -10,6 +9,7 @@ use watchfold_config::{Config, Naming, Sinks};
 use watchfold_dashboard::{Dashboard, DashboardConfig, DashboardError, DashboardOptions};
 use watchfold_kit::ProgressSnapshot;
 use watchfold_process::args::site;
+use watchfold_process::console;
 use watchfold_process::exit::{Unavailable, Usage};
 use watchfold_process::files::write_private;
 use watchfold_process::observed::Observed;
@@ -124,11 +124,13 @@ fn tell_link(frame: &Frame, dashboard: &Dashboard) -> anyhow::Result<()> {
     let link = dashboard.link();
     write_private(&path, &format!("{link}\n"))
         .with_context(|| format!("failed to write {}", path.display()))?;
-    if std::io::stdout().is_terminal() {
-        println!("open {link}");
+    if console::is_output_terminal() {
+        console::announce(format_args!("open {link}"));
     } else {
         let (page, path) = (dashboard.address(), path.display());
-        println!("the page is at {page} and the link with its token in {path}");
+        console::announce(format_args!(
+            "the page is at {page} and the link with its token in {path}"
+        ));
     }
     Ok(())
 }

@@ -21,6 +21,7 @@ use crate::cli::{BenchLiveArgs, LiveRole, SendRate};
 use receivers::{Counted, READY};
 use sender::Sent;
 use table::{Held, LIBPCAP, Run, TCPDUMP, Table, WHOLE};
+use watchfold_process::outln;
 
 const SENDS: &str = "wf-out";
 const RECEIVES: &str = "wf-in";
@@ -40,7 +41,7 @@ pub fn live(args: &BenchLiveArgs) -> anyhow::Result<()> {
         Some(LiveRole::Sender) => {
             let rate = *args.rates.first().context("a sender needs a rate")?;
             let sent = sender::send(SENDS, rate, args.seconds, args.payload as usize)?;
-            println!("{}", serde_json::to_string(&sent)?);
+            outln!("{}", serde_json::to_string(&sent)?)?;
             Ok(())
         }
         Some(LiveRole::Libpcap) => receivers::bare(&capture(args), false),
@@ -105,7 +106,7 @@ fn measure(args: &BenchLiveArgs) -> anyhow::Result<()> {
         let packets = late.end()?.received;
         table.held.push(Held { buffer_mib, packets });
     }
-    table.print(args.common.format);
+    table.print(args.common.format)?;
     Ok(())
 }
 

@@ -19,6 +19,7 @@ use watchfold_schemas::packets::CaptureCounts;
 use watchfold_schemas::{Body, Chain, Stream, decode_observation, subjects};
 
 use crate::bench::packets::stages::{SITE, activation, append};
+use watchfold_process::{console, outln};
 
 /// What a receiver says first.
 pub const READY: &str = "ready";
@@ -182,13 +183,13 @@ async fn last_counts(log: &Arc<Embedded>) -> anyhow::Result<Option<CaptureCounts
 }
 
 fn ready() -> anyhow::Result<()> {
-    let mut out = std::io::stdout();
+    let mut out = console::output();
     writeln!(out, "{READY}")?;
     Ok(out.flush()?)
 }
 
 fn tell(counted: &Counted) -> anyhow::Result<()> {
-    println!("{}", serde_json::to_string(counted)?);
+    outln!("{}", serde_json::to_string(counted)?)?;
     Ok(())
 }
 

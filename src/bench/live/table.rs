@@ -9,6 +9,8 @@ use super::sender::Sent;
 use crate::bench::machine;
 use crate::bench::report::readable;
 use crate::cli::{Format, SendRate};
+use watchfold_process::console::{self, OutputError};
+use watchfold_process::outln;
 
 /// Who received, by the names in the table; the first is the peer that others are held against.
 pub const LIBPCAP: &str = "libpcap";
@@ -58,10 +60,10 @@ impl Run {
 }
 
 impl Table {
-    pub fn print(&self, format: Format) {
+    pub fn print(&self, format: Format) -> Result<(), OutputError> {
         match format {
-            Format::Json => println!("{}", self.json()),
-            Format::Human => print!("{}", self.text()),
+            Format::Json => outln!("{}", self.json()),
+            Format::Human => console::write(self.text()),
         }
     }
 

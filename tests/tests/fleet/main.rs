@@ -1,6 +1,8 @@
 //! A site on real brokers, as one binary so that it is linked once: what they do to those who use them, and what must
 //! hold all the same. Everything is on loopback or in namespaces of its own.
 
+#![expect(clippy::print_stderr, reason = "the harness shows it when a test fails")]
+
 mod accounts;
 mod cluster;
 mod compose;

@@ -1,6 +1,8 @@
 //! The built command as a whole, on networks made for it: one binary, so that it is linked once. Needs root or user
 //! namespaces, because every test runs in namespaces of its own; nothing outside them is sent a packet.
 
+#![expect(clippy::print_stdout, reason = "the harness shows it when a test fails")]
+
 mod attacks;
 mod attacks_by_processes;
 #[expect(dead_code, reason = "gaps are for the other suite")]

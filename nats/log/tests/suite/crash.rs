@@ -1,6 +1,11 @@
 //! kill -9 of a real process that appends, at random moments, over and over on one directory: everything that it
 //! printed an ack for is there, in order. `WATCHFOLD_KILL_ROUNDS` says how often.
 
+#![expect(
+    clippy::disallowed_methods,
+    reason = "the child process acknowledges on its standard output"
+)]
+
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Write};
 use std::path::Path;

@@ -66,6 +66,7 @@ fn a_crash_at_each_single_operation_is_survived() {
 }
 
 /// Runs a seed, and says which one when it fails.
+#[expect(clippy::print_stdout, reason = "the harness shows it when a test fails")]
 fn reported(seed: u64, crash_at: Option<u64>) -> Seen {
     catch_unwind(AssertUnwindSafe(|| run_seed(seed, crash_at))).unwrap_or_else(|panic| {
         println!("failed with WATCHFOLD_SIM_SEED={seed}, crash at {crash_at:?}");
