@@ -180,6 +180,9 @@ fn caught_up(app: &App) -> Result<(), Box<Response>> {
     Err(Box::new(error.into_response()))
 }
 
+/// Where the link leads, relative to it: a proxy may serve the page below a prefix that is not known here (RFC 9110 section 10.2.2).
+const PAGE: HeaderValue = HeaderValue::from_static("./");
+
 /// Opens a session and leads to the page without the token in the address.
 fn enter(app: &App, request: &Request) -> Response {
     let peer = request.extensions().get::<Peer>().map(|peer| peer.address);
@@ -194,10 +197,7 @@ fn enter(app: &App, request: &Request) -> Response {
     let Ok(cookie) = HeaderValue::try_from(cookie) else {
         return StatusCode::INTERNAL_SERVER_ERROR.into_response();
     };
-    let headers = [
-        (header::SET_COOKIE, cookie),
-        (header::LOCATION, HeaderValue::from_static("/")),
-    ];
+    let headers = [(header::SET_COOKIE, cookie), (header::LOCATION, PAGE)];
     (StatusCode::SEE_OTHER, headers).into_response()
 }
 

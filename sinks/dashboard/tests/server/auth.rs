@@ -72,7 +72,7 @@ async fn the_link_sets_a_cookie_once_and_the_cookie_lets_the_page_in() {
         .unwrap();
     assert_eq!(
         (enter.status().as_u16(), &enter.headers()["location"]),
-        (303, &"/".parse().unwrap())
+        (303, &"./".parse().unwrap())
     );
     let cookie = enter.headers()["set-cookie"].to_str().unwrap().to_owned();
     for attribute in ["; HttpOnly", "; SameSite=Strict", "; Max-Age="] {

@@ -11,4 +11,5 @@ mod harness;
 mod hostile;
 mod invented;
 mod live;
+mod prefix;
 mod reads;
