@@ -6,6 +6,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::{Context, bail};
+use watchfold_kit::{Clock as _, SystemClock};
 use watchfold_ping::{default_gateway, local_subnets};
 use watchfold_rules::rule_set;
 use watchfold_schemas::subjects::{is_token, tokenize};
@@ -236,7 +237,9 @@ pub fn check(args: &CheckArgs) -> anyhow::Result<ExitCode> {
     let path = args.config.clone().unwrap_or_else(|| data.config());
     let config = config::load(&path)?;
     let rules = rule_set(&config.rules, path.parent().unwrap_or(Path::new(".")))?;
-    for warning in &config.warnings {
+    let mut warnings = config.warnings.clone();
+    warnings.extend(crate::rules::expired(&config.rules, SystemClock::new().wall()));
+    for warning in &warnings {
         errln!("warning: {warning}");
     }
     match args.format {
@@ -265,7 +268,7 @@ pub fn check(args: &CheckArgs) -> anyhow::Result<ExitCode> {
         }
         Format::Json => outln!("{}", serde_json::to_string_pretty(&config.site)?)?,
     }
-    let denied = args.deny_warnings && !config.warnings.is_empty();
+    let denied = args.deny_warnings && !warnings.is_empty();
     Ok(if denied {
         ExitCode::from(78)
     } else {

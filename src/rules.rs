@@ -4,11 +4,15 @@ use std::fmt::Write as _;
 use std::path::Path;
 use std::process::ExitCode;
 
+use watchfold_config::RuleExclusion;
+use watchfold_kit::{Clock as _, SystemClock};
 use watchfold_rules::{
-    PackName, RuleSource, RulesError, load, load_together, rule_set, test_in_words, trigger_in_words,
+    PackName, RuleSource, RulesConfig, RulesError, load, load_together, rule_set, test_in_words,
+    trigger_in_words,
 };
+use watchfold_schemas::Time;
 use watchfold_schemas::event::Severity;
-use watchfold_schemas::rules::{Rule, RuleSet, RuleState};
+use watchfold_schemas::rules::{Exclusion, Rule, RuleSet, RuleState};
 
 use crate::cli::{Format, RulesCheckArgs, RulesCommand, RulesListArgs, ScenarioCommand};
 use crate::config;
@@ -62,7 +66,7 @@ fn source(text: &str) -> RuleSource {
 fn list(args: &RulesListArgs) -> anyhow::Result<ExitCode> {
     let set = listed(args)?;
     match args.format {
-        Format::Human => tell(&table(&set))?,
+        Format::Human => tell(&table(&set, SystemClock::new().wall()))?,
         Format::Json => tell(&(serde_json::to_string_pretty(&set)? + "\n"))?,
     }
     Ok(ExitCode::SUCCESS)
@@ -83,7 +87,7 @@ fn listed(args: &RulesListArgs) -> anyhow::Result<RuleSet> {
     Ok(rule_set(&config.rules, path.parent().unwrap_or(Path::new(".")))?)
 }
 
-fn table(set: &RuleSet) -> String {
+fn table(set: &RuleSet, now: Time) -> String {
     let width = set.rules.iter().map(|rule| rule.name.len()).max().unwrap_or(0);
     let mut text = format!("{}: {} rules\n", set.name, set.rules.len());
     for rule in &set.rules {
@@ -93,14 +97,14 @@ fn table(set: &RuleSet) -> String {
             "\n{:width$}  {state}, {severity}: {}",
             rule.name, rule.title
         );
-        for (what, told) in details(rule) {
+        for (what, told) in details(rule, now) {
             let _ = writeln!(text, "{:width$}  {what} {told}", "");
         }
     }
     text
 }
 
-fn details(rule: &Rule) -> Vec<(&'static str, String)> {
+fn details(rule: &Rule, now: Time) -> Vec<(&'static str, String)> {
     let mut details = vec![
         ("at  ", trigger_in_words(&rule.trigger)),
         (
@@ -120,8 +124,42 @@ fn details(rule: &Rule) -> Vec<(&'static str, String)> {
     if let Some(field) = &rule.reputation {
         details.push(("asks", format!("about {field}")));
     }
-    details.extend(rule.exclusions.iter().map(|test| ("not ", test_in_words(test))));
+    let excluded = rule.exclusions.iter();
+    details.extend(excluded.map(|exclusion| ("not ", exclusion_in_words(exclusion, now))));
     details
+}
+
+/// What a rule does not count, until when, and why.
+fn exclusion_in_words(exclusion: &Exclusion, now: Time) -> String {
+    let mut words = test_in_words(&exclusion.test);
+    match exclusion.until {
+        Some(until) if exclusion.is_over(now) => {
+            let _ = write!(words, ", expired: it ended at {until}");
+        }
+        Some(until) => {
+            let _ = write!(words, ", until {until}");
+        }
+        None => {}
+    }
+    if let Some(reason) = &exclusion.reason {
+        let _ = write!(words, " ({reason})");
+    }
+    words
+}
+
+/// One warning for each exclusion of the configuration that excludes nothing any more.
+pub fn expired(config: &RulesConfig, now: Time) -> Vec<String> {
+    let until = |exclusion: &RuleExclusion| exclusion.until.filter(|until| *until <= now);
+    let warning = |exclusion: &RuleExclusion| {
+        until(exclusion).map(|until| {
+            format!(
+                "line {}: rules.exclude of {:?} expired at {until}, and the rule counts these rows again: take it out, or give it another \
+                 `until`",
+                exclusion.line, exclusion.rule
+            )
+        })
+    };
+    config.exclude.iter().filter_map(warning).collect()
 }
 
 fn state_in_words(state: RuleState) -> &'static str {
@@ -192,17 +230,19 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("watchfold.toml");
         let text = "site = \"a\"\n[rules]\nset = \"classic\"\nport_scan_threshold = 33\n[rules.states]\nsyn_flood = \"record\"\n[[rules.exclude]]\nrule \
-                    = \"icmp_flood\"\nsource = \"10.0.0.0/8\"\n";
+                    = \"icmp_flood\"\nsource = \"10.0.0.0/8\"\nreason = \"monitoring\"\nuntil = 2020-05-01T00:00:00Z\n[[rules.exclude]]\n\
+                    rule = \"dns_tunnel\"\ndns.question.zone = [\"a\\\\*b\", \"*a\\\\*b*\"]\nuntil = 2999-01-01T00:00:00Z\n";
         std::fs::write(&path, text).unwrap();
         let RulesCommand::List(args) = command(&["list", "--config", &path.display().to_string()]) else {
             panic!("another command");
         };
-        let table = table(&listed(&args).unwrap());
+        let table = table(&listed(&args).unwrap(), Time::from_seconds(1_800_000_000));
         for line in [
             "classic: 9 rules",
             "record, critical: SYN flood",
             "at   33 different destination.port in 10s of one source.ip",
-            "not  source.ip lies in 10.0.0.0/8",
+            "not  source.ip lies in 10.0.0.0/8, expired: it ended at 2020-05-01T00:00:00Z (monitoring)",
+            r"not  dns.question.zone is a\*b or dns.question.zone is like *a\*b*, until 2",
             "asks about external.ip",
             "told as suspicious_port of source.ip and destination.port, again after 15s",
         ] {

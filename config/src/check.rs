@@ -29,6 +29,7 @@ const TARGET_TIMEOUT_MS: u64 = 1_000;
 
 pub fn check<S, T>(
     file: file::File<S>,
+    text: &str,
     directory: &Path,
     naming: Naming,
     take: Take<S, T>,
@@ -49,7 +50,7 @@ pub fn check<S, T>(
             "nothing is watched: add [[network.targets]], [occupancy] ranges or [[capture]]".to_owned(),
         );
     }
-    let rules = rules::check(file.rules, &mut problems);
+    let rules = rules::check(file.rules, text, &time_zone, &mut problems);
     let round_ms = occupancy.timeout_ms + PC_ROUND_SLACK_MS;
     if !occupancy.hosts.is_empty() && occupancy.interval_ms < round_ms {
         warnings.push(format!(

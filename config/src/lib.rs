@@ -8,6 +8,7 @@
 mod capture;
 mod check;
 mod duration;
+mod exclusions;
 mod file;
 mod hosts;
 mod page;
@@ -16,18 +17,21 @@ mod rules;
 mod secret;
 mod suggest;
 
+use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use serde::de::DeserializeOwned;
 use watchfold_schemas::SiteConfig;
+use watchfold_schemas::plain_text::text_of;
 
 pub use capture::{CAPTURES_MAX, COLLECTOR_PREFIX, CaptureConfig, HEAD_PORTS, HEAD_PORTS_MAX};
 pub use check::PROBES_MAX;
+pub use exclusions::{ExcludedField, RuleExclusion};
 pub use file::{Ignored, Sinks};
 pub use page::{AddressBlock, PAGE_ENTRIES_MAX, PageAccess};
 pub use named::{NAMED_FILES_MAX, Seen, is_hidden};
-pub use rules::{Found, RULE_ENTRIES_MAX, RuleExclusion, RulesConfig, Thresholds, Window};
+pub use rules::{Found, RULE_ENTRIES_MAX, RulesConfig, Thresholds, Window};
 pub use secret::SecretRef;
 
 /// Everything that a file says to one program; `S` is what its sinks are told.
@@ -95,7 +99,7 @@ where
     };
     // Before anything is read for use: what changes meanwhile is seen as a change later.
     let seen = Seen::look(path, &Seen::default()).map_err(failed)?;
-    let text = std::fs::read_to_string(path).map_err(failed)?;
+    let text = read_text(path).map_err(failed)?;
     let mut config = parse(&text, path, naming, take)?;
     config.warnings.extend(secret::readable_by_others(path, &text));
     if seen.is_cut() {
@@ -106,6 +110,11 @@ where
     }
     config.seen = seen;
     Ok(config)
+}
+
+/// The text of a file, by its first bytes: [`watchfold_schemas::plain_text`].
+pub fn read_text(path: &Path) -> std::io::Result<String> {
+    text_of(std::fs::read(path)?).map_err(|not_text| std::io::Error::new(ErrorKind::InvalidData, not_text))
 }
 
 /// How a program turns sections into what it runs on.
@@ -127,7 +136,7 @@ where
     };
     let file: file::File<S> = toml::from_str(text).map_err(syntax)?;
     let directory = path.parent().unwrap_or(Path::new("."));
-    check::check(file, directory, naming, take).map_err(|problems| ConfigError::Invalid {
+    check::check(file, text, directory, naming, take).map_err(|problems| ConfigError::Invalid {
         path: path.to_owned(),
         problems,
     })

@@ -5,11 +5,13 @@
 use core::net::IpAddr;
 use std::collections::BTreeMap;
 
+use jiff::tz::TimeZone;
 use serde::{Deserialize, Deserializer};
 use watchfold_schemas::rules::{RuleState, Surroundings, THRESHOLD_MAX, VALUES_MAX, WINDOW_MS_MAX};
 use watchfold_schemas::subjects::is_token;
 
 use super::duration::Millis;
+use super::exclusions::{self, RuleExclusion};
 
 /// The most entries of `own_networks`, `gateways` and `exclude`; each is tried for many packets.
 pub const RULE_ENTRIES_MAX: usize = 256;
@@ -48,19 +50,6 @@ pub struct Thresholds {
     pub brute_force_threshold: Option<u64>,
     pub brute_force_window: Option<Window>,
     pub suspicious_ports: Option<Vec<u16>>,
-}
-
-/// Traffic that a rule passes over. What is not given is any.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct RuleExclusion {
-    /// The rule's name.
-    pub rule: String,
-    /// An address, or a network in CIDR notation.
-    pub source: Option<String>,
-    pub destination: Option<String>,
-    /// The destination's port.
-    pub port: Option<u16>,
 }
 
 /// What a program knows of the machine that it runs on.
@@ -141,7 +130,7 @@ pub struct Section {
     brute_force_window: Option<Window>,
     suspicious_ports: Option<Vec<u16>>,
     alert_cooldown: Option<Window>,
-    exclude: Vec<RuleExclusion>,
+    exclude: Vec<exclusions::Table>,
 }
 
 impl<'de> Deserialize<'de> for Window {
@@ -160,8 +149,8 @@ impl<'de> Deserialize<'de> for Window {
     }
 }
 
-/// Checks the section; problems name the key.
-pub fn check(section: Section, problems: &mut Vec<String>) -> RulesConfig {
+/// Checks the section of a file with this text; problems name the key, and the line where a key may be there several times.
+pub fn check(mut section: Section, text: &str, time_zone: &str, problems: &mut Vec<String>) -> RulesConfig {
     let networks = [
         ("own_networks", &section.own_networks),
         ("gateways", &section.gateways),
@@ -189,9 +178,12 @@ pub fn check(section: Section, problems: &mut Vec<String>) -> RulesConfig {
             problems.push(format!("rules.states: {name:?} is no name of a rule"));
         }
     }
-    for exclusion in &section.exclude {
-        check_exclusion(exclusion, problems);
-    }
+    // A zone that does not exist is a problem of its own.
+    let zone = TimeZone::get(time_zone).unwrap_or(TimeZone::UTC);
+    let exclude = std::mem::take(&mut section.exclude)
+        .into_iter()
+        .map(|table| exclusions::check(table, text, &zone, problems))
+        .collect();
     let cooldown = section.alert_cooldown;
     if cooldown.is_some_and(|window| !(1_000..=WINDOW_MS_MAX).contains(&window.0)) {
         problems.push("rules.alert_cooldown must be from 1s to 24h".to_owned());
@@ -202,7 +194,7 @@ pub fn check(section: Section, problems: &mut Vec<String>) -> RulesConfig {
         gateways: section.gateways.clone(),
         states: section.states.clone(),
         alert_cooldown_ms: cooldown.map(|window| window.0),
-        exclude: section.exclude.clone(),
+        exclude,
         thresholds: thresholds(section, problems),
     }
 }
@@ -259,26 +251,6 @@ fn thresholds(section: Section, problems: &mut Vec<String>) -> Thresholds {
     }
 }
 
-fn check_exclusion(exclusion: &RuleExclusion, problems: &mut Vec<String>) {
-    let rule = &exclusion.rule;
-    for (key, given) in [
-        ("source", &exclusion.source),
-        ("destination", &exclusion.destination),
-    ] {
-        if let Some(given) = given.as_ref().filter(|given| !is_network(given)) {
-            problems.push(format!(
-                "rules.exclude of {rule:?}: {key} {given:?} is neither an address nor a network like \"10.0.0.0/8\""
-            ));
-        }
-    }
-    if exclusion.source.is_none() && exclusion.destination.is_none() && exclusion.port.is_none() {
-        problems.push(format!(
-            "rules.exclude of {rule:?} excludes everything: give source, destination or port, or set the rule's state to \"off\" in \
-             [rules.states]"
-        ));
-    }
-}
-
 fn limit(key: &str, len: usize, max: usize, problems: &mut Vec<String>) {
     if len > max {
         problems.push(format!("rules.{key}: {len} entries, and the limit is {max}"));
@@ -286,7 +258,7 @@ fn limit(key: &str, len: usize, max: usize, problems: &mut Vec<String>) {
 }
 
 /// An address, or a network in CIDR notation.
-fn is_network(text: &str) -> bool {
+pub fn is_network(text: &str) -> bool {
     let (address, prefix) = match text.split_once('/') {
         Some((address, prefix)) => (address, Some(prefix)),
         None => (text, None),

@@ -1,10 +1,11 @@
 //! Secrets: inline, from a file, or from the environment.
 
 use std::fs::File;
-use std::io::Read;
+use std::io::{ErrorKind, Read};
 use std::path::Path;
 
 use serde::{Deserialize, Deserializer};
+use watchfold_schemas::plain_text;
 
 /// The longest file of a secret, in bytes; addresses and keys have some hundred.
 const SECRET_BYTES_MAX: u64 = 64 * 1024;
@@ -78,16 +79,16 @@ impl SecretRef {
 }
 
 fn text_of(path: &Path) -> std::io::Result<String> {
-    let mut text = String::new();
+    let mut bytes = Vec::new();
     File::open(path)?
         .take(SECRET_BYTES_MAX + 1)
-        .read_to_string(&mut text)?;
-    if text.len() as u64 > SECRET_BYTES_MAX {
+        .read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > SECRET_BYTES_MAX {
         return Err(std::io::Error::other(format!(
             "it is longer than {SECRET_BYTES_MAX} bytes"
         )));
     }
-    Ok(text)
+    plain_text::text_of(bytes).map_err(|not_text| std::io::Error::new(ErrorKind::InvalidData, not_text))
 }
 
 /// A warning when a file that holds an inline secret can be read by every user of the machine.

@@ -24,9 +24,14 @@ pub fn explain(error: &toml::de::Error, text: &str) -> String {
 
 fn place(text: &str, offset: usize) -> String {
     let before = text.get(..offset).unwrap_or(text);
-    let line = before.matches('\n').count() + 1;
+    let line = line_of(text, offset);
     let column = before.rsplit('\n').next().map_or(0, |rest| rest.chars().count()) + 1;
     format!("line {line}, column {column}: ")
+}
+
+/// The line of a byte of the text, from 1.
+pub fn line_of(text: &str, offset: usize) -> usize {
+    text.get(..offset).unwrap_or(text).matches('\n').count() + 1
 }
 
 /// The message with long or address-like quoted values left out.
@@ -42,7 +47,8 @@ fn without_values(message: &str) -> String {
     out.replace('\n', " ").trim_end().to_owned()
 }
 
-fn nearest<'a>(unknown: &str, known: impl Iterator<Item = &'a str>) -> Option<String> {
+/// The nearest of `known`, if one is near enough to be meant.
+pub fn nearest<'a>(unknown: &str, known: impl Iterator<Item = &'a str>) -> Option<String> {
     known
         .map(|known| (strsim::damerau_levenshtein(unknown, known), known))
         .filter(|(distance, known)| *distance <= 1 + known.len() / 4)

@@ -152,7 +152,44 @@ fn rules_are_checked_as_far_as_the_file_alone_allows() {
             "[rules]\ngateways = [\"10.0.0.0/8\"]\n",
             &["rules.gateways", "an address"],
         ),
-        ("[[rules.exclude]]\nrule = \"a\"\n", &["excludes everything"]),
+        (
+            "[[rules.exclude]]\nrule = \"a\"\n",
+            &["line 3", "excludes everything"],
+        ),
+        (
+            "[[rules.exclude]]\nsource = \"10.0.0.1\"\n",
+            &["line 3", "name the rule"],
+        ),
+        (
+            "[[rules.exclude]]\nrule = \"a\"\nport = 1.5\n",
+            &["line 4", "`port` is a text, a whole number"],
+        ),
+        (
+            "[[rules.exclude]]\nrule = \"a\"\nport = 1\nreason = 7\n",
+            &["line 5", "reason is one line"],
+        ),
+        (
+            "[[rules.exclude]]\nrule = \"a\"\nport = 1\nuntil = 12:00:00\n",
+            &["line 5", "until \"12:00:00\"", "2026-12-31"],
+        ),
+        (
+            "[[rules.exclude]]\nrule = \"a\"\nport = 1\nuntil = \"soon\"\n",
+            &["line 5", "until \"soon\""],
+        ),
+        (
+            "[[rules.exclude]]\nrule = \"a\"\nquery = \"x\"\nsorce = \"10.0.0.1\"\nsource = \"x\"\nvlan = 1\n",
+            &[
+                "4 problems",
+                "line 4",
+                "did you mean `dns.question.name`?",
+                "line 5",
+                "did you mean `source`?",
+                "line 6",
+                "neither an address",
+                "line 7",
+                "did you mean `network.vlan.id`?",
+            ],
+        ),
         (
             "[[rules.exclude]]\nrule = \"a\"\nsource = \"x\"\n",
             &["source", "neither an address"],
@@ -164,4 +201,94 @@ fn rules_are_checked_as_far_as_the_file_alone_allows() {
     ] {
         refused(&format!("{site}{text}"), Naming::Required, words);
     }
+}
+
+#[test]
+fn an_exclusion_names_fields_values_a_reason_and_an_end() {
+    let of = |text: &str| {
+        let text =
+            format!("site = \"a\"\ntime_zone = \"Europe/Berlin\"\n[[rules.exclude]]\nrule = \"r\"\n{text}\n");
+        let mut exclude = lamp(&text, Naming::Required)
+            .unwrap_or_else(|error| panic!("{error}"))
+            .rules
+            .exclude;
+        exclude.remove(0)
+    };
+    // A field's name with quotes and as a path of tables is the same.
+    for text in [
+        "\"dns.question.zone\" = [\"a.example\", \"*.b.example\"]",
+        "dns.question.zone = [\"a.example\", \"*.b.example\"]",
+    ] {
+        let exclusion = of(&format!("source = \"10.0.0.0/8\"\n{text}\nreason = \"ours\""));
+        let fields: Vec<(&str, &str, usize, usize)> = exclusion
+            .fields
+            .iter()
+            .map(|field| {
+                (
+                    field.key.as_str(),
+                    field.field.as_str(),
+                    field.line,
+                    field.values.len(),
+                )
+            })
+            .collect();
+        assert_eq!(
+            fields,
+            [
+                ("source", "source.ip", 5, 1),
+                ("dns.question.zone", "dns.question.zone", 6, 2)
+            ]
+        );
+        assert_eq!((exclusion.line, exclusion.reason.as_deref()), (4, Some("ours")));
+    }
+    let with_modifier = of("\"dns.question.name|endswith\" = \".example\"");
+    assert_eq!(with_modifier.fields[0].modifiers, ["endswith"]);
+    // A day ends with it, by the site's clocks.
+    for (until, want) in [
+        ("2026-12-31", "2026-12-31T23:00:00Z"),
+        ("\"2026-12-31\"", "2026-12-31T23:00:00Z"),
+        ("2026-07-01T12:00:00", "2026-07-01T10:00:00Z"),
+        ("2026-07-01T12:00:00Z", "2026-07-01T12:00:00Z"),
+        ("2026-07-01 12:00:00+05:00", "2026-07-01T07:00:00Z"),
+    ] {
+        let until = of(&format!("port = 1\nuntil = {until}")).until.unwrap();
+        assert_eq!(until.to_string(), want);
+    }
+}
+
+#[test]
+fn a_byte_order_mark_is_no_part_of_a_file() {
+    let directory = std::env::temp_dir().join(format!("watchfold-config-mark-{}", std::process::id()));
+    std::fs::create_dir_all(&directory).unwrap();
+    let write = |name: &str, bytes: &[u8]| {
+        let path = directory.join(name);
+        std::fs::write(&path, bytes).unwrap();
+        path
+    };
+    let text = "site = \"cafe-1\"\n";
+    let path = write("utf8.toml", format!("\u{feff}{text}").as_bytes());
+    let config = load_site(&path).unwrap();
+    assert_eq!(
+        (config.site.site.as_str(), config.text.0.as_str()),
+        ("cafe-1", text)
+    );
+    let utf16: Vec<u8> = "\u{feff}site = \"cafe-1\"\n"
+        .encode_utf16()
+        .flat_map(u16::to_le_bytes)
+        .collect();
+    assert_eq!(
+        load_site(&write("utf16.toml", &utf16)).unwrap().site.site,
+        "cafe-1"
+    );
+    let error = load_site(&write("bare.toml", &utf16[2..]))
+        .unwrap_err()
+        .to_string();
+    assert!(error.contains("UTF-16 without a byte order mark"), "{error}");
+    write("secret", b"\xef\xbb\xbfs3cret\r\n");
+    let secret = SecretRef::File("secret".to_owned());
+    assert_eq!(
+        secret.resolve::<String>("key", &directory).as_deref(),
+        Ok("s3cret")
+    );
+    std::fs::remove_dir_all(&directory).unwrap();
 }

@@ -73,7 +73,7 @@ impl Token {
 
     /// Reads `path`, or makes it with a new token that only the owner may read.
     pub fn load_or_create(path: &Path) -> Result<Token, TokenError> {
-        match std::fs::read_to_string(path) {
+        match watchfold_config::read_text(path) {
             Ok(text) => Token::parse(path, &text),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Token::create(path),
             Err(source) => Err(TokenError::File {

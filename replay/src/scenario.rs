@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 use watchfold_schemas::digest::EventDigest;
+use watchfold_schemas::plain_text::text_of;
 use watchfold_schemas::rules::RuleSet;
 use watchfold_schemas::{Chain, CodecError, Event, EventBody, Span, Time};
 
@@ -143,7 +144,7 @@ pub fn compare_under(
     rules: Option<&RuleSet>,
 ) -> Result<Compared, ReplayError> {
     let expected = directory.join(EXPECTED);
-    let wanted = fs::read_to_string(&expected).map_err(|source| failed("read", &expected, source))?;
+    let wanted = read_text(&expected).map_err(|source| failed("read", &expected, source))?;
     let is_second = |line: &str| {
         line.split(',')
             .nth(1)
@@ -326,6 +327,10 @@ fn capture_of(directory: &Path) -> Option<PathBuf> {
     entries.map(|entry| entry.path()).filter(is_input).min()
 }
 
+fn read_text(path: &Path) -> std::io::Result<String> {
+    text_of(fs::read(path)?).map_err(|not_text| std::io::Error::new(ErrorKind::InvalidData, not_text))
+}
+
 /// The rules that a scenario is judged by, where it names some.
 fn rules_of(directory: &Path, is_capture: bool, outside: &Outside) -> Result<Option<RuleSet>, ReplayError> {
     let own = directory.join(RULES_DIRECTORY);
@@ -333,7 +338,7 @@ fn rules_of(directory: &Path, is_capture: bool, outside: &Outside) -> Result<Opt
         return outside.rules(&own.to_string_lossy()).map(Some);
     }
     let named = directory.join(RULES_FILE);
-    match fs::read_to_string(&named) {
+    match read_text(&named) {
         Ok(name) => outside.rules(name.trim()).map(Some),
         Err(error) if error.kind() == ErrorKind::NotFound => match is_capture {
             true => outside.rules(RULES_DEFAULT).map(Some),

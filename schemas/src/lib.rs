@@ -13,6 +13,7 @@ pub mod fields;
 pub mod observation;
 pub mod origin;
 pub mod packets;
+pub mod plain_text;
 pub mod rules;
 pub mod snapshot;
 pub mod subjects;

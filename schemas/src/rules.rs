@@ -55,7 +55,7 @@ pub struct Rule {
     /// Which rows it looks at.
     pub test: Test,
     /// Rows that it passes over although they meet `test`.
-    pub exclusions: Vec<Test>,
+    pub exclusions: Vec<Exclusion>,
     pub trigger: Trigger,
     /// The fields whose values say what an alert is about: the key of its cooldown and of its attack.
     pub subject: Vec<String>,
@@ -66,6 +66,38 @@ pub struct Rule {
     /// One sentence with fields in braces: `{source.ip} tried {observed} ports of {destination.ip}`. Besides fields there
     /// are `{observed}`, `{threshold}` and `{window}`.
     pub message: String,
+}
+
+/// Rows that a rule does not count, and for how long.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "json-schema", derive(schemars::JsonSchema))]
+pub struct Exclusion {
+    /// Which rows. Its one key lies beside the others, where it was before there were any others.
+    #[serde(flatten)]
+    pub test: Test,
+    /// Why, for the people who read it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// Rows from this instant on are counted again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until: Option<Time>,
+}
+
+impl From<Test> for Exclusion {
+    fn from(test: Test) -> Exclusion {
+        Exclusion {
+            test,
+            reason: None,
+            until: None,
+        }
+    }
+}
+
+impl Exclusion {
+    /// It excludes no row from `at` on.
+    pub fn is_over(&self, at: Time) -> bool {
+        self.until.is_some_and(|until| until <= at)
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
@@ -111,7 +143,7 @@ pub enum Compare {
     Contains,
     StartsWith,
     EndsWith,
-    /// A text with `*` for anything and `?` for one character.
+    /// A text with `*` for anything and `?` for one character; behind a `\` these two and `\` are themselves.
     Like,
     /// An address in a network in CIDR notation.
     Cidr,
@@ -222,6 +254,40 @@ impl RuleSet {
                 .filter(|rule| rule.source.chain() == chain)
                 .cloned()
                 .collect(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_exclusion_without_reason_and_end_is_stored_as_its_test_alone() {
+        let test = Test::Field(FieldTest {
+            field: "destination.port".into(),
+            compare: Compare::Equals,
+            values: vec![Value::Number(443), Value::Truth(true), Value::Text("x".into())],
+            all: false,
+        });
+        let bare = Exclusion::from(Test::Not(Box::new(Test::All(vec![test.clone()]))));
+        let full = Exclusion {
+            reason: Some("a backup".into()),
+            until: Some(Time(1_700_000_000_000_000_001)),
+            ..bare.clone()
+        };
+        let before = rmp_serde::to_vec_named(&bare.test).unwrap();
+        assert_eq!(rmp_serde::to_vec_named(&bare).unwrap(), before);
+        assert_eq!(rmp_serde::from_slice::<Exclusion>(&before).unwrap(), bare);
+        for exclusion in [bare, full] {
+            let packed = rmp_serde::to_vec_named(&exclusion).unwrap();
+            assert_eq!(rmp_serde::from_slice::<Exclusion>(&packed).unwrap(), exclusion);
+            let json = serde_json::to_string(&exclusion).unwrap();
+            assert_eq!(
+                serde_json::from_str::<Exclusion>(&json).unwrap(),
+                exclusion,
+                "{json}"
+            );
         }
     }
 }

@@ -101,7 +101,7 @@ pub fn accuracy(args: &BenchAccuracyArgs) -> anyhow::Result<()> {
 
 fn read_labels(set: &Path) -> anyhow::Result<Vec<Label>> {
     let path = set.join(LABELS);
-    let text = std::fs::read_to_string(&path).with_context(|| {
+    let text = watchfold_config::read_text(&path).with_context(|| {
         format!(
             "failed to read {}: make a set with tests/accuracy.sh",
             path.display()

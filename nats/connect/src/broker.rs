@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use watchfold_jetstream::{Auth, JetStreamOptions, Secret, Tls};
 
-use crate::context::{Context, expand};
+use crate::context::{Context, expand, read_text};
 use crate::{ConnectArgs, ConnectError, context};
 
 /// A credentials file or a password is some lines; more is another file.
@@ -190,7 +190,7 @@ fn secret(what: &'static str, path: &Path) -> Result<Secret, ConnectError> {
             "it has {bytes} bytes, and no {what} has more than {SECRET_BYTES_MAX}"
         ))));
     }
-    let text = std::fs::read_to_string(path).map_err(unreadable)?;
+    let text = read_text(path).map_err(unreadable)?;
     Ok(Secret::new(text.trim_end_matches(['\r', '\n'])))
 }
 

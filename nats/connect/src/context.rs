@@ -2,9 +2,11 @@
 //! users already have. Reads them; writes none.
 
 use std::collections::BTreeSet;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
+use watchfold_schemas::plain_text::text_of;
 
 use crate::ConnectError;
 
@@ -60,7 +62,7 @@ pub(crate) fn load(folder: &Path, name: Option<&str>) -> Result<Context, Connect
             known: known(folder),
         });
     }
-    let text = std::fs::read_to_string(&path).map_err(|source| ConnectError::Unreadable {
+    let text = read_text(&path).map_err(|source| ConnectError::Unreadable {
         what: "context",
         path: path.clone(),
         source,
@@ -73,11 +75,16 @@ pub(crate) fn load(folder: &Path, name: Option<&str>) -> Result<Context, Connect
 }
 
 fn selected(folder: &Path) -> Result<String, ConnectError> {
-    let text = std::fs::read_to_string(folder.join("context.txt")).unwrap_or_default();
+    let text = read_text(&folder.join("context.txt")).unwrap_or_default();
     match text.trim() {
         "" => Err(ConnectError::NoSelectedContext { known: known(folder) }),
         name => Ok(name.to_owned()),
     }
+}
+
+/// The text of a small file, with or without a byte order mark.
+pub(crate) fn read_text(path: &Path) -> std::io::Result<String> {
+    text_of(std::fs::read(path)?).map_err(|not_text| std::io::Error::new(ErrorKind::InvalidData, not_text))
 }
 
 /// The names of those that exist, for whoever mistook one.

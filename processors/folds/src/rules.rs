@@ -106,8 +106,10 @@ impl RulesState {
             interface: "",
         };
         let mut told = Vec::new();
+        let at = ctx.moment.steady;
         for rule in &self.compiled.rules {
-            if !self.compiled.holds(rule, &probe) {
+            // People write the end of an exclusion by their clocks, which is what the wall time of the row follows.
+            if !self.compiled.holds(rule, &probe, ctx.moment.at) {
                 continue;
             }
             if !self.watches.contains_key(collector) {
@@ -116,7 +118,6 @@ impl RulesState {
             let Some(watch) = self.watches.get_mut(collector) else {
                 continue;
             };
-            let at = ctx.moment.steady;
             let Some(reached) = watch.measure(&self.compiled, rule, &probe, at, ctx.message()) else {
                 continue;
             };

@@ -4,6 +4,7 @@
 //! rule says is refused, with file, line, reason and what to write instead; nothing of a rule is passed over.
 
 mod error;
+mod lists;
 mod network;
 mod pack;
 mod sigma;

@@ -1,14 +1,14 @@
 //! What a site's `[rules]` section makes of a set: its states, thresholds, cooldown and exclusions folded in.
 
-use core::net::IpAddr;
 use std::path::Path;
 
-use watchfold_config::{RuleExclusion, RulesConfig, Thresholds, Window};
-use watchfold_schemas::fields::Field;
-use watchfold_schemas::rules::{Compare, FieldTest, Rule, RuleSet, Test, Trigger, Value};
+use watchfold_config::{ExcludedField, RuleExclusion, RulesConfig, Thresholds, Window};
+use watchfold_schemas::fields::{Field, Kind, Source};
+use watchfold_schemas::rules::{Compare, Exclusion, FieldTest, Rule, RuleSet, Test, Trigger, Value};
 
 use crate::error::RulesError;
 use crate::network::network;
+use crate::sigma::{excluded_test, known_field};
 use crate::source::{RuleSource, load};
 use crate::suggest::nearest;
 
@@ -199,56 +199,77 @@ fn change_fields(test: &mut Test, change: &mut impl FnMut(&mut FieldTest) -> boo
 
 fn exclude(exclusion: &RuleExclusion, set: &mut RuleSet, problems: &mut Vec<String>) {
     let name = &exclusion.rule;
+    let wrong = |line: usize, reason: String| match line {
+        0 => format!("rules.exclude of `{name}`: {reason}"),
+        line => format!("line {line}: rules.exclude of `{name}`: {reason}"),
+    };
+    let unknown = no_such_rule(name, set);
     let Some(rule) = set.rules.iter_mut().find(|rule| rule.name == *name) else {
-        problems.push(format!("rules.exclude: {}", no_such_rule(name, set)));
+        problems.push(wrong(exclusion.line, unknown));
         return;
     };
-    let address = |field: Field, given: &Option<String>| {
-        given.as_deref().map(|given| (field, address_test(field, given)))
-    };
-    let port = exclusion.port.map(|port| {
-        let values = vec![Value::Number(i64::from(port))];
-        (
-            Field::DestinationPort,
-            field_test(Field::DestinationPort, Compare::Equals, values),
-        )
-    });
-    let parts: Vec<(Field, Test)> = [
-        address(Field::SourceIp, &exclusion.source),
-        address(Field::DestinationIp, &exclusion.destination),
-        port,
-    ]
-    .into_iter()
-    .flatten()
-    .collect();
-    if let Some((field, _)) = parts.iter().find(|(field, _)| !field.is_of(rule.source)) {
-        problems.push(format!(
-            "rules.exclude of `{name}`: {} rows have no `{}`; take it out",
-            rule.source.name(),
-            field.name()
-        ));
-        return;
-    }
-    rule.exclusions
-        .push(Test::All(parts.into_iter().map(|(_, test)| test).collect()));
-}
-
-/// An address itself, or a network with an address in it.
-fn address_test(field: Field, given: &str) -> Test {
-    match (given.parse::<IpAddr>(), network(given)) {
-        (Err(_), Some(network)) => field_test(field, Compare::Cidr, vec![Value::Text(network)]),
-        (address, _) => {
-            let text = address.map_or_else(|_| given.to_owned(), |address| address.to_string());
-            field_test(field, Compare::Equals, vec![Value::Text(text)])
+    let before = problems.len();
+    let mut tests = Vec::new();
+    for field in &exclusion.fields {
+        match field_test(field, rule.source) {
+            Ok(test) => tests.push(test),
+            Err(reasons) => problems.extend(reasons.into_iter().map(|reason| wrong(field.line, reason))),
         }
     }
+    if problems.len() == before {
+        rule.exclusions.push(Exclusion {
+            test: Test::All(tests),
+            reason: exclusion.reason.clone(),
+            until: exclusion.until,
+        });
+    }
 }
 
-fn field_test(field: Field, compare: Compare, values: Vec<Value>) -> Test {
-    Test::Field(FieldTest {
-        field: field.name().to_owned(),
-        compare,
-        values,
-        all: false,
-    })
+/// What a row must have in one field to be passed over, or everything that is wrong with it.
+fn field_test(excluded: &ExcludedField, source: Source) -> Result<Test, Vec<String>> {
+    let told = |reason: String, instead: Option<String>| match instead {
+        Some(instead) => format!("{reason}; {instead}"),
+        None => reason,
+    };
+    let field = match known_field(&excluded.field, source) {
+        Ok(field) => field,
+        Err(unknown) => {
+            let has: Vec<&str> = Field::ALL
+                .iter()
+                .filter(|field| field.is_of(source))
+                .map(|field| field.name())
+                .collect();
+            let reason = format!("{} rows have no `{}`", source.name(), excluded.field);
+            let instead = unknown
+                .instead
+                .unwrap_or_else(|| format!("they have {}", has.join(", ")));
+            return Err(vec![told(reason, Some(instead))]);
+        }
+    };
+    let is_plain = excluded.modifiers.is_empty();
+    let is_network = |value: &&Value| {
+        let text = match value {
+            Value::Text(text) => text,
+            _ => return false,
+        };
+        is_plain && field.kind() == Kind::Address && network(text).is_some()
+    };
+    let (networks, others): (Vec<&Value>, Vec<&Value>) = excluded.values.iter().partition(is_network);
+    let mut tests = Vec::new();
+    let mut found = Vec::new();
+    for (modifier, values) in [(Some("cidr"), networks), (None, others)] {
+        if values.is_empty() {
+            continue;
+        }
+        let words = excluded.modifiers.iter().map(String::as_str).chain(modifier);
+        match excluded_test(field, words, &values) {
+            Ok(test) => tests.push(test),
+            Err(wrong) => found.extend(wrong.into_iter().map(|wrong| told(wrong.reason, wrong.instead))),
+        }
+    }
+    match (found.is_empty(), tests.len()) {
+        (false, _) => Err(found),
+        (true, 1) => Ok(tests.remove(0)),
+        (true, _) => Ok(Test::Any(tests)),
+    }
 }

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use watchfold_config::is_hidden;
+use watchfold_schemas::plain_text::text_of;
 use watchfold_schemas::rules::RuleSet;
 
 use crate::error::{Problem, RulesError};
@@ -111,7 +112,7 @@ fn files_at(path: &Path) -> Result<Vec<File>, RulesError> {
     let (mut files, mut problems) = (Vec::new(), Vec::new());
     for path in paths {
         let name = path.display().to_string();
-        match text_of(&path).map_err(|error| told(error, &path))? {
+        match read(&path).map_err(|error| told(error, &path))? {
             Ok(text) => files.push(File { name, text }),
             Err(reason) => problems.push(Problem {
                 file: name,
@@ -175,12 +176,12 @@ fn walk(directory: &Path, depth: usize, paths: &mut Vec<PathBuf>) -> Result<(), 
 }
 
 /// The text of a file, or what is wrong with it.
-fn text_of(path: &Path) -> Result<Result<String, String>, std::io::Error> {
+fn read(path: &Path) -> Result<Result<String, String>, std::io::Error> {
     let mut bytes = Vec::new();
     let most = FILE_BYTES_MAX as u64 + 1;
     fs::File::open(path)?.take(most).read_to_end(&mut bytes)?;
     if bytes.len() > FILE_BYTES_MAX {
         return Ok(Err(format!("the file is longer than {FILE_BYTES_MAX} bytes")));
     }
-    Ok(String::from_utf8(bytes).map_err(|_| "the file is not UTF-8".to_owned()))
+    Ok(text_of(bytes).map_err(|error| error.to_string()))
 }

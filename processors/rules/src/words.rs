@@ -5,6 +5,8 @@ use std::fmt::Write as _;
 use watchfold_schemas::fields::{Field, Kind, Source};
 use watchfold_schemas::rules::{Compare, FieldTest, Test, Trigger, Value};
 
+use crate::sigma::escaped;
+
 /// What makes a rule fire: `15 different destination.port in 10s of one source.ip`.
 pub fn trigger_in_words(trigger: &Trigger) -> String {
     match trigger {
@@ -95,20 +97,19 @@ fn field_in_words(test: &FieldTest) -> String {
         Compare::AtMost => "<=",
         Compare::Exists => "exists:",
     };
-    let values: Vec<String> = test.values.iter().map(value_in_words).collect();
+    let word = |value: &Value| match value {
+        // A pattern is spelled as in Sigma already.
+        Value::Text(text) if test.compare != Compare::Like => escaped(text),
+        Value::Text(text) => text.clone(),
+        Value::Number(number) => number.to_string(),
+        Value::Truth(truth) => truth.to_string(),
+    };
+    let values: Vec<String> = test.values.iter().map(word).collect();
     format!(
         "{} {how} {}",
         test.field,
         values.join(if test.all { " and " } else { ", " })
     )
-}
-
-fn value_in_words(value: &Value) -> String {
-    match value {
-        Value::Text(text) => text.clone(),
-        Value::Number(number) => number.to_string(),
-        Value::Truth(truth) => truth.to_string(),
-    }
 }
 
 /// `docs/fields.md`, made of the table in `schemas/src/fields.rs`.

@@ -3,12 +3,13 @@
 
 use core::net::IpAddr;
 use std::fs::File;
-use std::io::{BufRead, BufReader, Read};
+use std::io::{BufRead, BufReader, ErrorKind, Read};
 use std::path::Path;
 
 use serde_json::Value;
 use watchfold_folds::community_id;
 use watchfold_schemas::Time;
+use watchfold_schemas::plain_text::{foreign, without_mark};
 
 use super::{Heard, Peer, Said};
 use crate::ReplayError;
@@ -31,8 +32,13 @@ pub(super) fn is_of_peer(path: &Path) -> bool {
         return false;
     };
     let read = file.read(&mut begin).unwrap_or(0);
-    let begin = begin[..read].trim_ascii_start();
-    begin.starts_with(b"{") || begin.starts_with(ZEEK_HEADER.as_bytes())
+    let begin = &begin[..read];
+    // A peer's file in another encoding is refused by its name when it is read.
+    let is_utf16 = [b"\xff\xfe{\0".as_slice(), b"\xfe\xff\0{"]
+        .iter()
+        .any(|mark| begin.starts_with(mark));
+    let begin = without_mark(begin).trim_ascii_start();
+    is_utf16 || begin.starts_with(b"{") || begin.starts_with(ZEEK_HEADER.as_bytes())
 }
 
 pub(super) fn hear(path: &Path) -> Result<Heard, ReplayError> {
@@ -45,8 +51,17 @@ pub(super) fn hear(path: &Path) -> Result<Heard, ReplayError> {
     let mut heard = Heard::default();
     let mut columns = Columns::default();
     let mut line = Vec::new();
+    if let Some(not_text) = foreign(reader.fill_buf().map_err(failed)?) {
+        return Err(failed(std::io::Error::new(ErrorKind::InvalidData, not_text)));
+    }
+    let mut is_first = true;
     while next_line(&mut reader, &mut line).map_err(failed)? {
-        let Ok(text) = std::str::from_utf8(&line) else {
+        let bytes = if std::mem::take(&mut is_first) {
+            without_mark(&line)
+        } else {
+            &line
+        };
+        let Ok(text) = std::str::from_utf8(bytes) else {
             heard.lines += 1;
             heard.unreadable += 1;
             continue;

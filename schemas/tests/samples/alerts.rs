@@ -220,7 +220,7 @@ fn all_rules() -> Vec<Rule> {
             Test::Any(comparisons()),
             Test::Not(Box::new(field_test(Compare::Equals, Value::Number(443)))),
         ]),
-        exclusions: vec![field_test(Compare::Cidr, Value::Text("192.0.2.0/24".into()))],
+        exclusions: vec![field_test(Compare::Cidr, Value::Text("192.0.2.0/24".into())).into()],
         trigger,
         subject: group_by(),
         cooldown_ms: 15_000,

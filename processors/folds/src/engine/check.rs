@@ -33,7 +33,17 @@ pub enum TextTest {
     Contains(String),
     StartsWith(String),
     EndsWith(String),
-    Like(String),
+    Like(Vec<Piece>),
+}
+
+/// A byte of a pattern: one to be found, or what stands for others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Piece {
+    Byte(u8),
+    /// One character.
+    One,
+    /// Anything, or nothing.
+    Any,
 }
 
 impl Check {
@@ -236,7 +246,7 @@ fn texts(test: &FieldTest, words: Option<&[&str]>) -> Result<Check, String> {
             Compare::Contains => TextTest::Contains(text),
             Compare::StartsWith => TextTest::StartsWith(text),
             Compare::EndsWith => TextTest::EndsWith(text),
-            Compare::Like => TextTest::Like(text),
+            Compare::Like => TextTest::Like(pieces(&text)),
             _ => {
                 return Err(misfit(
                     test,
@@ -275,27 +285,41 @@ impl TextTest {
             TextTest::Contains(wanted) => {
                 wanted.is_empty() || text.windows(wanted.len()).any(|part| same(part, wanted))
             }
-            TextTest::Like(pattern) => like(pattern.as_bytes(), text),
+            TextTest::Like(pattern) => like(pattern, text),
         }
     }
 }
 
-/// `*` stands for anything and `?` for one character. Goes back to the last `*` alone, so it never takes longer than the
-/// two lengths multiplied.
-fn like(pattern: &[u8], text: &[u8]) -> bool {
+/// `*` stands for anything and `?` for one character; behind a `\` these two and `\` are themselves, as in Sigma.
+fn pieces(pattern: &str) -> Vec<Piece> {
+    let mut pieces = Vec::new();
+    let mut bytes = pattern.bytes().peekable();
+    while let Some(byte) = bytes.next() {
+        pieces.push(match byte {
+            b'*' => Piece::Any,
+            b'?' => Piece::One,
+            b'\\' => Piece::Byte(bytes.next_if(|next| b"*?\\".contains(next)).unwrap_or(b'\\')),
+            byte => Piece::Byte(byte),
+        });
+    }
+    pieces
+}
+
+/// Goes back to the last `Any` alone, so it never takes longer than the two lengths multiplied.
+fn like(pattern: &[Piece], text: &[u8]) -> bool {
     let (mut at, mut from) = (0, 0);
     let mut star: Option<(usize, usize)> = None;
     while from < text.len() {
         match pattern.get(at) {
-            Some(b'*') => {
+            Some(Piece::Any) => {
                 star = Some((at, from));
                 at += 1;
             }
-            Some(b'?') => {
+            Some(Piece::One) => {
                 at += 1;
                 from += character_bytes(text[from]);
             }
-            Some(wanted) if *wanted == text[from].to_ascii_lowercase() => {
+            Some(Piece::Byte(wanted)) if *wanted == text[from].to_ascii_lowercase() => {
                 at += 1;
                 from += 1;
             }
@@ -308,7 +332,9 @@ fn like(pattern: &[u8], text: &[u8]) -> bool {
             },
         }
     }
-    pattern[at.min(pattern.len())..].iter().all(|rest| *rest == b'*')
+    pattern[at.min(pattern.len())..]
+        .iter()
+        .all(|rest| *rest == Piece::Any)
 }
 
 /// How long the UTF-8 character is that begins with this byte.
@@ -367,6 +393,12 @@ mod tests {
             (Compare::Like, "a*b*c", "a-b-b-c", true),
             (Compare::Like, "a*b*c", "a-b-b-d", false),
             (Compare::Like, "ab", "abc", false),
+            (Compare::Like, "*a\\*b*", "xA*by", true),
+            (Compare::Like, "*a\\*b*", "xa-by", false),
+            (Compare::Like, "a\\?*", "a?", true),
+            (Compare::Like, "a\\?*", "ab", false),
+            (Compare::Like, "a\\\\*", "a\\b", true),
+            (Compare::Like, "a\\b*", "a\\bc", true),
         ] {
             check(Field::DnsName, compare, &[text(value)], Cell::text(given), want);
         }

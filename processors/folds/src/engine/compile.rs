@@ -2,13 +2,13 @@
 
 use std::collections::BTreeSet;
 
-use watchfold_schemas::Span;
 use watchfold_schemas::alert::RuleRef;
 use watchfold_schemas::fields::{Field, Kind, Source};
 use watchfold_schemas::rules::{
-    FieldTest, GROUP_FIELDS_MAX, RULES_MAX, Rule, RuleSet, RuleState, THRESHOLD_MAX, Test, Trigger,
-    WINDOW_MS_MAX,
+    Exclusion, FieldTest, GROUP_FIELDS_MAX, RULES_MAX, Rule, RuleSet, RuleState, THRESHOLD_MAX, Test,
+    Trigger, WINDOW_MS_MAX,
 };
+use watchfold_schemas::{Span, Time};
 
 use super::cell::Row;
 use super::check::Check;
@@ -143,9 +143,9 @@ impl CompiledRule {
 }
 
 impl Compiled {
-    /// Whether a row that is looked at alone meets a rule's condition.
-    pub fn holds(&self, rule: &CompiledRule, row: &dyn Row) -> bool {
-        rule.condition.holds(&mut |number| {
+    /// Whether a row of time `at`, evaluated alone, meets a rule's condition.
+    pub fn holds(&self, rule: &CompiledRule, row: &dyn Row, at: Time) -> bool {
+        rule.condition.holds(at, &mut |number| {
             let leaf = &self.leaves[number];
             leaf.check.holds(row.cell(leaf.field).as_ref())
         })
@@ -166,10 +166,18 @@ impl Compiled {
 
 /// Whether two versions of a rule count the same rows in the same way, whatever else of them changed.
 pub fn judges_alike(one: &Rule, other: &Rule) -> bool {
+    // A reason excludes no row.
+    let excludes = |rule: &Rule| -> Vec<Exclusion> {
+        let bare = |exclusion: &Exclusion| Exclusion {
+            reason: None,
+            ..exclusion.clone()
+        };
+        rule.exclusions.iter().map(bare).collect()
+    };
     one.name == other.name
         && one.source == other.source
         && one.test == other.test
-        && one.exclusions == other.exclusions
+        && excludes(one) == excludes(other)
         && one.trigger == other.trigger
 }
 
@@ -194,7 +202,7 @@ impl Compiler {
         let exclusions: Vec<_> = rule
             .exclusions
             .iter()
-            .map(|test| self.test(rule, test, 0))
+            .map(|exclusion| self.exclusion(rule, exclusion))
             .collect();
         if !exclusions.is_empty() {
             condition.push(Expression::Not(Box::new(Expression::Any(exclusions))));
@@ -227,6 +235,14 @@ impl Compiler {
             reputation,
             message,
         })
+    }
+
+    fn exclusion(&mut self, rule: &Rule, exclusion: &Exclusion) -> Expression {
+        let rows = self.test(rule, &exclusion.test, 0);
+        match exclusion.until {
+            Some(until) => Expression::All(vec![Expression::Before(until), rows]),
+            None => rows,
+        }
     }
 
     fn test(&mut self, rule: &Rule, test: &Test, depth: usize) -> Expression {

@@ -1,5 +1,7 @@
 //! Conditions as expressions over numbered checks, so that a check that several rules share is evaluated once.
 
+use watchfold_schemas::Time;
+
 /// The deepest that conditions may be nested.
 pub const DEPTH_MAX: usize = 32;
 
@@ -13,16 +15,19 @@ pub enum Expression {
     Not(Box<Expression>),
     /// A check, by its number among those of the set.
     Leaf(usize),
+    /// True of rows before this instant, by their own time.
+    Before(Time),
 }
 
 impl Expression {
-    /// Whether it holds, given what each check says.
-    pub fn holds(&self, leaf: &mut dyn FnMut(usize) -> bool) -> bool {
+    /// Whether it holds of a row of time `at`, given what each check says.
+    pub fn holds(&self, at: Time, leaf: &mut dyn FnMut(usize) -> bool) -> bool {
         match self {
-            Expression::All(parts) => parts.iter().all(|part| part.holds(leaf)),
-            Expression::Any(parts) => parts.iter().any(|part| part.holds(leaf)),
-            Expression::Not(part) => !part.holds(leaf),
+            Expression::All(parts) => parts.iter().all(|part| part.holds(at, leaf)),
+            Expression::Any(parts) => parts.iter().any(|part| part.holds(at, leaf)),
+            Expression::Not(part) => !part.holds(at, leaf),
             Expression::Leaf(number) => leaf(*number),
+            Expression::Before(until) => at < *until,
         }
     }
 
@@ -32,6 +37,7 @@ impl Expression {
             Expression::All(parts) | Expression::Any(parts) => parts.iter().for_each(|part| part.leaves(out)),
             Expression::Not(part) => part.leaves(out),
             Expression::Leaf(number) => out.push(*number),
+            Expression::Before(_) => {}
         }
     }
 }

@@ -3,6 +3,7 @@
 //! A check on a column that every packet has runs over the column. A check on a side table runs over that table's rows
 //! alone. What a row says of a field is the same as [`super::rows::PacketRow`] says, which a property test holds.
 
+use watchfold_schemas::Time;
 use watchfold_schemas::fields::Field;
 use watchfold_schemas::packets::marks;
 
@@ -302,26 +303,31 @@ fn narrow(from: i64, to: i64) -> Option<(u16, u16)> {
     (from <= to).then_some((from as u16, to as u16))
 }
 
-/// The rows that meet an expression, given those that meet each check.
-pub fn rows_of(expression: &Expression, leaves: &[Option<Mask>], all: &Mask) -> Mask {
+/// The rows that meet an expression, given those that meet each check and the time of each row.
+pub fn rows_of(expression: &Expression, leaves: &[Option<Mask>], all: &Mask, times: &[Time]) -> Mask {
     match expression {
         Expression::Leaf(number) => match leaves.get(*number) {
             Some(Some(rows)) => rows.clone(),
             _ => Mask::EMPTY,
         },
+        Expression::Before(until) => {
+            let mut out = Mask::of(times, |at| at < *until);
+            out.and(all);
+            out
+        }
         Expression::Not(part) => {
             let mut out = all.clone();
-            out.without(&rows_of(part, leaves, all));
+            out.without(&rows_of(part, leaves, all, times));
             out
         }
         Expression::All(parts) => parts.iter().fold(all.clone(), |mut out, part| {
             if !out.is_empty() {
-                out.and(&rows_of(part, leaves, all));
+                out.and(&rows_of(part, leaves, all, times));
             }
             out
         }),
         Expression::Any(parts) => parts.iter().fold(Mask::EMPTY, |mut out, part| {
-            out.or(&rows_of(part, leaves, all));
+            out.or(&rows_of(part, leaves, all, times));
             out
         }),
     }

@@ -33,7 +33,7 @@ pub fn judge_row(
 ) {
     for number in rules {
         let rule = book.rule(*number);
-        if !book.compiled.holds(rule, single.row) {
+        if !book.compiled.holds(rule, single.row, single.at) {
             continue;
         }
         let windows = windows.get_mut(*number).and_then(Option::as_mut);

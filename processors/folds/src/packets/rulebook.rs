@@ -97,7 +97,12 @@ impl Rulebook {
         let all = &columns.kinds.all;
         self.of_packets()
             .iter()
-            .map(|rule| (*rule, rows_of(&self.rule(*rule).condition, &leaves, all)))
+            .map(|rule| {
+                (
+                    *rule,
+                    rows_of(&self.rule(*rule).condition, &leaves, all, columns.times),
+                )
+            })
             .filter(|(_, rows)| !rows.is_empty())
             .collect()
     }

@@ -169,9 +169,12 @@ impl<'d> Reader<'d> {
     fn field(&mut self, path: &[&str], name: &str) -> Option<Field> {
         match known_field(name, self.source) {
             Ok(field) => Some(field),
-            Err((reason, instead)) => {
-                let problem = self.document.problem_with(path, name, reason);
-                self.problems.push(Problem { instead, ..problem });
+            Err(unknown) => {
+                let problem = self.document.problem_with(path, name, unknown.reason);
+                self.problems.push(Problem {
+                    instead: unknown.instead,
+                    ..problem
+                });
                 None
             }
         }

@@ -2,14 +2,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use rsigma_parser::{
-    ConditionExpr, Modifier, Quantifier, SelectorPattern, SigmaRule, SigmaValue, parse_field_spec,
-};
+use rsigma_parser::{ConditionExpr, Quantifier, SelectorPattern, SigmaRule, SigmaValue};
 use watchfold_schemas::fields::{Field, Source};
 use watchfold_schemas::rules::{Compare, Test, Value as RuleValue};
 use yaml_serde::{Mapping, Value};
 
 use super::document::Document;
+use super::modifiers::split;
 use super::values;
 use crate::error::Problem;
 use crate::suggest::nearest;
@@ -21,6 +20,20 @@ const RULE_VALUES_MAX: usize = 4_096;
 pub fn source_of(document: &Document, rule: &SigmaRule, problems: &mut Vec<Problem>) -> Option<Source> {
     let known: Vec<&str> = Source::ALL.iter().map(|source| source.name()).collect();
     let told = format!("there are {}", known.join(", "));
+    for (key, given) in [
+        ("product", &rule.logsource.product),
+        ("service", &rule.logsource.service),
+    ] {
+        if let Some(given) = given.as_deref().filter(|given| *given != "watchfold") {
+            problems.push(Problem {
+                instead: Some("take it out: the category alone says which rows".to_owned()),
+                ..document.problem(
+                    &["logsource", key],
+                    format!("there are no rows of {key} {given:?}"),
+                )
+            });
+        }
+    }
     let Some(category) = &rule.logsource.category else {
         if document
             .map
@@ -38,26 +51,16 @@ pub fn source_of(document: &Document, rule: &SigmaRule, problems: &mut Vec<Probl
         });
         return None;
     };
-    for (key, given) in [
-        ("product", &rule.logsource.product),
-        ("service", &rule.logsource.service),
-    ] {
-        if let Some(given) = given.as_deref().filter(|given| *given != "watchfold") {
-            problems.push(Problem {
-                instead: Some("take it out: the category alone says which rows".to_owned()),
-                ..document.problem(
-                    &["logsource", key],
-                    format!("there are no rows of {key} {given:?}"),
-                )
-            });
-        }
-    }
     let source = Source::from_name(category);
     if source.is_none() {
         let near = nearest(category, known.iter().copied());
         let meant = near.and_then(Source::from_name);
         problems.push(Problem {
-            instead: Some(near.map_or(told, |near| format!("did you mean `{near}`?"))),
+            instead: Some(match (near, elsewhere(category)) {
+                (Some(near), _) => format!("did you mean `{near}`?"),
+                (None, Some(advice)) => advice.to_owned(),
+                (None, None) => told,
+            }),
             ..document.problem(
                 &["logsource", "category"],
                 format!("there are no rows of category {category:?}"),
@@ -68,6 +71,16 @@ pub fn source_of(document: &Document, rule: &SigmaRule, problems: &mut Vec<Probl
     source
 }
 
+/// Where the rows are that Sigma calls by another category.
+fn elsewhere(category: &str) -> Option<&'static str> {
+    Some(match category {
+        "dns" | "dns_query" => "use `packet`, whose rows have `dns.question.name` and more",
+        "firewall" | "network_connection" | "netflow" => "use `connection`, or `packet` for single packets",
+        "proxy" | "webserver" => "use `packet`, whose rows have `http.host` and `tls.client.server_name`",
+        _ => return None,
+    })
+}
+
 /// The whole `detection` as one test.
 pub fn test_of(document: &Document, rule: &SigmaRule, source: Source, problems: &mut Vec<Problem>) -> Test {
     let nothing = Mapping::new();
@@ -76,12 +89,6 @@ pub fn test_of(document: &Document, rule: &SigmaRule, source: Source, problems: 
         .get("detection")
         .and_then(Value::as_mapping)
         .unwrap_or(&nothing);
-    if detection.contains_key("timeframe") {
-        problems.push(Problem {
-            instead: Some("write a correlation with `timespan`".to_owned()),
-            ..document.problem(&["detection", "timeframe"], "a detection has no time frame")
-        });
-    }
     let mut named = BTreeMap::new();
     for (name, value) in detection {
         let name = name.as_str().unwrap_or_default();
@@ -277,22 +284,23 @@ fn field_test(
     value: &Value,
     problems: &mut Vec<Problem>,
 ) -> Option<Test> {
-    let key = path.last().copied().unwrap_or_default();
-    let spec = match parse_field_spec(key) {
-        Ok(spec) => spec,
-        Err(error) => {
-            // Modifiers of a detection that do not exist are told already, and hide no other mistake.
-            if path.first() == Some(&"detection") && has_unknown_modifier(key) {
-                let name = key.split('|').next().unwrap_or_default();
-                field_of(document, source, path, name, problems);
-            } else {
-                problems.push(document.problem(path, error.to_string()));
-            }
-            return None;
+    let (name, modifiers) = split(path.last().copied().unwrap_or_default());
+    let before = problems.len();
+    // Those of a detection are told already, with the same words: equal problems are told once.
+    problems.extend(modifiers.wrong.iter().map(|wrong| Problem {
+        instead: wrong.instead.clone(),
+        ..document.problem(path, wrong.reason.clone())
+    }));
+    let field = match known_field(name, source) {
+        Ok(field) => field,
+        Err(unknown) => {
+            problems.push(Problem {
+                instead: unknown.instead,
+                ..document.problem(path, unknown.reason)
+            });
+            unknown.meant?
         }
     };
-    let name = spec.name.unwrap_or_default();
-    let field = field_of(document, source, path, &name, problems)?;
     let given: Vec<&Value> = match value {
         Value::Sequence(values) => values.iter().collect(),
         one => vec![one],
@@ -308,46 +316,29 @@ fn field_test(
         return None;
     }
     let given: Vec<SigmaValue> = given.into_iter().map(SigmaValue::from_yaml).collect();
-    match values::test_of(field, &spec.modifiers, &given) {
-        Ok(test) => Some(test),
-        Err(wrong) => {
-            let value = wrong.value.unwrap_or_default();
-            problems.push(Problem {
+    match values::of_key(field, &modifiers, &given) {
+        Ok(test) => test.filter(|_| problems.len() == before),
+        Err(found) => {
+            problems.extend(found.into_iter().map(|wrong| Problem {
                 instead: wrong.instead,
-                ..document.problem_with(path, &value, wrong.reason)
-            });
+                ..document.problem_with(path, &wrong.value.unwrap_or_default(), wrong.reason)
+            }));
             None
         }
     }
 }
 
-fn field_of(
-    document: &Document,
-    source: Source,
-    path: &[&str],
-    name: &str,
-    problems: &mut Vec<Problem>,
-) -> Option<Field> {
-    match known_field(name, source) {
-        Ok(field) => Some(field),
-        Err((reason, instead)) => {
-            problems.push(Problem {
-                instead,
-                ..document.problem(path, reason)
-            });
-            None
-        }
-    }
-}
-
-fn has_unknown_modifier(key: &str) -> bool {
-    key.split('|')
-        .skip(1)
-        .any(|word| word.parse::<Modifier>().is_err())
+/// A name that is not a field of such rows.
+#[derive(Debug)]
+pub struct UnknownField {
+    pub reason: String,
+    pub instead: Option<String>,
+    /// The field that was probably meant.
+    pub meant: Option<Field>,
 }
 
 /// A field that rows of `source` may have; else the reason and what was probably meant.
-pub fn known_field(name: &str, source: Source) -> Result<Field, (String, Option<String>)> {
+pub fn known_field(name: &str, source: Source) -> Result<Field, UnknownField> {
     if let Some(field) = Field::from_name(name) {
         if field.is_of(source) {
             return Ok(field);
@@ -358,7 +349,11 @@ pub fn known_field(name: &str, source: Source) -> Result<Field, (String, Option<
             of.join(" and "),
             source.name()
         );
-        return Err((reason, None));
+        return Err(UnknownField {
+            reason,
+            instead: None,
+            meant: Some(field),
+        });
     }
     let fields = || Field::ALL.iter().filter(|field| field.is_of(source));
     let wanted = name.to_ascii_lowercase();
@@ -373,10 +368,11 @@ pub fn known_field(name: &str, source: Source) -> Result<Field, (String, Option<
         Some(near) => format!("did you mean `{near}`?"),
         None => "the fields are listed in docs/fields.md".to_owned(),
     };
-    Err((
-        format!("there is no field `{name}` in {} rows", source.name()),
-        Some(instead),
-    ))
+    Err(UnknownField {
+        reason: format!("there is no field `{name}` in {} rows", source.name()),
+        instead: Some(instead),
+        meant: near.and_then(Field::from_name),
+    })
 }
 
 /// Takes `field|gte: n` out of a test that demands it, for a threshold that reputation may scale.

@@ -1,12 +1,14 @@
 //! A file cut into its documents, each of bounded size, with every key known, and as Sigma's own parser reads it.
 
 use rsigma_parser::{CorrelationRule, SigmaRule};
+use watchfold_schemas::plain_text::BYTE_ORDER_MARK;
+use watchfold_schemas::subjects::TOKEN_BYTES_MAX;
 use yaml_serde::{Mapping, Value};
 
 use super::keys::Draft;
 use super::lines::Lines;
 use super::parts::sigma;
-use super::yaml::{open_brackets, parsed};
+use super::yaml::{in_our_words, open_brackets, parsed};
 use crate::error::Problem;
 
 /// The largest file: the longest public Sigma rules have a tenth of it.
@@ -111,6 +113,8 @@ pub fn documents(file: &File, problems: &mut Vec<Problem>) -> (Vec<Document>, bo
 fn pieces(text: &str) -> Vec<(usize, String)> {
     let mut pieces = vec![(1, String::new())];
     for (number, line) in text.lines().enumerate() {
+        // Files that were joined bring the mark of each.
+        let line = line.trim_start_matches(BYTE_ORDER_MARK);
         let is_marker = |marker: &str| {
             line == marker
                 || line
@@ -166,13 +170,14 @@ fn document(
             .is_some_and(|line| line.trim_start_matches(' ').starts_with('\t'));
         match is_tab {
             true => at(line, "a tab before the key; indent with spaces".to_owned()),
-            false => at(
-                line,
-                format!(
-                    "this is not YAML that a rule may be: {}",
-                    without_place(&error.to_string())
-                ),
-            ),
+            false => {
+                let (reason, instead) = in_our_words(&error.to_string());
+                let mut problems = at(line, reason);
+                problems
+                    .iter_mut()
+                    .for_each(|problem| problem.instead = instead.clone());
+                problems
+            }
         }
     })?;
     let Value::Mapping(map) = value else {
@@ -188,7 +193,7 @@ fn document(
     };
     let mut found = Vec::new();
     draft.check(&mut found);
-    let sigma = sigma(&draft, text, &mut found);
+    let sigma = sigma(&draft, &mut found);
     let Some(sigma) = sigma else {
         return Err(found);
     };
@@ -201,7 +206,26 @@ fn document(
     })
 }
 
-/// The parser's message without its place, which is counted from the document and not from the file.
-fn without_place(message: &str) -> &str {
-    message.split(" at line ").next().unwrap_or(message)
+/// The rule's name, or one made of its title.
+pub fn name_of(map: &Mapping) -> String {
+    let text = |key: &str| map.get(key).and_then(Value::as_str);
+    if let Some(name) = text("name") {
+        return name.to_owned();
+    }
+    let mut name = String::new();
+    for letter in text("title").unwrap_or_default().chars() {
+        match letter {
+            'a'..='z' | '0'..='9' => name.push(letter),
+            'A'..='Z' => name.push(letter.to_ascii_lowercase()),
+            _ if !name.ends_with('_') && !name.is_empty() => name.push('_'),
+            _ => {}
+        }
+    }
+    name.truncate(TOKEN_BYTES_MAX);
+    let name = name.trim_end_matches('_');
+    if name.is_empty() {
+        "rule".to_owned()
+    } else {
+        name.to_owned()
+    }
 }

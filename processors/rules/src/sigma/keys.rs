@@ -1,10 +1,11 @@
 //! The keys of one document, each of them known: what Sigma's parser passes over is refused here, before it is asked.
 
-use rsigma_parser::Modifier;
 use watchfold_schemas::subjects::{TOKEN_BYTES_MAX, is_token};
 use yaml_serde::{Mapping, Value};
 
+use super::document::name_of;
 use super::lines::Lines;
+use super::modifiers::split;
 use crate::error::Problem;
 use crate::suggest::nearest;
 
@@ -16,7 +17,7 @@ const CONDITION_DEPTH_MAX: usize = 32;
 const TITLE_CHARS_MAX: usize = 160;
 
 /// Keys of Sigma that describe a rule and mean nothing to what it does.
-const TOLD: [&str; 15] = [
+const TOLD: [&str; 17] = [
     "author",
     "date",
     "description",
@@ -25,9 +26,11 @@ const TOLD: [&str; 15] = [
     "license",
     "modified",
     "references",
+    "regression_tests_path",
     "related",
     "scope",
     "sigma-version",
+    "simulation",
     "tags",
     "taxonomy",
     "status",
@@ -48,25 +51,12 @@ pub const ATTRIBUTES: [&str; 10] = [
     "watchfold.scaled",
 ];
 
-/// The modifiers that are read.
-const MODIFIERS: [&str; 11] = [
-    "contains",
-    "startswith",
-    "endswith",
-    "all",
-    "cidr",
-    "gt",
-    "gte",
-    "lt",
-    "lte",
-    "neq",
-    "exists",
-];
-
 /// What Sigma calls the window of a correlation, now and before.
 pub const WINDOWS: [&str; 2] = ["timespan", "timeframe"];
 
 const LEVELS: [&str; 5] = ["informational", "low", "medium", "high", "critical"];
+/// How Sigma relates rules; `obsoletes` is its older word.
+const RELATIONS: [&str; 6] = ["derived", "obsolete", "obsoletes", "merged", "renamed", "similar"];
 const STATUSES: [&str; 5] = ["stable", "test", "experimental", "deprecated", "unsupported"];
 
 /// A document whose keys are being looked at.
@@ -139,6 +129,7 @@ impl Draft<'_> {
                 problems.push(self.problem(&["detection"], "`detection` is keys and values"));
             }
             self.check_modifiers(problems);
+            self.check_timeframe(problems);
         }
     }
 
@@ -233,6 +224,7 @@ impl Draft<'_> {
                 format!("a title has at most {TITLE_CHARS_MAX} characters"),
             )),
         }
+        self.check_related(problems);
         let words = [("level", &LEVELS), ("status", &STATUSES)];
         for (key, known) in words {
             let Some(given) = self.map.get(key) else { continue };
@@ -312,7 +304,7 @@ impl Draft<'_> {
         }
     }
 
-    /// Modifiers that Sigma does not have; those that it has and we do not are told with their reason later.
+    /// Modifiers that are not supported or unknown, whichever rows the rule looks at.
     fn check_modifiers(&self, problems: &mut Vec<Problem>) {
         let selections = self.map.get("detection").and_then(Value::as_mapping);
         for (name, selection) in selections.into_iter().flatten() {
@@ -324,33 +316,73 @@ impl Draft<'_> {
                 .chain(std::iter::once(selection));
             for key in maps.filter_map(Value::as_mapping).flat_map(Mapping::keys) {
                 let key = key.as_str().unwrap_or_default();
-                let unknown = key
-                    .split('|')
-                    .skip(1)
-                    .filter(|word| word.parse::<Modifier>().is_err());
-                for word in unknown {
-                    let near =
-                        nearest(word, MODIFIERS.into_iter()).map(|near| format!("did you mean `{near}`?"));
-                    let told = if word == "not" {
-                        "put it into a selection of its own, and `not` before it in the condition".to_owned()
-                    } else {
-                        format!("there are {}", MODIFIERS.join(", "))
-                    };
-                    problems.push(Problem {
-                        instead: Some(near.unwrap_or(told)),
-                        ..self.problem(
-                            &["detection", name, key],
-                            format!("there is no modifier `{word}`"),
-                        )
-                    });
-                }
+                let (_, modifiers) = split(key);
+                problems.extend(modifiers.wrong.into_iter().map(|wrong| Problem {
+                    instead: wrong.instead,
+                    ..self.problem(&["detection", name, key], wrong.reason)
+                }));
             }
+        }
+    }
+
+    /// A window belongs to a correlation; older Sigma has it here.
+    fn check_timeframe(&self, problems: &mut Vec<Problem>) {
+        let Some(given) = self.map.get("detection").and_then(|part| part.get("timeframe")) else {
+            return;
+        };
+        let span = given.as_str().filter(|text| is_window(text)).unwrap_or("1m");
+        let counts = |condition: &Value| condition.as_str().is_some_and(|text| text.contains('|'));
+        let is_legacy = self
+            .map
+            .get("detection")
+            .and_then(|part| part.get("condition"))
+            .is_some_and(counts);
+        let instead = if is_legacy {
+            format!("it becomes `timespan: {span}` of a correlation")
+        } else {
+            format!(
+                "take it out, and where rows are to be counted add a rule with a title, a level and `correlation: {{type: event_count, rules: [{}], \
+             timespan: {span}, condition: {{gte: 10}}}}`",
+                name_of(self.map)
+            )
+        };
+        problems.push(Problem {
+            instead: Some(instead),
+            ..self.problem(
+                &["detection", "timeframe"],
+                "`timeframe` is not supported: a detection looks at each row by itself",
+            )
+        });
+    }
+
+    /// Which other rules this one is related to: for people, and in Sigma's words.
+    fn check_related(&self, problems: &mut Vec<Problem>) {
+        let Some(given) = self.map.get("related") else {
+            return;
+        };
+        let entries = given.as_sequence().map(Vec::as_slice).unwrap_or_default();
+        let is_entry = |entry: &Value| {
+            let kind = entry.get("type").and_then(Value::as_str);
+            entry.get("id").is_some_and(Value::is_string)
+                && kind.is_some_and(|kind| RELATIONS.contains(&kind))
+        };
+        if !given.is_sequence() || !entries.iter().all(is_entry) {
+            problems.push(Problem {
+                instead: Some("write `- id: …` and below it `type: derived`".to_owned()),
+                ..self.problem(
+                    &["related"],
+                    format!(
+                        "`related` is a list of an `id` and a `type`, which is one of {}",
+                        RELATIONS.join(", ")
+                    ),
+                )
+            });
         }
     }
 }
 
 /// A number and one of Sigma's units.
-fn is_window(text: &str) -> bool {
+pub fn is_window(text: &str) -> bool {
     let number = text.trim_end_matches(['s', 'm', 'h', 'd', 'w', 'M', 'y']);
     text.len() == number.len() + 1 && number.bytes().all(|byte| byte.is_ascii_digit()) && !number.is_empty()
 }

@@ -1,148 +1,205 @@
-//! What Sigma's own parser makes of a document. It stops at the first thing that it cannot read; so each part is held against it by
-//! itself, and one mistake hides no other.
+//! A document as Sigma's own parser reads it. The parser gets only what was checked here before, with harmless parts in
+//! place of faulty ones: so it refuses nothing, its words reach nobody, and one mistake hides no other.
 
 use rsigma_parser::parse_sigma_yaml;
 use yaml_serde::{Mapping, Value};
 
+use super::condition;
 use super::document::Sigma;
-use super::keys::{Draft, WINDOWS};
+use super::keys::{Draft, WINDOWS, is_window};
 use crate::error::Problem;
+use crate::suggest::nearest;
 
-/// The parts of a correlation that the parser may refuse, by their keys.
-const CORRELATION: [&[&str]; 3] = [&["type"], &WINDOWS, &["condition"]];
+/// The correlations that are supported.
+pub const TYPES: [&str; 3] = ["event_count", "value_count", "value_sum"];
 
-/// Those of a detection; selections are read by us.
-const DETECTION: [&[&str]; 1] = [&["condition"]];
+/// Those that Sigma has beside them.
+const OTHER_TYPES: [&str; 6] = [
+    "temporal",
+    "temporal_ordered",
+    "value_avg",
+    "value_percentile",
+    "value_median",
+    "value_stddev",
+];
 
-/// The document as the parser reads it, and what it has to say beside the problems of this document that are told already. After
-/// a problem, harmless parts stand for those that it refuses, so that the others can be looked at; `None` where that leaves nothing.
-pub fn sigma(draft: &Draft<'_>, text: &str, problems: &mut Vec<Problem>) -> Option<Sigma> {
-    if !draft.check_size(problems) {
-        return without_faults(draft, false, problems);
+/// What the condition of a correlation may compare with; which of them are supported is for others.
+const OPERATORS: [&str; 6] = ["gte", "gt", "lt", "lte", "eq", "neq"];
+
+/// The document, every mistake of it added to the problems; `None` where there is neither a detection nor a correlation.
+pub fn sigma(draft: &Draft<'_>, problems: &mut Vec<Problem>) -> Option<Sigma> {
+    let is_small = draft.check_size(problems);
+    let (section, value) = if draft.map.contains_key("correlation") {
+        let given = draft.map.get("correlation")?.as_mapping()?;
+        ("correlation", correlation(draft, given, problems))
+    } else {
+        let given = draft.map.get("detection")?.as_mapping()?;
+        ("detection", detection(draft, given, is_small, problems))
+    };
+    let sigma = read(draft.map, section, &value);
+    if sigma.is_none() && problems.is_empty() {
+        problems.push(Problem {
+            instead: Some("compare it with the examples in docs/rules.md".to_owned()),
+            ..draft.problem(
+                &[section],
+                format!("`{section}` is not supported as it is written here"),
+            )
+        });
     }
-    let Read { sigma, mut said } = read(text);
-    let refusal = if sigma.is_none() { said.pop() } else { None };
-    let news = said.iter().filter(|said| !is_told(said));
-    problems.extend(news.map(|said| wrong(draft, said)));
-    if sigma.is_some() {
-        return sigma;
-    }
-    let left = without_faults(draft, true, problems);
-    if problems.is_empty() {
-        problems.push(wrong(draft, &refusal.unwrap_or_default()));
-        return None;
-    }
-    left
+    sigma
 }
 
-/// Tries each part among harmless ones, and tells which are refused; one too large to be tried is told already.
-fn without_faults(draft: &Draft<'_>, is_small: bool, problems: &mut Vec<Problem>) -> Option<Sigma> {
-    let is_correlation = draft.map.contains_key("correlation");
-    let (section, parts) = match is_correlation {
-        true => ("correlation", &CORRELATION[..]),
-        false => ("detection", &DETECTION[..]),
-    };
-    let given = draft.map.get(section)?.as_mapping()?;
-    let mut left = match is_correlation {
-        true => harmless_correlation(given),
-        false => harmless_detection(given),
-    };
-    for keys in parts {
-        if !is_small && keys.contains(&"condition") {
-            continue;
-        }
-        let mut tried = left.clone();
-        for key in *keys {
-            match given.get(*key) {
-                Some(value) => tried.insert((*key).into(), value.clone()),
-                None => tried.remove(*key),
-            };
-        }
-        let Read { sigma, mut said } = read_section(draft.map, section, &tried);
-        match sigma {
-            Some(_) => left = tried,
-            None => {
-                let key = keys.iter().find(|key| given.contains_key(**key));
-                // A window that is given and is none is told with what to write instead.
-                if key.is_some() && *keys == WINDOWS {
-                    continue;
-                }
-                let path: Vec<&str> = [section].into_iter().chain(key.copied()).collect();
-                problems.extend(said.pop().map(|said| draft.problem(&path, first_line(&said))));
-            }
-        }
-    }
-    read_section(draft.map, section, &left).sigma
-}
-
-/// Every row, by selections with the given names.
-fn harmless_detection(given: &Mapping) -> Mapping {
-    let names = given
+/// Every row, by selections with the given names: what selections say is read elsewhere.
+fn detection(draft: &Draft<'_>, given: &Mapping, is_small: bool, problems: &mut Vec<Problem>) -> Mapping {
+    let names: Vec<&str> = given
         .keys()
-        .filter(|name| !["condition", "timeframe"].map(Some).contains(&name.as_str()));
+        .filter_map(Value::as_str)
+        .filter(|name| !["condition", "timeframe"].contains(name))
+        .collect();
     let anything = Mapping::from_iter([("x".into(), 1.into())]);
     let mut left: Mapping = names
-        .map(|name| (name.clone(), anything.clone().into()))
+        .iter()
+        .map(|name| ((*name).into(), anything.clone().into()))
         .collect();
-    left.insert("condition".into(), "all of them".into());
+    let mut condition: Value = "all of them".into();
+    if is_small {
+        let wrong = |(reason, instead)| Problem {
+            instead,
+            ..draft.problem(&["detection", "condition"], reason)
+        };
+        let found = condition::mistakes(draft, given, &names);
+        match given.get("condition") {
+            Some(given) if found.is_empty() => condition = given.clone(),
+            _ => problems.extend(found.into_iter().map(wrong)),
+        }
+    }
+    left.insert("condition".into(), condition);
     left
 }
 
-/// Once a minute, of the given rules and groups; what else is given tells which type was probably meant.
-fn harmless_correlation(given: &Mapping) -> Mapping {
-    let mut condition = Mapping::from_iter([("gte".into(), 1.into())]);
-    let field = given
-        .get("condition")
-        .and_then(|condition| condition.get("field"));
-    if let Some(field) = field {
-        condition.insert("field".into(), field.clone());
-    }
-    let kind = if field.is_some() {
-        "value_count"
-    } else {
-        "event_count"
-    };
+/// Once a minute, of the given rules and groups, wherever what is given cannot be read; what else is given tells which type was
+/// probably meant.
+fn correlation(draft: &Draft<'_>, given: &Mapping, problems: &mut Vec<Problem>) -> Mapping {
     let mut left = Mapping::new();
-    left.insert("type".into(), kind.into());
-    left.insert("timespan".into(), "1m".into());
-    left.insert("condition".into(), condition.into());
     for key in ["rules", "group-by", "generate"] {
         left.extend(given.get(key).map(|value| (key.into(), value.clone())));
     }
+    let has_field = given
+        .get("condition")
+        .is_some_and(|condition| condition.get("field").is_some());
+    let kind = if has_field { "value_count" } else { "event_count" };
+    left.insert(
+        "type".into(),
+        kind_of(draft, given, problems).unwrap_or(kind).into(),
+    );
+    let window = WINDOWS.iter().find_map(|key| given.get(*key));
+    match window.and_then(Value::as_str).filter(|text| is_window(text)) {
+        Some(text) => left.insert("timespan".into(), text.into()),
+        None => left.insert("timespan".into(), "1m".into()),
+    };
+    if window.is_none() {
+        problems.push(Problem {
+            instead: Some("write `timespan: 1m`, for example".to_owned()),
+            ..draft.problem(&["correlation"], "the correlation has no window")
+        });
+    }
+    left.insert("condition".into(), threshold(draft, given, problems).into());
     left
 }
 
-/// What the parser makes of a text, and what it says of it; of what it refuses, why stands last.
-struct Read {
-    sigma: Option<Sigma>,
-    said: Vec<String>,
-}
-
-fn read(text: &str) -> Read {
-    let mut collection = match parse_sigma_yaml(text) {
-        Ok(collection) => collection,
-        Err(error) => {
-            return Read {
-                sigma: None,
-                said: vec![error.to_string()],
-            };
-        }
-    };
-    let mut said = std::mem::take(&mut collection.errors);
-    let rule = collection
-        .rules
-        .pop()
-        .map(|rule| Sigma::Detection(Box::new(rule)));
-    let correlation = collection.correlations.pop();
-    let sigma = rule.or_else(|| Some(Sigma::Correlation(Box::new(correlation?))));
-    if sigma.is_none() && said.is_empty() {
-        said.push("neither a rule nor a correlation".to_owned());
+fn kind_of<'g>(draft: &Draft<'_>, given: &'g Mapping, problems: &mut Vec<Problem>) -> Option<&'g str> {
+    let kind = given.get("type").and_then(Value::as_str);
+    if let Some(kind) = kind.filter(|kind| TYPES.contains(kind)) {
+        return Some(kind);
     }
-    Read { sigma, said }
+    let (known, instead) = (TYPES.join(", "), TYPES[0]);
+    let (path, reason, instead): (&[&str], _, _) = match (given.get("type"), kind) {
+        (None, _) => (
+            &["correlation"],
+            format!("the correlation has no `type`; there are {known}"),
+            Some(format!("write `type: {instead}`")),
+        ),
+        (_, Some(kind)) if OTHER_TYPES.contains(&kind) => (
+            &["correlation", "type"],
+            format!(
+                "correlations of type `{kind}` are not supported: rows are counted or added up, in any order"
+            ),
+            Some(format!("use one of {known}")),
+        ),
+        (_, kind) => (
+            &["correlation", "type"],
+            format!(
+                "`type` is one of {known}, and `{}` is none",
+                kind.unwrap_or("this value")
+            ),
+            nearest(kind.unwrap_or_default(), TYPES.into_iter())
+                .map(|near| format!("did you mean `{near}`?")),
+        ),
+    };
+    problems.push(Problem {
+        instead,
+        ..draft.problem(path, reason)
+    });
+    None
 }
 
-/// The same of a document with this section, and with as much else as the parser needs.
-fn read_section(map: &Mapping, section: &str, value: &Mapping) -> Read {
+/// The condition with numbers that can be read; what is compared, and whether it may be, is for others.
+fn threshold(draft: &Draft<'_>, given: &Mapping, problems: &mut Vec<Problem>) -> Mapping {
+    let mut left = Mapping::new();
+    let wrong = |path: &[&str], reason: String| Problem {
+        instead: Some("write `gte: 10`, for example".to_owned()),
+        ..draft.problem(path, reason)
+    };
+    let path = ["correlation", "condition"];
+    match given.get("condition") {
+        None => problems.push(wrong(&path[..1], "the correlation has no `condition`".to_owned())),
+        Some(Value::Mapping(condition)) => {
+            left.extend(
+                condition
+                    .get("field")
+                    .map(|field| ("field".into(), field.clone())),
+            );
+            left.extend(
+                condition
+                    .get("percentile")
+                    .map(|value| ("percentile".into(), value.clone())),
+            );
+            let mut compares = false;
+            for operator in OPERATORS {
+                let Some(number) = condition.get(operator) else {
+                    continue;
+                };
+                compares = true;
+                if number.is_u64() || number.is_i64() {
+                    left.insert(operator.into(), number.clone());
+                } else {
+                    let path = ["correlation", "condition", operator];
+                    problems.push(wrong(
+                        &path,
+                        format!("`{operator}` is a whole number without quotes"),
+                    ));
+                }
+            }
+            if !compares {
+                problems.push(wrong(
+                    &path,
+                    "the condition does not say how much is enough".to_owned(),
+                ));
+            }
+        }
+        Some(_) => problems.push(wrong(
+            &path,
+            "the condition of a correlation is a number that must be reached".to_owned(),
+        )),
+    }
+    if !OPERATORS.iter().any(|operator| left.contains_key(*operator)) {
+        left.insert("gte".into(), 1.into());
+    }
+    left
+}
+
+/// What the parser makes of this section, with as much else as it needs.
+fn read(map: &Mapping, section: &str, value: &Mapping) -> Option<Sigma> {
     let mut document = Mapping::new();
     let title = map.get("title").and_then(Value::as_str).unwrap_or("untitled");
     document.insert("title".into(), title.into());
@@ -152,36 +209,10 @@ fn read_section(map: &Mapping, section: &str, value: &Mapping) -> Read {
     let logsource = map.get("logsource").filter(|given| given.is_mapping());
     document.extend(logsource.map(|value| ("logsource".into(), value.clone())));
     document.insert(section.into(), value.clone().into());
-    match yaml_serde::to_string(&document) {
-        Ok(text) => read(&text),
-        Err(error) => Read {
-            sigma: None,
-            said: vec![error.to_string()],
-        },
-    }
-}
-
-/// Words that are known are told with what was probably meant, before the parser is asked.
-fn is_told(said: &str) -> bool {
-    said.starts_with("invalid level") || said.starts_with("invalid status")
-}
-
-/// A problem with the document as a whole.
-fn wrong(draft: &Draft<'_>, message: &str) -> Problem {
-    let part = if draft.map.contains_key("correlation") {
-        "correlation"
-    } else {
-        "detection"
-    };
-    draft.problem(&[part], first_line(message))
-}
-
-/// The parser draws arrows below its first line; what it expected stands in the last one.
-fn first_line(message: &str) -> String {
-    let mut lines = message.lines().map(str::trim).filter(|line| !line.is_empty());
-    let first = lines.next().unwrap_or_default().to_owned();
-    match lines.next_back().and_then(|last| last.strip_prefix("= ")) {
-        Some(expected) => format!("{} ({expected})", first.trim_end_matches("-->").trim_end()),
-        None => first,
-    }
+    let mut collection = parse_sigma_yaml(&yaml_serde::to_string(&document).ok()?).ok()?;
+    let rule = collection
+        .rules
+        .pop()
+        .map(|rule| Sigma::Detection(Box::new(rule)));
+    rule.or_else(|| Some(Sigma::Correlation(Box::new(collection.correlations.pop()?))))
 }

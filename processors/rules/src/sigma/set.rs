@@ -6,12 +6,11 @@ use rsigma_parser::{CorrelationRule, Level, SigmaRule};
 use watchfold_folds::rules_problems;
 use watchfold_schemas::event::Severity;
 use watchfold_schemas::fields::{Field, Source};
-use watchfold_schemas::rules::{RULES_MAX, Rule, RuleSet, Test, Trigger};
-use watchfold_schemas::subjects::TOKEN_BYTES_MAX;
+use watchfold_schemas::rules::{Exclusion, RULES_MAX, Rule, RuleSet, Test, Trigger};
 
 use super::attributes::{Attributes, attributes, refuse_all};
 use super::detection::{source_of, take_threshold, test_of};
-use super::document::{Document, File, Sigma, documents as documents_of};
+use super::document::{Document, File, Sigma, documents as documents_of, name_of};
 use super::trigger::trigger_of;
 use crate::error::Problem;
 use crate::suggest::nearest;
@@ -118,7 +117,12 @@ fn tests_of(rule: &Rule) -> usize {
             Test::Field(_) => 1,
         }
     }
-    count(&rule.test) + rule.exclusions.iter().map(count).sum::<usize>()
+    count(&rule.test)
+        + rule
+            .exclusions
+            .iter()
+            .map(|exclusion| count(&exclusion.test))
+            .sum::<usize>()
 }
 
 /// A detection once its rows are known.
@@ -138,7 +142,7 @@ struct Set<'d> {
 
 /// The name of each document, and whether two have one name or one id.
 fn names(documents: &[Document], problems: &mut Vec<Problem>) -> Vec<String> {
-    let names: Vec<String> = documents.iter().map(name_of).collect();
+    let names: Vec<String> = documents.iter().map(|document| name_of(&document.map)).collect();
     let mut first: BTreeMap<String, usize> = BTreeMap::new();
     for (index, document) in documents.iter().enumerate() {
         let id = document.text("id").map(str::to_ascii_lowercase);
@@ -162,29 +166,6 @@ fn names(documents: &[Document], problems: &mut Vec<Problem>) -> Vec<String> {
         }
     }
     names
-}
-
-/// The rule's name, or one made of its title.
-fn name_of(document: &Document) -> String {
-    if let Some(name) = document.text("name") {
-        return name.to_owned();
-    }
-    let mut name = String::new();
-    for letter in document.text("title").unwrap_or_default().chars() {
-        match letter {
-            'a'..='z' | '0'..='9' => name.push(letter),
-            'A'..='Z' => name.push(letter.to_ascii_lowercase()),
-            _ if !name.ends_with('_') && !name.is_empty() => name.push('_'),
-            _ => {}
-        }
-    }
-    name.truncate(TOKEN_BYTES_MAX);
-    let name = name.trim_end_matches('_');
-    if name.is_empty() {
-        "rule".to_owned()
-    } else {
-        name.to_owned()
-    }
 }
 
 impl Set<'_> {
@@ -366,7 +347,7 @@ impl Set<'_> {
             state: attributes.state,
             source,
             test,
-            exclusions: attributes.exclusions,
+            exclusions: attributes.exclusions.into_iter().map(Exclusion::from).collect(),
             trigger,
             subject,
             cooldown_ms: attributes.cooldown_ms,

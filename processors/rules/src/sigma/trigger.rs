@@ -8,6 +8,7 @@ use yaml_serde::Value;
 use super::attributes::{Attributes, span_ms};
 use super::detection::known_field;
 use super::document::Document;
+use super::parts::TYPES;
 use crate::error::Problem;
 
 /// The trigger of a correlation on rows of `source`; `None` after a problem.
@@ -84,12 +85,11 @@ pub fn trigger_of(
             parts: attributes.parts,
         },
         _ => {
-            let instead = Some("there are event_count, value_count and value_sum".to_owned());
-            let reason = format!(
-                "correlations of type {} are not read",
-                correlation.correlation_type.as_str()
-            );
-            problems.push(wrong("type", reason, instead));
+            problems.push(wrong(
+                "type",
+                "correlations of this type are not supported".to_owned(),
+                Some(format!("use one of {}", TYPES.join(", "))),
+            ));
             return None;
         }
     };
@@ -119,10 +119,10 @@ fn group_by(
         problems.push(document.problem(&path, "`group-by` is a list of fields"));
     }
     for name in &correlation.group_by {
-        if let Err((reason, instead)) = known_field(name, source) {
+        if let Err(unknown) = known_field(name, source) {
             problems.push(Problem {
-                instead,
-                ..document.problem_with(&path, name, reason)
+                instead: unknown.instead,
+                ..document.problem_with(&path, name, unknown.reason)
             });
         }
     }
@@ -212,10 +212,10 @@ fn counted_field(
                 None
             }
             Ok(field) => Some(field.name().to_owned()),
-            Err((reason, instead)) => {
+            Err(unknown) => {
                 problems.push(Problem {
-                    instead,
-                    ..document.problem(&path, reason)
+                    instead: unknown.instead,
+                    ..document.problem(&path, unknown.reason)
                 });
                 None
             }

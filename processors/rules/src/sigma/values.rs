@@ -6,6 +6,8 @@ use rsigma_parser::{Modifier, SigmaString, SigmaValue, SpecialChar, StringPart};
 use watchfold_schemas::fields::{Field, Kind};
 use watchfold_schemas::rules::{Compare, FieldTest, Test, VALUES_MAX, Value};
 
+use super::modifiers::{Modifiers, Values};
+use crate::lists::{LISTS, list};
 use crate::network::network;
 use crate::suggest::nearest;
 
@@ -21,16 +23,91 @@ pub struct Wrong {
     pub instead: Option<String>,
 }
 
-fn wrong<T>(reason: String, instead: impl Into<Option<String>>) -> Result<T, Wrong> {
-    Err(Wrong {
+fn wrong<T>(reason: String, instead: impl Into<Option<String>>) -> Result<T, Vec<Wrong>> {
+    Err(vec![Wrong {
         value: None,
         reason,
         instead: instead.into(),
-    })
+    }])
+}
+
+/// The test of a field and its values as a key with modifiers names them; `None` where the modifiers leave open what the values
+/// mean, which is a problem of the key.
+pub fn of_key(field: Field, modifiers: &Modifiers, given: &[SigmaValue]) -> Result<Option<Test>, Vec<Wrong>> {
+    if modifiers.values == Values::Unknown {
+        return Ok(None);
+    }
+    let listed;
+    let mut values = given;
+    if modifiers.read.contains(&Modifier::Expand) {
+        listed = each(given, from_list)?.concat();
+        values = &listed;
+    }
+    match test_of(field, &modifiers.read, values) {
+        Ok(test) => Ok(Some(test)),
+        Err(mut found) => {
+            if modifiers.values == Values::Guessed {
+                // Whether a modifier fits is unknown while the modifier is.
+                found.retain(|wrong| wrong.value.is_some());
+            }
+            if found.is_empty() { Ok(None) } else { Err(found) }
+        }
+    }
+}
+
+/// The test of a field of an exclusion, with the words behind its name and plain values.
+pub fn excluded_test<'w>(
+    field: Field,
+    words: impl Iterator<Item = &'w str>,
+    values: &[&Value],
+) -> Result<Test, Vec<Wrong>> {
+    let given: Vec<SigmaValue> = values
+        .iter()
+        .map(|value| match value {
+            Value::Text(text) => SigmaValue::String(SigmaString::new(text)),
+            Value::Number(number) => SigmaValue::Integer(*number),
+            Value::Truth(truth) => SigmaValue::Bool(*truth),
+        })
+        .collect();
+    let modifiers = Modifiers::of(words);
+    let values = of_key(field, &modifiers, &given);
+    let mut found = modifiers.wrong;
+    match values {
+        Ok(Some(test)) if found.is_empty() => return Ok(test),
+        Ok(_) => {}
+        Err(wrong) => found.extend(wrong),
+    }
+    Err(found)
+}
+
+/// The values of a list that ships, by its name between percent signs.
+fn from_list(value: &SigmaValue) -> Result<Vec<SigmaValue>, Vec<Wrong>> {
+    let text = match value {
+        SigmaValue::String(text) => text.original.as_str(),
+        _ => "",
+    };
+    let name = text.strip_prefix('%').and_then(|text| text.strip_suffix('%'));
+    match name.and_then(list) {
+        Some(texts) => Ok(texts
+            .into_iter()
+            .map(|text| SigmaValue::String(SigmaString::new(text)))
+            .collect()),
+        None => {
+            let known: Vec<String> = LISTS.iter().map(|(name, _)| format!("`%{name}%`")).collect();
+            Err(vec![Wrong {
+                value: Some(text.to_owned()),
+                reason: format!("`{text}` is not a list of values"),
+                instead: Some(format!(
+                    "there are {}; write values of your own without `expand`",
+                    known.join(", ")
+                )),
+            }])
+        }
+    }
 }
 
 /// The test of a field with Sigma's modifiers.
-pub fn test_of(field: Field, modifiers: &[Modifier], values: &[SigmaValue]) -> Result<Test, Wrong> {
+fn test_of(field: Field, modifiers: &[Modifier], values: &[SigmaValue]) -> Result<Test, Vec<Wrong>> {
     let name = field.name();
     if values.is_empty() {
         return wrong(format!("`{name}` has no value"), None);
@@ -45,11 +122,9 @@ pub fn test_of(field: Field, modifiers: &[Modifier], values: &[SigmaValue]) -> R
         );
     }
     let all = modifiers.contains(&Modifier::All);
-    let others: Vec<Modifier> = modifiers
-        .iter()
-        .copied()
-        .filter(|one| *one != Modifier::All)
-        .collect();
+    // Lists have been put in its place.
+    let is_how = |one: &Modifier| *one != Modifier::All && *one != Modifier::Expand;
+    let others: Vec<Modifier> = modifiers.iter().copied().filter(is_how).collect();
     let how = match others.as_slice() {
         [] => How::Equals,
         [one] => how(*one)?,
@@ -92,7 +167,8 @@ enum How {
     Differs,
 }
 
-fn how(modifier: Modifier) -> Result<How, Wrong> {
+/// What one modifier asks for. Those that are not supported are refused before values are looked at.
+fn how(modifier: Modifier) -> Result<How, Vec<Wrong>> {
     Ok(match modifier {
         Modifier::Contains => How::Part(Compare::Contains),
         Modifier::StartsWith => How::Part(Compare::StartsWith),
@@ -104,33 +180,28 @@ fn how(modifier: Modifier) -> Result<How, Wrong> {
         Modifier::Lte => How::Number(Compare::AtMost),
         Modifier::Exists => How::Exists,
         Modifier::Neq => How::Differs,
-        Modifier::Re | Modifier::IgnoreCase | Modifier::Multiline | Modifier::DotAll => {
-            let instead = "use contains, startswith, endswith, or `*` and `?` in the value";
-            return wrong(
-                "regular expressions are not read: they have no bound on what a row may cost".to_owned(),
-                instead.to_owned(),
-            );
-        }
-        Modifier::Cased => {
-            return wrong(
-                "texts are compared without regard to case".to_owned(),
-                "take `cased` out".to_owned(),
-            );
-        }
-        Modifier::FieldRef => {
-            return wrong(
-                "fields are not compared with each other".to_owned(),
-                "give the value".to_owned(),
-            );
-        }
         _ => {
-            let known = "contains, startswith, endswith, all, cidr, gt, gte, lt, lte, neq, exists";
             return wrong(
-                "this modifier is not read".to_owned(),
-                format!("there are {known}"),
+                "a modifier that is not supported".to_owned(),
+                "take it out".to_owned(),
             );
         }
     })
+}
+
+/// All values, or everything that is wrong with any of them.
+fn each<T>(
+    values: &[SigmaValue],
+    one: impl Fn(&SigmaValue) -> Result<T, Vec<Wrong>>,
+) -> Result<Vec<T>, Vec<Wrong>> {
+    let (mut read, mut found) = (Vec::new(), Vec::new());
+    for value in values {
+        match one(value) {
+            Ok(value) => read.push(value),
+            Err(wrong) => found.extend(wrong),
+        }
+    }
+    if found.is_empty() { Ok(read) } else { Err(found) }
 }
 
 fn one(field: Field, compare: Compare, value: Value) -> Test {
@@ -146,7 +217,7 @@ fn any(field: Field, compare: Compare, values: Vec<Value>) -> Test {
     })
 }
 
-fn single(field: Field, modifier: &str, values: &[SigmaValue]) -> Result<(), Wrong> {
+fn single(field: Field, modifier: &str, values: &[SigmaValue]) -> Result<(), Vec<Wrong>> {
     if values.len() == 1 {
         return Ok(());
     }
@@ -161,7 +232,7 @@ fn single(field: Field, modifier: &str, values: &[SigmaValue]) -> Result<(), Wro
     )
 }
 
-fn exists(field: Field, values: &[SigmaValue]) -> Result<Test, Wrong> {
+fn exists(field: Field, values: &[SigmaValue]) -> Result<Test, Vec<Wrong>> {
     match values {
         [SigmaValue::Bool(there)] => Ok(one(field, Compare::Exists, Value::Truth(*there))),
         _ => wrong(format!("`{}|exists` is true or false", field.name()), None),
@@ -169,15 +240,18 @@ fn exists(field: Field, values: &[SigmaValue]) -> Result<Test, Wrong> {
 }
 
 /// Plain values, of any kind of field.
-fn equals(field: Field, values: &[SigmaValue], all: bool) -> Result<Test, Wrong> {
+fn equals(field: Field, values: &[SigmaValue], all: bool) -> Result<Test, Vec<Wrong>> {
     if field.kind() == Kind::Text {
         return texts(field, Compare::Equals, values, all);
     }
-    let values = values.iter().map(|value| plain(field, value));
-    Ok(any(field, Compare::Equals, values.collect::<Result<_, _>>()?))
+    Ok(any(
+        field,
+        Compare::Equals,
+        each(values, |value| plain(field, value))?,
+    ))
 }
 
-fn part(field: Field, compare: Compare, values: &[SigmaValue], all: bool) -> Result<Test, Wrong> {
+fn part(field: Field, compare: Compare, values: &[SigmaValue], all: bool) -> Result<Test, Vec<Wrong>> {
     match field.kind() {
         Kind::Text => texts(field, compare, values, all),
         Kind::Address => wrong(
@@ -195,15 +269,17 @@ fn part(field: Field, compare: Compare, values: &[SigmaValue], all: bool) -> Res
 }
 
 /// Texts, with wildcards where they have them.
-fn texts(field: Field, compare: Compare, values: &[SigmaValue], all: bool) -> Result<Test, Wrong> {
-    let (mut plain, mut patterns) = (Vec::new(), Vec::new());
-    for value in values {
+fn texts(field: Field, compare: Compare, values: &[SigmaValue], all: bool) -> Result<Test, Vec<Wrong>> {
+    let read = each(values, |value| {
         let text = text(field, value)?;
-        match text.as_plain() {
-            Some(text) => plain.push(Value::Text(text)),
-            None => patterns.push(Value::Text(pattern(field, compare, &text)?)),
-        }
-    }
+        Ok(match text.as_plain() {
+            Some(text) => (false, Value::Text(text)),
+            None => (true, Value::Text(pattern(compare, &text))),
+        })
+    })?;
+    let (patterns, plain): (Vec<_>, Vec<_>) = read.into_iter().partition(|(is_pattern, _)| *is_pattern);
+    let values = |several: Vec<(bool, Value)>| several.into_iter().map(|(_, value)| value).collect();
+    let (plain, patterns): (Vec<Value>, Vec<Value>) = (values(plain), values(patterns));
     let test = |compare, values| {
         Test::Field(FieldTest {
             field: field.name().to_owned(),
@@ -222,7 +298,7 @@ fn texts(field: Field, compare: Compare, values: &[SigmaValue], all: bool) -> Re
     })
 }
 
-fn text(field: Field, value: &SigmaValue) -> Result<SigmaString, Wrong> {
+fn text(field: Field, value: &SigmaValue) -> Result<SigmaString, Vec<Wrong>> {
     let text = match value {
         SigmaValue::String(text) => text.clone(),
         SigmaValue::Integer(number) => SigmaString::from_raw(&number.to_string()),
@@ -241,25 +317,15 @@ fn text(field: Field, value: &SigmaValue) -> Result<SigmaString, Wrong> {
     Ok(text)
 }
 
-/// A pattern of `*` and `?`, which has no way to say these two themselves.
-fn pattern(field: Field, compare: Compare, text: &SigmaString) -> Result<String, Wrong> {
+/// A pattern in which `*` and `?` are wildcards, and the characters themselves stand behind a `\`.
+fn pattern(compare: Compare, text: &SigmaString) -> String {
     let mut pattern = String::new();
     if matches!(compare, Compare::Contains | Compare::EndsWith) {
         pattern.push('*');
     }
     for part in &text.parts {
         match part {
-            StringPart::Plain(plain) if plain.contains(['*', '?']) => {
-                return Err(Wrong {
-                    value: Some(text.original.clone()),
-                    reason: format!(
-                        "a value of `{}` has wildcards and, escaped, the characters themselves",
-                        field.name()
-                    ),
-                    instead: Some("write two selections".to_owned()),
-                });
-            }
-            StringPart::Plain(plain) => pattern.push_str(plain),
+            StringPart::Plain(plain) => pattern.push_str(&escaped(plain)),
             StringPart::Special(SpecialChar::WildcardMulti) => pattern.push('*'),
             StringPart::Special(SpecialChar::WildcardSingle) => pattern.push('?'),
         }
@@ -267,10 +333,29 @@ fn pattern(field: Field, compare: Compare, text: &SigmaString) -> Result<String,
     if matches!(compare, Compare::Contains | Compare::StartsWith) {
         pattern.push('*');
     }
-    Ok(pattern)
+    pattern
 }
 
-fn number_test(field: Field, compare: Compare, values: &[SigmaValue]) -> Result<Test, Wrong> {
+/// A text as Sigma spells it where it has no wildcards: `a\*b` for `a*b`.
+pub fn escaped(text: &str) -> String {
+    let mut out = String::new();
+    let mut letters = text.chars().peekable();
+    while let Some(letter) = letters.next() {
+        let means_something = |next: &char| ['*', '?', '\\'].contains(next);
+        let needs = match letter {
+            '*' | '?' => true,
+            '\\' => letters.peek().is_none_or(means_something),
+            _ => false,
+        };
+        if needs {
+            out.push('\\');
+        }
+        out.push(letter);
+    }
+    out
+}
+
+fn number_test(field: Field, compare: Compare, values: &[SigmaValue]) -> Result<Test, Vec<Wrong>> {
     if field.kind() != Kind::Number {
         let reason = format!(
             "`{}` is {}, and greater or less has no meaning for it",
@@ -283,7 +368,7 @@ fn number_test(field: Field, compare: Compare, values: &[SigmaValue]) -> Result<
     Ok(one(field, compare, plain(field, &values[0])?))
 }
 
-fn networks(field: Field, values: &[SigmaValue]) -> Result<Test, Wrong> {
+fn networks(field: Field, values: &[SigmaValue]) -> Result<Test, Vec<Wrong>> {
     if field.kind() != Kind::Address {
         return wrong(
             format!(
@@ -295,19 +380,20 @@ fn networks(field: Field, values: &[SigmaValue]) -> Result<Test, Wrong> {
         );
     }
     let one_of = |value: &SigmaValue| match value {
-        SigmaValue::String(text) => network(&text.original).map(Value::Text).ok_or_else(|| Wrong {
-            value: Some(text.original.clone()),
-            reason: format!("`{}` is no network in CIDR notation", text.original),
-            instead: Some("write it as 192.168.0.0/16 or 2001:db8::/32".to_owned()),
+        SigmaValue::String(text) => network(&text.original).map(Value::Text).ok_or_else(|| {
+            vec![Wrong {
+                value: Some(text.original.clone()),
+                reason: format!("`{}` is no network in CIDR notation", text.original),
+                instead: Some("write it as 192.168.0.0/16 or 2001:db8::/32".to_owned()),
+            }]
         }),
         other => not_of_kind(field, other, "write it as 192.168.0.0/16 or 2001:db8::/32"),
     };
-    let values: Result<Vec<Value>, Wrong> = values.iter().map(one_of).collect();
-    Ok(any(field, Compare::Cidr, values?))
+    Ok(any(field, Compare::Cidr, each(values, one_of)?))
 }
 
 /// A value of a field that is no text.
-fn plain(field: Field, value: &SigmaValue) -> Result<Value, Wrong> {
+fn plain(field: Field, value: &SigmaValue) -> Result<Value, Vec<Wrong>> {
     if *value == SigmaValue::Null {
         return null(field);
     }
@@ -351,20 +437,21 @@ fn plain(field: Field, value: &SigmaValue) -> Result<Value, Wrong> {
     }
 }
 
-fn in_range(field: Field, number: i64) -> Result<Value, Wrong> {
+fn in_range(field: Field, number: i64) -> Result<Value, Vec<Wrong>> {
     let most = match field {
         Field::SourcePort | Field::DestinationPort | Field::Bytes | Field::DnsType => i64::from(u16::MAX),
+        Field::Vlan => 4_094,
         Field::TcpFlags | Field::IcmpType | Field::IcmpCode | Field::DnsResponseCode => i64::from(u8::MAX),
         _ => i64::MAX,
     };
     if (0..=most).contains(&number) {
         return Ok(Value::Number(number));
     }
-    Err(Wrong {
+    Err(vec![Wrong {
         value: Some(number.to_string()),
         reason: format!("{number} is no value that `{}` can have", field.name()),
         instead: (most < i64::MAX).then(|| format!("it is from 0 to {most}")),
-    })
+    }])
 }
 
 fn mac(text: &str) -> Option<String> {
@@ -373,24 +460,24 @@ fn mac(text: &str) -> Option<String> {
     (parts.len() == 6 && parts.iter().all(is_byte)).then(|| parts.join(":").to_ascii_lowercase())
 }
 
-fn null<T>(field: Field) -> Result<T, Wrong> {
+fn null<T>(field: Field) -> Result<T, Vec<Wrong>> {
     wrong(
         format!("`{}` has no value", field.name()),
         format!("for rows without it write `{}|exists: false`", field.name()),
     )
 }
 
-fn not_of_kind<T>(field: Field, value: &SigmaValue, instead: &str) -> Result<T, Wrong> {
+fn not_of_kind<T>(field: Field, value: &SigmaValue, instead: &str) -> Result<T, Vec<Wrong>> {
     let kind = kind_in_words(field.kind());
     let text = match value {
         SigmaValue::String(text) => text.original.clone(),
         other => other.to_string(),
     };
-    Err(Wrong {
+    Err(vec![Wrong {
         reason: format!("`{}` is {kind}, and `{text}` is none", field.name()),
         instead: (!instead.is_empty()).then(|| instead.to_owned()),
         value: Some(text),
-    })
+    }])
 }
 
 pub fn kind_in_words(kind: Kind) -> &'static str {

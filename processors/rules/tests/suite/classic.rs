@@ -431,9 +431,11 @@ fn tiers_raise_the_severity_of_a_suspicious_port() {
 
 #[test]
 fn what_a_site_says_of_a_rule_holds() {
-    use watchfold_config::{RuleExclusion, Thresholds, Window};
+    use watchfold_config::{Thresholds, Window};
     use watchfold_rules::{RulesConfig, fold_in};
-    use watchfold_schemas::rules::RuleState;
+    use watchfold_schemas::rules::{RuleState, Value};
+
+    use super::{excluded, text};
 
     let under = |config: &RulesConfig, packets: &[Packet]| -> Vec<(f64, String, RuleState)> {
         let outcome = fold(
@@ -469,19 +471,19 @@ fn what_a_site_says_of_a_rule_holds() {
     config.states.insert("port_scan".into(), RuleState::Off);
     assert_eq!(under(&config, &ports(16, 100.0, ACK)), []);
     config.states.clear();
-    let excluded = |source: &str, destination: &str, port| RuleExclusion {
-        rule: "port_scan".into(),
-        source: Some(source.into()),
-        destination: Some(destination.into()),
-        port,
+    let between = |source: &str, destination: &str, port: &[i64]| {
+        let ends = [("source.ip", text(source)), ("destination.ip", text(destination))];
+        let ports = port.iter().map(|port| ("destination.port", Value::Number(*port)));
+        let fields: Vec<_> = ends.into_iter().chain(ports).collect();
+        vec![excluded("port_scan", &fields)]
     };
-    config.exclude = vec![excluded("192.0.2.0/24", B, None)];
+    config.exclude = between("192.0.2.0/24", B, &[]);
     assert_eq!(under(&config, &ports(16, 100.0, ACK)), []);
     // Only the packets to this port are passed over.
-    config.exclude = vec![excluded(A, B, Some(602))];
+    config.exclude = between(A, B, &[602]);
     assert_eq!(under(&config, &ports(5, 100.0, ACK)), []);
     assert_eq!(under(&config, &ports(6, 80.0, ACK)), scan(400.0, enforce));
-    config.exclude = vec![excluded("192.0.2.77", B, None)];
+    config.exclude = between("192.0.2.77", B, &[]);
     assert_eq!(under(&config, &ports(5, 100.0, ACK)), scan(400.0, enforce));
 }
 

@@ -221,10 +221,13 @@ fn a_correlation_becomes_a_rule_whole() {
         state: RuleState::Record,
         source: Source::Connection,
         test: attempts,
-        exclusions: vec![Test::All(vec![
-            of("source.ip", Compare::Cidr, words(&["10.0.0.0/8"])),
-            of("destination.port", Compare::Equals, vec![Value::Number(22)]),
-        ])],
+        exclusions: vec![
+            Test::All(vec![
+                of("source.ip", Compare::Cidr, words(&["10.0.0.0/8"])),
+                of("destination.port", Compare::Equals, vec![Value::Number(22)]),
+            ])
+            .into(),
+        ],
         trigger: Trigger::Distinct {
             field: "destination.ip".into(),
             group_by: vec!["source.ip".into(), "destination.port".into()],

@@ -40,7 +40,7 @@ fn bombs_are_refused() {
         &format!("title: T\nx:\n{}", "  - a\n".repeat(30_000)),
         "20000 values",
     );
-    refused(&format!("title: T\n{}", "k: &k\n".repeat(10)), "YAML");
+    refused(&format!("title: T\n{}", "k: &k\n".repeat(10)), "duplicate");
     let deep: String = (0..200)
         .map(|depth| format!("{}a:\n", " ".repeat(depth)))
         .collect();

@@ -2,7 +2,9 @@
 
 mod attacks;
 mod classic;
+mod dialects;
 mod documents;
+mod exclusions;
 mod hostile;
 mod ordinary;
 mod packs;
@@ -10,8 +12,9 @@ mod refused;
 mod site;
 mod story;
 
+use watchfold_config::{ExcludedField, RuleExclusion};
 use watchfold_rules::{Problem, RuleSource, RulesError, load};
-use watchfold_schemas::rules::RuleSet;
+use watchfold_schemas::rules::{RuleSet, Value};
 
 /// A directory of files that is gone after the test.
 struct Files(std::path::PathBuf);
@@ -47,4 +50,29 @@ fn read(text: &str) -> Result<RuleSet, Vec<Problem>> {
         Err(RulesError::Invalid(problems)) => Err(problems),
         Err(other) => panic!("{other}"),
     }
+}
+
+/// Traffic that a site does not want counted, by keys as `[[rules.exclude]]` has them.
+fn excluded(rule: &str, fields: &[(&str, Value)]) -> RuleExclusion {
+    let field = |(key, value): &(&str, Value)| {
+        let mut parts = key.split('|').map(str::to_owned);
+        ExcludedField {
+            key: (*key).to_owned(),
+            field: parts.next().unwrap(),
+            modifiers: parts.collect(),
+            line: 7,
+            values: vec![value.clone()],
+        }
+    };
+    RuleExclusion {
+        rule: rule.to_owned(),
+        line: 6,
+        fields: fields.iter().map(field).collect(),
+        reason: None,
+        until: None,
+    }
+}
+
+fn text(text: &str) -> Value {
+    Value::Text(text.to_owned())
 }

@@ -191,11 +191,10 @@ fn fields_and_their_values() {
         ("dns.question.name|cased: A", &["take `cased` out"]),
         ("dns.question.name|contain: a", &["did you mean `contains`?"]),
         ("dns.question.name|not: a", &["`not` before it"]),
-        ("dns.question.name|base64: a", &["not read", "startswith"]),
+        ("dns.question.name|base64: a", &["not supported", "startswith"]),
         ("dns.question.name|contains|startswith: a", &["combined"]),
         ("dns.question.name|neq: [a, b]", &["selection of its own"]),
         ("dns.question.name|exists: 5", &["true or false"]),
-        ("dns.question.name: 'a\\*b*'", &["two selections"]),
         ("destination.port|all: [1, 2]", &["one value"]),
         ("source.ip[any]: 10.0.0.1", &["no field"]),
         ("tcp.syn: !x true", &["tag"]),
@@ -224,7 +223,7 @@ fn conditions() {
     check(&with("one"), 8, &["`other` is not in the condition"]);
     check(&with("1 of x* or one or other"), 10, &["`x*`"]);
     check(&with("2 of them"), 10, &["not read", "`1 of`"]);
-    check(&with("one and"), 10, &["expected"]);
+    check(&with("one and"), 10, &["ends with `and`"]);
     check(&with("[one, other]"), 10, &["join them with `or`"]);
     check(
         &with(&format!("{}one{} or other", "(".repeat(40), ")".repeat(40))),
@@ -436,7 +435,7 @@ fn no_problem_of_a_rule_hides_another() {
         &rule("s").replace("packet", "packets"),
         &and_fields(4, "did you mean `packet`?"),
     );
-    check_all(&rule("s and"), &[&fields[..], &[(9, "expected")]].concat());
+    check_all(&rule("s and"), &[&fields[..], &[(9, "ends with `and`")]].concat());
     check_all(&rule("7"), &[&fields[..], &[(9, "condition")]].concat());
     check_all(
         &rule(&"not ".repeat(600)),
@@ -452,7 +451,7 @@ fn no_problem_of_a_rule_hides_another() {
             (8, "did you mean `source.ip`?"),
             (8, "did you mean `contains`?"),
             (9, "70000"),
-            (10, "expected"),
+            (10, "ends with `and`"),
         ],
     );
     check_all(
@@ -478,7 +477,7 @@ fn no_problem_of_a_rule_hides_another() {
             (14, "evnt_count"),
             (15, "`source.ip`"),
             (16, "a number with a unit"),
-            (17, "numeric"),
+            (18, "`gte` is a whole number"),
             (19, "`x`"),
         ],
     );
@@ -537,7 +536,7 @@ fn places_without_rules() {
             .contains("there is no rule")
     );
     let bytes = Files::new(&[("a.yml", "")]);
-    std::fs::write(bytes.0.join("a.yml"), [0xff, 0xfe]).unwrap();
+    std::fs::write(bytes.0.join("a.yml"), b"title: Gr\xfc\xdfe\n").unwrap();
     assert!(bytes.load().unwrap_err().to_string().contains("UTF-8"));
 }
 

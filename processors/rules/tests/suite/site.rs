@@ -2,9 +2,11 @@
 
 use std::path::Path;
 
-use watchfold_config::{RuleExclusion, Thresholds, Window};
+use watchfold_config::{Thresholds, Window};
 use watchfold_rules::{Found, PackName, RulesConfig, RulesError, rule_set, trigger_in_words};
 use watchfold_schemas::rules::{Compare, FieldTest, Rule, RuleState, Test, Value};
+
+use super::{excluded, text};
 
 fn config(set: &str) -> RulesConfig {
     RulesConfig {
@@ -143,12 +145,14 @@ fn ports_cooldown_states_and_exclusions_are_folded_in() {
         },
         alert_cooldown_ms: Some(60_000),
         states: [("port_scan".to_owned(), RuleState::Record)].into(),
-        exclude: vec![RuleExclusion {
-            rule: "port_scan".into(),
-            source: Some("10.9.8.7/8".into()),
-            destination: Some("2001:DB8::1".into()),
-            port: Some(22),
-        }],
+        exclude: vec![excluded(
+            "port_scan",
+            &[
+                ("source.ip", text("10.9.8.7/8")),
+                ("destination.ip", text("2001:DB8::1")),
+                ("destination.port", Value::Number(22)),
+            ],
+        )],
         ..config("classic")
     };
     let set = rule_set(&config, Path::new(".")).unwrap();
@@ -178,20 +182,17 @@ fn ports_cooldown_states_and_exclusions_are_folded_in() {
         ),
         field("destination.port", Compare::Equals, Value::Number(22)),
     ]);
-    assert_eq!(scan.exclusions, [want]);
+    assert_eq!(scan.exclusions, [want.into()]);
 }
 
 #[test]
 fn wrong_names_are_told_with_what_was_meant() {
-    let exclude = |rule: &str, port| RuleExclusion {
-        rule: rule.into(),
-        source: None,
-        destination: Some("10.0.0.1".into()),
-        port,
-    };
     let config = RulesConfig {
         states: [("port_scn".to_owned(), RuleState::Off)].into(),
-        exclude: vec![exclude("syn_flod", None), exclude("neighbour_changed", Some(22))],
+        exclude: vec![
+            excluded("syn_flod", &[("destination.ip", text("10.0.0.1"))]),
+            excluded("neighbour_changed", &[("destination.port", Value::Number(22))]),
+        ],
         ..config("default")
     };
     let told = problems(&config);

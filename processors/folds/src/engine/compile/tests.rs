@@ -56,12 +56,12 @@ impl Row for Packet {
 fn check(test: Test, exclusions: Vec<Test>, row: &Packet, want: bool) {
     let rule = Rule {
         test,
-        exclusions,
+        exclusions: exclusions.into_iter().map(Exclusion::from).collect(),
         ..rule("one")
     };
     let compiled = compile(&set(vec![rule])).unwrap();
     assert_eq!(
-        compiled.holds(&compiled.rules[0], row),
+        compiled.holds(&compiled.rules[0], row, Time::EPOCH),
         want,
         "{:?}",
         compiled.rules[0].condition
@@ -93,6 +93,36 @@ fn conditions_are_made_of_all_any_not_and_exclusions() {
         &udp,
         true,
     );
+}
+
+#[test]
+fn an_exclusion_ends_at_its_instant_by_the_time_of_the_row() {
+    let port = |port| field("destination.port", Compare::Equals, Value::Number(port));
+    let until = Time::from_seconds(100);
+    let excluded = Rule {
+        test: port(22),
+        exclusions: vec![Exclusion {
+            reason: Some("a scanner of ours".into()),
+            until: Some(until),
+            ..port(22).into()
+        }],
+        ..rule("one")
+    };
+    let compiled = compile(&set(vec![excluded.clone()])).unwrap();
+    for (at, want) in [
+        (Time(until.0 - 1), false),
+        (until, true),
+        (Time(until.0 + 1), true),
+    ] {
+        let holds = compiled.holds(&compiled.rules[0], &Packet(22, None), at);
+        assert_eq!(holds, want, "{at}");
+    }
+    // Another reason counts no other rows; another end does.
+    let mut other = excluded.clone();
+    other.exclusions[0].reason = None;
+    assert!(judges_alike(&excluded, &other));
+    other.exclusions[0].until = None;
+    assert!(!judges_alike(&excluded, &other));
 }
 
 #[test]
@@ -144,7 +174,7 @@ fn what_cannot_be_compiled_is_named_with_its_rule_and_field() {
             "does not fit a number",
         ),
         (
-            |rule| rule.exclusions = vec![field("nothing", Compare::Equals, Value::Number(1))],
+            |rule| rule.exclusions = vec![field("nothing", Compare::Equals, Value::Number(1)).into()],
             "nothing: there is no such field",
         ),
         (

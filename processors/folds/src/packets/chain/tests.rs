@@ -270,7 +270,7 @@ fn exclusions_and_groups_of_four_fields() {
         Trigger::Each,
         &["source.ip"],
     );
-    excluded.exclusions = vec![truth("tcp.syn", true)];
+    excluded.exclusions = vec![truth("tcp.syn", true).into()];
     let group = ["source.ip", "destination.ip", "source.port", "destination.port"];
     let flow = rule("flow", truth("tcp.syn", true), count(&group, 1_000, 2), &group);
     let mut fed = Fed::under(&set(vec![excluded, flow]));

@@ -118,7 +118,7 @@ proptest! {
     fn columns_say_what_rows_say(wires in wires()) {
         let batch = batch(&wires, 1);
         let view = batch.view().unwrap();
-        let times = vec![watchfold_schemas::Time::EPOCH; view.len()];
+        let times: Vec<Time> = (0..view.len() as i64).map(Time::from_millis).collect();
         let changed = batch.arp.iter().map(|arp| (arp.operation == 2).then_some(arp.row % 2 == 0)).collect();
         let site = site();
         let columns = Columns::of(view, &times, &site, changed);
@@ -134,5 +134,11 @@ proptest! {
                 prop_assert_eq!(rows, want, "{:?}", test);
             }
         }
+        let ends = Expression::Not(Box::new(Expression::Before(Time::from_millis(70))));
+        let rows: Vec<u16> = rows_of(&ends, &[], &columns.kinds.all, &times).rows().collect();
+        let want: Vec<u16> = (0..view.len() as u16)
+            .filter(|row| ends.holds(times[usize::from(*row)], &mut |_| false))
+            .collect();
+        prop_assert_eq!(rows, want);
     }
 }
