@@ -38,7 +38,7 @@ impl Eq for Seen {}
 impl Seen {
     /// Reads the file and those that it names. While it has a mistake in its syntax, the files of `before` count on.
     pub fn look(path: &Path, before: &Seen) -> io::Result<Seen> {
-        let text = fs::read_to_string(path)?;
+        let text = crate::read_text(path)?;
         let directory = path.parent().unwrap_or(Path::new("."));
         let named = named_in(&text, directory).unwrap_or_else(|| before.named.clone());
         let (files, is_cut) = files_of(&named);
