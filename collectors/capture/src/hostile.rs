@@ -7,6 +7,7 @@ use std::ops::ControlFlow;
 use std::path::Path;
 
 use etherparse::PacketBuilder;
+use ruzstd::encoding::{CompressionLevel, compress_to_vec};
 use watchfold_schemas::packets::{CaptureCounts, CaptureSource};
 use watchfold_schemas::{Span, Time};
 
@@ -127,7 +128,10 @@ fn seeds() -> Vec<Vec<u8>> {
     }
     let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
     std::io::Write::write_all(&mut gzip, &plain).unwrap();
-    let packed = [gzip.finish().unwrap(), zstd::encode_all(&next[..], 1).unwrap()];
+    let packed = [
+        gzip.finish().unwrap(),
+        compress_to_vec(&next[..], CompressionLevel::Fastest),
+    ];
     let mut seeds: Vec<Vec<u8>> = [plain, next].into_iter().chain(packed).collect();
     if let Some(directory) = std::env::var_os("WATCHFOLD_PROPERTY_SEEDS") {
         let files = std::fs::read_dir(directory)

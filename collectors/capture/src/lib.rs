@@ -20,6 +20,7 @@ mod several;
 mod tap;
 #[cfg(test)]
 mod testing;
+mod unread;
 
 pub use error::CaptureError;
 pub use look::look;
@@ -27,6 +28,7 @@ pub use observe::{FileObservations, FileOptions};
 pub use probe::run;
 pub use several::{Farewell, Given, farewell, farewell_to_gone, gone, run_several};
 pub use tap::Interface;
+pub use unread::{FileSummary, Unread};
 pub use watchfold_config::CaptureConfig;
 
 /// The interfaces of this machine.

@@ -17,6 +17,7 @@ use crate::error::CaptureError;
 use crate::file::{CaptureFile, End, Frame};
 use crate::order::in_time_order;
 use crate::parse::decode;
+use crate::unread::{FileSummary, Unread};
 
 /// A batch holds no more time than this, so that what folds it hears of time passing.
 pub const BATCH_SPAN_MAX: Span = Span::from_seconds(1);
@@ -64,6 +65,7 @@ pub struct FileObservations {
     open: Option<Open>,
     batching: Batching,
     torn: Vec<Torn>,
+    summaries: Vec<FileSummary>,
     options: FileOptions,
     /// The last observation made.
     number: u64,
@@ -90,6 +92,8 @@ struct Batching {
     through: Option<Time>,
     /// Of the first packet since the last observation, with or without a row.
     begun: Option<Time>,
+    /// What of this file gave no row.
+    unread: Unread,
 }
 
 impl FileObservations {
@@ -107,8 +111,10 @@ impl FileObservations {
                 last_number: 0,
                 through: None,
                 begun: None,
+                unread: Unread::default(),
             },
             torn: Vec::new(),
+            summaries: Vec::new(),
             options,
             number: 0,
         };
@@ -124,6 +130,11 @@ impl FileObservations {
     /// Files that ended within a packet, of those read so far.
     pub fn torn(&self) -> &[Torn] {
         &self.torn
+    }
+
+    /// What each file held, of those read so far.
+    pub fn summaries(&self) -> &[FileSummary] {
+        &self.summaries
     }
 
     fn open_next(&mut self) -> Result<(), CaptureError> {
@@ -165,9 +176,17 @@ impl FileObservations {
                 }
                 continue;
             }
-            batching.before += open.file.packets() + open.file.skipped();
+            let packets = open.file.packets() + open.file.skipped();
+            batching.before += packets;
             batching.last_number = batching.before;
             batching.note_skipped(batching.before);
+            let mut unread = std::mem::take(&mut batching.unread);
+            unread.set_skipped(open.file.skipped_by_reason());
+            self.summaries.push(FileSummary {
+                path: open.path.clone(),
+                packets,
+                unread,
+            });
             if let End::Torn { packets, reason } = end {
                 let path = open.path.clone();
                 self.torn.push(Torn {
@@ -240,7 +259,10 @@ impl Batching {
                 let pushed = self.builder.push(number, frame.at, frame.wire_length, packet);
                 debug_assert_eq!(pushed, Pushed::Taken, "whether it fits was asked above");
             }
-            Err(_) => self.counts.undecoded += 1,
+            Err(why) => {
+                self.counts.undecoded += 1;
+                self.unread.add(why);
+            }
         }
         self.counts.received += 1;
         self.last_number = number;

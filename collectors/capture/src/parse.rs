@@ -59,13 +59,13 @@ pub enum Inside {
 /// Why a frame gives no row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, thiserror::Error)]
 pub enum Undecoded {
-    #[error("a link type that is not understood")]
-    LinkType,
-    #[error("shorter than its first header")]
+    #[error("of link type {}, which is not supported", link::named(*.0))]
+    LinkType(i32),
+    #[error("shorter than their first header")]
     TooShort,
     #[error("neither IP nor ARP")]
     OtherProtocol,
-    #[error("an IP header that cannot be read")]
+    #[error("with an IP header that cannot be read")]
     IpHeader,
 }
 

@@ -46,6 +46,28 @@ impl From<i32> for LinkType {
     }
 }
 
+/// A link type that is not supported, by its number and, where it is one that people meet, by what it is.
+pub fn named(number: i32) -> String {
+    let name = match number {
+        105 => "IEEE 802.11",
+        119 => "Prism and IEEE 802.11",
+        127 => "radiotap and IEEE 802.11",
+        163 => "AVS and IEEE 802.11",
+        192 => "PPI",
+        189 | 220 | 249 => "USB",
+        187 | 201 | 254 | 255 => "Bluetooth",
+        195 | 230 | 215 | 283 => "IEEE 802.15.4",
+        227 => "SocketCAN",
+        239 => "NFLOG",
+        240 => "Ethernet of a netANALYZER",
+        252 => "exported PDUs of Wireshark",
+        253 => "netlink",
+        147..=162 => "for private use",
+        _ => return number.to_string(),
+    };
+    format!("{number} ({name})")
+}
+
 /// A frame without its link header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Opened<'a> {
@@ -69,7 +91,7 @@ impl LinkType {
                 let (ether_type, payload) = open_ppp(frame)?;
                 (ether_type.0, payload)
             }
-            LinkType::Other(_) => return Err(Undecoded::LinkType),
+            LinkType::Other(number) => return Err(Undecoded::LinkType(number)),
         };
         // Tags are read here, so that what they hold may be anything that is understood below.
         let (mut ether_type, mut payload, mut vlan) = (ether_type, payload, None);

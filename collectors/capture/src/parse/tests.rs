@@ -135,7 +135,7 @@ fn tags_tunnels_and_other_links() {
     }
     assert_eq!(
         decode(LinkType::Other(105), &[0; 64], 64),
-        Err(Undecoded::LinkType)
+        Err(Undecoded::LinkType(105))
     );
 }
 
