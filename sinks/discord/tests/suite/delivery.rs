@@ -27,25 +27,25 @@ use watchfold_sink_kit::{Count, Secret, SinkContext, SinkError, SinkStats};
 
 use crate::sample::{closed, opened, reminder, snapshot, started, updated};
 
-const SITE: &str = "cafe-1";
+pub const SITE: &str = "cafe-1";
 
-struct World {
-    log: Arc<MemoryLog>,
+pub struct World {
+    pub log: Arc<MemoryLog>,
     data: TempDir,
-    server: DiscordServer,
-    config: watch::Sender<Arc<DiscordConfig>>,
+    pub server: DiscordServer,
+    pub config: watch::Sender<Arc<DiscordConfig>>,
     asked: u64,
 }
 
-struct Running {
+pub struct Running {
     cancel: CancellationToken,
     task: JoinHandle<Result<(), SinkError>>,
-    stats: Arc<SinkStats>,
-    progress: Arc<Progress>,
+    pub stats: Arc<SinkStats>,
+    pub progress: Arc<Progress>,
 }
 
 impl World {
-    async fn new() -> World {
+    pub async fn new() -> World {
         // A second test of the process finds it installed, which is as good.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let server = DiscordServer::start().await.unwrap();
@@ -67,7 +67,7 @@ impl World {
         self.data.path().join("discord.state")
     }
 
-    async fn start(&self) -> Running {
+    pub async fn start(&self) -> Running {
         let log: Arc<dyn MessageLog> = self.log.clone();
         let publisher = Publisher::open(log.clone(), SITE, "discord", self.data.path())
             .await
@@ -96,11 +96,11 @@ impl World {
         }
     }
 
-    async fn ask(&mut self, notice: Notice) -> EventId {
+    pub async fn ask(&mut self, notice: Notice) -> EventId {
         self.ask_until(notice, Time(i64::MAX)).await
     }
 
-    async fn ask_until(&mut self, notice: Notice, expires_at: Time) -> EventId {
+    pub async fn ask_until(&mut self, notice: Notice, expires_at: Time) -> EventId {
         self.asked += 1;
         let (class, coalesce_key) = match &notice {
             Notice::IncidentOpened { incident, .. }
@@ -178,7 +178,7 @@ impl World {
 }
 
 impl Running {
-    async fn stop(self) {
+    pub async fn stop(self) {
         self.cancel.cancel();
         tokio::time::timeout(Duration::from_secs(5), self.task)
             .await
@@ -188,7 +188,7 @@ impl Running {
     }
 }
 
-fn config(webhooks: &[(NoticeClass, String)]) -> Arc<DiscordConfig> {
+pub fn config(webhooks: &[(NoticeClass, String)]) -> Arc<DiscordConfig> {
     let webhooks: BTreeMap<NoticeClass, Secret> = webhooks
         .iter()
         .map(|(class, url)| (*class, Secret::new(url.clone())))
@@ -196,7 +196,7 @@ fn config(webhooks: &[(NoticeClass, String)]) -> Arc<DiscordConfig> {
     Arc::new(DiscordConfig::new(webhooks, SITE.into(), None).unwrap())
 }
 
-async fn until(what: &str, mut condition: impl FnMut() -> bool) {
+pub async fn until(what: &str, mut condition: impl FnMut() -> bool) {
     let wait = async {
         while !condition() {
             tokio::time::sleep(Duration::from_millis(5)).await;
@@ -588,81 +588,4 @@ async fn a_changed_site_name_and_two_classes_on_one_webhook_are_fine() {
         ["Router is down", "New activity: 2 PCs", "Router is down"],
         "one lane, one order"
     );
-}
-
-/// Subject and whether it began of each recorded fault.
-fn faults(world: &World) -> Vec<(String, bool)> {
-    let subject = subjects::observation(SITE, "fault", "discord");
-    let records = world.log.records(Stream::Observations);
-    let fault = |payload: &[u8]| match decode_observation(payload).unwrap().body {
-        Body::Fault(fault) => (fault.subject, fault.active),
-        other => panic!("{other:?}"),
-    };
-    let own = records.iter().filter(|record| record.subject == subject);
-    own.map(|record| fault(&record.payload)).collect()
-}
-
-#[tokio::test]
-async fn a_webhook_that_refuses_everything_is_a_recorded_fault_and_another_webhook_notifies() {
-    for status in [400, 401, 403, 404] {
-        let mut world = World::new().await;
-        world.server.fail_webhook("a1", Failure::Status(status));
-        let running = world.start().await;
-        world.ask(opened("a")).await;
-        let began = ("sink:discord/alerts".to_owned(), true);
-        until("the fault is recorded", || faults(&world) == [began.clone()]).await;
-        until("the health page says so", || {
-            let detail = running.progress.snapshot().detail;
-            detail.is_some_and(|detail| detail.starts_with(&format!("alerts: {status}")))
-        })
-        .await;
-        // The chain's incident about it: not to the webhook that it is about.
-        let mut about = opened("fault");
-        if let Notice::IncidentOpened { incident, .. } = &mut about {
-            incident.subject = "sink:discord/alerts".to_owned();
-        }
-        world.ask(about).await;
-        until("the other webhook notifies", || {
-            world.server.messages().iter().any(|shown| shown.webhook == "o1")
-        })
-        .await;
-        let calls = world
-            .server
-            .calls()
-            .into_iter()
-            .filter(|call| call.webhook == "a1");
-        assert_eq!(calls.count(), 1, "{status}");
-        // It is another webhook from now on, and takes messages.
-        let config = config(&[
-            (NoticeClass::Alerts, world.server.url("a2")),
-            (NoticeClass::Occupancy, world.server.url("o1")),
-        ]);
-        world.config.send_replace(config);
-        let over = ("sink:discord/alerts".to_owned(), false);
-        until("the fault is over", || {
-            faults(&world) == [began.clone(), over.clone()]
-        })
-        .await;
-        running.stop().await;
-    }
-}
-
-#[tokio::test]
-async fn news_about_the_only_webhook_goes_nowhere() {
-    let mut world = World::new().await;
-    let only = config(&[
-        (NoticeClass::Alerts, world.server.url("a1")),
-        (NoticeClass::Occupancy, world.server.url("a1")),
-    ]);
-    world.config.send_replace(only);
-    let running = world.start().await;
-    let mut about = opened("fault");
-    if let Notice::IncidentOpened { incident, .. } = &mut about {
-        incident.subject = "sink:discord/alerts".to_owned();
-    }
-    world.ask_until(about, Time::EPOCH).await;
-    until("it is dropped", || running.stats.get(Count::Unroutable) == 1).await;
-    world.ask(opened("a")).await;
-    until("the next is told", || world.server.messages().len() == 1).await;
-    running.stop().await;
 }

@@ -33,11 +33,11 @@ pub(super) struct FarSide {
     edits: Mutex<Vec<Edit>>,
     without_occupancy: bool,
     /// Stands for the address behind the lane "alerts".
-    address: Mutex<u64>,
+    pub(super) address: Mutex<u64>,
 }
 
 impl FarSide {
-    fn answer(&self, lane: &str, outcome: Outcome) {
+    pub(super) fn answer(&self, lane: &str, outcome: Outcome) {
         self.script
             .lock()
             .unwrap()
@@ -122,7 +122,7 @@ impl Destination for FarSide {
     }
 }
 
-fn soon(detail: &str) -> Outcome {
+pub(super) fn soon(detail: &str) -> Outcome {
     Outcome::Retry {
         after: Some(Duration::from_millis(10)),
         detail: detail.into(),
@@ -139,7 +139,7 @@ pub(super) struct World {
 
 pub(super) struct Running {
     cancel: CancellationToken,
-    reload: watch::Sender<()>,
+    pub(super) reload: watch::Sender<()>,
     task: JoinHandle<Result<(), SinkError>>,
     stats: Arc<SinkStats>,
     pub(super) progress: Arc<Progress>,
@@ -168,11 +168,11 @@ impl World {
         ask(self.log.as_ref(), self.asked, request(notice, expires_at)).await
     }
 
-    fn state_path(&self) -> std::path::PathBuf {
+    pub(super) fn state_path(&self) -> std::path::PathBuf {
         self.data.path().join("sinks").join("test.state")
     }
 
-    async fn start(&self) -> Running {
+    pub(super) async fn start(&self) -> Running {
         self.start_on(self.log.clone(), self.far.clone()).await
     }
 
@@ -192,7 +192,7 @@ impl World {
         }
     }
 
-    async fn context(&self, log: Arc<dyn MessageLog>) -> SinkContext {
+    pub(super) async fn context(&self, log: Arc<dyn MessageLog>) -> SinkContext {
         let publisher = Publisher::open(log.clone(), SITE, "test", self.data.path())
             .await
             .unwrap();
@@ -208,7 +208,7 @@ impl World {
     }
 
     /// Starts, waits until everything asked is settled, and stops.
-    async fn run_until_settled(&self) {
+    pub(super) async fn run_until_settled(&self) {
         let running = self.start().await;
         let asked = self.asked as usize;
         until("everything is settled", || self.receipted().len() >= asked).await;
@@ -227,18 +227,6 @@ impl World {
             .filter(|record| record.subject == subject)
             .map(|record| body(&record.payload))
             .collect()
-    }
-
-    /// (destination, whether the fault began) of each recorded fault.
-    fn faults(&self) -> Vec<(String, bool)> {
-        let subject = subjects::observation(SITE, "fault", "test");
-        let records = self.log.records(Stream::Observations);
-        let body = |payload: &[u8]| match decode_observation(payload).unwrap().body {
-            Body::Fault(fault) => (fault.subject, fault.active),
-            other => panic!("{other:?}"),
-        };
-        let own = records.iter().filter(|record| record.subject == subject);
-        own.map(|record| body(&record.payload)).collect()
     }
 
     /// (request, outcome), in the order of the log.
@@ -596,121 +584,4 @@ async fn a_log_that_takes_nothing_for_a_while_costs_no_repetition() {
     until("it is receipted", || world.receipted().len() == 2).await;
     running.stop().await;
     assert_eq!(world.far.told(), ["opened a", "opened b"]);
-}
-
-/// (destination, whether the fault began), as they are recorded.
-fn faults(of: &[(&str, bool)]) -> Vec<(String, bool)> {
-    of.iter()
-        .map(|(lane, active)| (format!("sink:test/{lane}"), *active))
-        .collect()
-}
-
-#[tokio::test]
-async fn a_destination_that_refuses_is_a_recorded_fault_until_it_takes_something() {
-    for refusal in [
-        Outcome::Rejected {
-            detail: "400: no".into(),
-        },
-        Outcome::Blocked {
-            detail: "404: no".into(),
-        },
-    ] {
-        let mut world = World::new();
-        world.far.answer("alerts", refusal.clone());
-        world.ask(opened("a")).await;
-        world.ask(sessions(1)).await;
-        let running = world.start().await;
-        until("the fault is recorded", || !world.faults().is_empty()).await;
-        until("the health page says so", || {
-            let detail = running.progress.snapshot().detail;
-            detail.is_some_and(|detail| detail.starts_with("alerts: 40"))
-        })
-        .await;
-        running.stop().await;
-        // A restart knows from the log what is wrong, and records it once.
-        let running = world.start().await;
-        if let Outcome::Rejected { .. } = refusal {
-            until("the health page says so after a restart", || {
-                let detail = running.progress.snapshot().detail;
-                detail.is_some_and(|detail| detail.contains("400: no"))
-            })
-            .await;
-        }
-        world.ask(opened("b")).await;
-        until("the fault is over", || world.faults().len() == 2).await;
-        until("the health page is well", || {
-            running.progress.snapshot().detail.is_none()
-        })
-        .await;
-        running.stop().await;
-        let want = faults(&[("alerts", true), ("alerts", false)]);
-        assert_eq!(world.faults(), want, "{refusal:?}");
-    }
-}
-
-#[tokio::test]
-async fn a_fault_of_a_destination_is_read_from_the_log_when_the_state_file_is_gone() {
-    let mut world = World::new();
-    let refusal = Outcome::Rejected {
-        detail: "400: no".into(),
-    };
-    world.far.answer("alerts", refusal);
-    world.ask(opened("a")).await;
-    let running = world.start().await;
-    until("the fault is recorded", || !world.faults().is_empty()).await;
-    running.stop().await;
-    std::fs::remove_file(world.state_path()).unwrap();
-    let running = world.start().await;
-    until("the health page says so", || {
-        running.progress.snapshot().detail.is_some()
-    })
-    .await;
-    world.ask(opened("b")).await;
-    until("the fault is over", || world.faults().len() == 2).await;
-    running.stop().await;
-}
-
-#[tokio::test]
-async fn a_fault_is_over_when_the_address_changes_or_the_sink_is_not_configured_any_more() {
-    let mut world = World::new();
-    let refusal = || Outcome::Rejected {
-        detail: "400: no".into(),
-    };
-    world.far.answer("alerts", refusal());
-    world.ask(opened("a")).await;
-    let running = world.start().await;
-    until("the fault is recorded", || !world.faults().is_empty()).await;
-    // A reload that leaves the address as it is says nothing about it.
-    running.reload.send(()).unwrap();
-    world.ask(sessions(1)).await;
-    until("the other class is told", || world.far.told() == ["started 1"]).await;
-    assert_eq!(world.faults().len(), 1);
-    *world.far.address.lock().unwrap() += 1;
-    running.reload.send(()).unwrap();
-    until("the fault is over", || world.faults().len() == 2).await;
-    world.far.answer("alerts", refusal());
-    world.ask(opened("b")).await;
-    until("the new address refuses, too", || world.faults().len() == 3).await;
-    running.stop().await;
-    let context = world.context(world.log.clone()).await;
-    crate::withdraw(&context).await;
-    crate::withdraw(&context).await;
-    let want = [
-        ("alerts", true),
-        ("alerts", false),
-        ("alerts", true),
-        ("alerts", false),
-    ];
-    assert_eq!(world.faults(), faults(&want));
-}
-
-#[tokio::test]
-async fn a_hiccup_is_no_fault_of_a_destination() {
-    let mut world = World::new();
-    for _ in 0..4 {
-        world.far.answer("alerts", soon("no connection"));
-    }
-    world.ask(opened("a")).await;
-    world.run_until_settled().await;
-    assert_eq!(world.faults(), []);
 }

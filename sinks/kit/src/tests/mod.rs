@@ -2,6 +2,7 @@
 
 mod away;
 mod delivery;
+mod faults;
 mod plan;
 mod reader;
 
