@@ -116,6 +116,14 @@ impl NatsServer {
         }
     }
 
+    /// Removes all that it stored. It must not run.
+    pub fn wipe(&self) {
+        assert!(self.child.is_none(), "a running server keeps its files open");
+        let store = self.dir().join(format!("{}.store", self.name));
+        // A server that never stored anything has none.
+        let _ = std::fs::remove_dir_all(store);
+    }
+
     /// Starts it again on the same port and store, killing it first if it runs.
     pub async fn restart(&mut self) -> Result<(), ServerError> {
         self.spawn()?;

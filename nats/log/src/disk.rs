@@ -1,17 +1,27 @@
 //! The one door to the disk: every file operation of the log goes through [`Disk`], so that a simulator can crash, tear,
 //! reorder and fail each of them. [`RealDisk`] is the operating system's.
 
-use std::any::Any;
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::LogError;
 
 /// Keeps a directory owned until dropped.
-pub type DirectoryLock = Box<dyn Any + Send + Sync>;
+pub type DirectoryLock = Box<dyn HeldDirectory>;
+
+/// A directory that this process owns.
+pub trait HeldDirectory: Send + Sync {
+    /// Whether the directory's path still leads to the directory that is held.
+    fn is_in_place(&self) -> io::Result<bool> {
+        Ok(true)
+    }
+}
+
+/// For disks whose directories nobody else moves.
+impl HeldDirectory for () {}
 
 /// Directories and names. Nothing that these functions change is durable before [`Disk::sync_dir`].
 pub trait Disk: Send + Sync + 'static {
@@ -32,6 +42,14 @@ pub trait Disk: Send + Sync + 'static {
     fn remove(&self, path: &Path) -> io::Result<()>;
     /// Makes what happened to names in this directory durable.
     fn sync_dir(&self, path: &Path) -> io::Result<()>;
+    /// Whether there is such a file.
+    fn exists(&self, path: &Path) -> io::Result<bool> {
+        match self.open_read(path) {
+            Ok(_) => Ok(true),
+            Err(error) if is_absence(&error) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
     /// Owns the directory; `Err(holder)` names the process that does.
     fn lock(&self, dir: &Path) -> io::Result<Result<DirectoryLock, String>>;
 }
@@ -49,6 +67,37 @@ pub trait DiskFile: Send + Sync {
     }
     /// Makes content and length durable.
     fn sync(&self) -> io::Result<()>;
+    /// Whether `path` still names this open file: an unlinked file takes writes and syncs, and is gone with its last handle.
+    fn is_at(&self, _path: &Path) -> io::Result<bool> {
+        Ok(true)
+    }
+}
+
+/// Whether an error says that a path leads nowhere.
+fn is_absence(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
+    )
+}
+
+/// Whether `path` names what `file` has open.
+#[cfg(unix)]
+fn names(path: &Path, file: &File) -> io::Result<bool> {
+    use std::os::unix::fs::MetadataExt;
+    let at_path = match fs::metadata(path) {
+        Ok(at_path) => at_path,
+        Err(error) if is_absence(&error) => return Ok(false),
+        Err(error) => return Err(error),
+    };
+    let open = file.metadata()?;
+    Ok((open.dev(), open.ino()) == (at_path.dev(), at_path.ino()))
+}
+
+/// Elsewhere files have no identity that the standard library knows; that something is there must do.
+#[cfg(not(unix))]
+fn names(path: &Path, _file: &File) -> io::Result<bool> {
+    path.try_exists()
 }
 
 /// Writes all of `bytes` at `offset`. After an error any part of it may have been written.
@@ -201,6 +250,10 @@ impl Disk for RealDisk {
         Ok(())
     }
 
+    fn exists(&self, path: &Path) -> io::Result<bool> {
+        path.try_exists()
+    }
+
     fn lock(&self, dir: &Path) -> io::Result<Result<DirectoryLock, String>> {
         let file = OpenOptions::new()
             .read(true)
@@ -209,21 +262,68 @@ impl Disk for RealDisk {
             .truncate(false)
             .open(dir.join(LOCK_NAME))?;
         let owner = dir.join(OWNER_NAME);
+        let taken = || {
+            let holder = fs::read_to_string(&owner).unwrap_or_default();
+            let known = holder.trim().parse::<u32>().map(|id| format!(" (process {id})"));
+            Ok(Err(known.unwrap_or_default()))
+        };
         match lock_patiently(&file) {
             Ok(()) => {}
-            Err(TryLockError::WouldBlock) => {
-                let holder = fs::read_to_string(owner).unwrap_or_default();
-                let known = holder.trim().parse::<u32>().map(|id| format!(" (process {id})"));
-                return Ok(Err(known.unwrap_or_default()));
-            }
+            Err(TryLockError::WouldBlock) => return taken(),
             Err(TryLockError::Error(error)) => return Err(error),
         }
+        let Ok(directory) = lock_directory(dir)? else {
+            return taken();
+        };
         // Only for the message that others print, so a full disk must not keep the log closed.
         if let Err(error) = File::create(&owner).and_then(|mut f| writeln!(f, "{}", std::process::id())) {
             tracing::debug!(path = %owner.display(), %error, "cannot note the owner of the log");
         }
-        Ok(Ok(Box::new(file)))
+        Ok(Ok(Box::new(RealDirectory {
+            path: dir.to_owned(),
+            directory,
+            lock: file,
+        })))
     }
+}
+
+/// A directory with its two locks. The one on the file is known to every version; the one on the directory itself
+/// outlives the removal of that file.
+struct RealDirectory {
+    path: PathBuf,
+    /// `None` where directories cannot be locked.
+    directory: Option<File>,
+    lock: File,
+}
+
+impl HeldDirectory for RealDirectory {
+    fn is_in_place(&self) -> io::Result<bool> {
+        match &self.directory {
+            Some(directory) => names(&self.path, directory),
+            // Without the other lock a second process may own the directory as soon as this file is another one.
+            None => names(&self.path.join(LOCK_NAME), &self.lock),
+        }
+    }
+}
+
+/// `Err` when another process holds it, `None` where the file system locks no directories (NFS).
+#[cfg(unix)]
+fn lock_directory(dir: &Path) -> io::Result<Result<Option<File>, ()>> {
+    let directory = File::open(dir)?;
+    match lock_patiently(&directory) {
+        Ok(()) => Ok(Ok(Some(directory))),
+        Err(TryLockError::WouldBlock) => Ok(Err(())),
+        Err(TryLockError::Error(error)) => {
+            tracing::debug!(path = %dir.display(), %error, "the directory of the log cannot be locked, only a file in it");
+            Ok(Ok(None))
+        }
+    }
+}
+
+/// Elsewhere a locked file cannot be removed while it is open.
+#[cfg(not(unix))]
+fn lock_directory(_dir: &Path) -> io::Result<Result<Option<File>, ()>> {
+    Ok(Ok(None))
 }
 
 /// How often, and how far apart, a lock that somebody holds is asked for: half a second in all. An owner that is just
@@ -277,5 +377,9 @@ impl DiskFile for RealFile {
 
     fn sync(&self) -> io::Result<()> {
         self.0.sync_data()
+    }
+
+    fn is_at(&self, path: &Path) -> io::Result<bool> {
+        names(path, &self.0)
     }
 }

@@ -32,7 +32,7 @@ pub struct Embedded {
     streams: BTreeMap<Stream, StreamHandle>,
     positions: Arc<Positions>,
     /// Last: the directory is free once nothing writes to it.
-    _lock: DirectoryLock,
+    _lock: Arc<DirectoryLock>,
 }
 
 struct StreamHandle {
@@ -76,7 +76,7 @@ impl Embedded {
         disk.create_dir(dir)
             .map_err(|error| io_error("create", dir, error))?;
         let lock = match disk.lock(dir).map_err(|error| io_error("lock", dir, error))? {
-            Ok(lock) => lock,
+            Ok(lock) => Arc::new(lock),
             Err(holder) => {
                 return Err(LogError::Locked {
                     path: dir.display().to_string(),
@@ -88,11 +88,11 @@ impl Embedded {
         let mut log = Embedded {
             streams: BTreeMap::new(),
             positions,
-            _lock: lock,
+            _lock: lock.clone(),
         };
         for stream in Stream::ALL {
-            log.streams
-                .insert(stream, StreamHandle::open(disk.clone(), dir, stream, &options)?);
+            let handle = StreamHandle::open(disk.clone(), (dir, &lock), stream, &options)?;
+            log.streams.insert(stream, handle);
         }
         Ok(Arc::new(log))
     }
@@ -180,11 +180,11 @@ impl Drop for Embedded {
 impl StreamHandle {
     fn open(
         disk: Arc<dyn Disk>,
-        dir: &Path,
+        (log_dir, held): (&Path, &Arc<DirectoryLock>),
         stream: Stream,
         options: &Options,
     ) -> Result<StreamHandle, LogError> {
-        let dir = dir.join(stream.name());
+        let dir = log_dir.join(stream.name());
         let stream_options = options.stream(stream);
         let store = StreamStore::open(disk.clone(), &dir, stream_options, fresh_log_id())?;
         let (queue, views, damage) = (Queue::new(), store.views(), store.damage());
@@ -192,6 +192,8 @@ impl StreamHandle {
         let sync_delay = stream_options.sync_delay.min(SYNC_DELAY_MAX);
         let writer = Writer {
             store,
+            held: held.clone(),
+            log_dir: log_dir.to_owned(),
             queue: queue.clone(),
             clock: options.clock.clone(),
             sync_delay,
@@ -271,9 +273,12 @@ impl MessageLog for Embedded {
         .boxed()
     }
 
+    /// [`LogError::Stopped`] when any of the streams has stopped: the log as a whole needs to be opened again.
     fn info(&self, stream: Stream) -> BoxFuture<'_, Result<StreamInfo, LogError>> {
-        let info = self
-            .stream(stream)
+        let mut all = self.streams.values();
+        let info = all
+            .try_for_each(|handle| handle.views.borrow().refuse_if_stopped())
+            .and_then(|()| self.stream(stream))
             .map(|handle| handle.view().info(&handle.damage));
         async move { info }.boxed()
     }

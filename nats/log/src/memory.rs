@@ -29,7 +29,8 @@ pub struct MemoryLog {
 }
 
 struct Shared {
-    instance: u64,
+    /// A new one with each log that takes the place of the one before.
+    instance: AtomicU64,
     state: Mutex<State>,
     /// Bumped after each change; readers wait on it.
     changes: watch::Sender<u64>,
@@ -76,7 +77,7 @@ impl MemoryLog {
             positions: BTreeMap::new(),
         };
         let shared = Shared {
-            instance: INSTANCE.fetch_add(1, Ordering::Relaxed),
+            instance: INSTANCE.fetch_add(1, Ordering::Relaxed).into(),
             state: Mutex::new(state),
             changes: watch::Sender::new(0),
         };
@@ -115,6 +116,22 @@ impl MemoryLog {
             state.records.truncate(kept);
             state.seen.forget_from(state.next_sequence());
         });
+    }
+
+    /// Begins a new, empty log in its place, as a broker does whose store was wiped. Readers end with
+    /// [`LogError::Stopped`].
+    pub fn replace(&self) {
+        let mut state = self.shared.state();
+        for stream in state.streams.values_mut() {
+            stream.records.clear();
+            stream.seen.forget_from(0);
+            stream.first_sequence = 1;
+        }
+        state.positions.clear();
+        let next = INSTANCE.fetch_add(1, Ordering::Relaxed);
+        self.shared.instance.store(next, Ordering::SeqCst);
+        drop(state);
+        self.shared.changes.send_modify(|version| *version += 1);
     }
 
     /// Everything kept of one stream, in order.
@@ -266,6 +283,7 @@ impl MessageLog for MemoryLog {
             let changes = self.shared.changes.subscribe();
             let shared = self.shared.clone();
             Ok(Box::new(MemoryReader {
+                instance: shared.instance.load(Ordering::SeqCst),
                 shared,
                 stream,
                 filter,
@@ -278,7 +296,7 @@ impl MessageLog for MemoryLog {
 
     fn info(&self, stream: Stream) -> BoxFuture<'_, Result<StreamInfo, LogError>> {
         let info = self.shared.with(stream, |state| StreamInfo {
-            log_id: format!("memory-{}-{stream}", self.shared.instance),
+            log_id: format!("memory-{}-{stream}", self.shared.instance.load(Ordering::SeqCst)),
             first_sequence: state.first_sequence,
             last_sequence: state.next_sequence() - 1,
             last_stored_at: state.records.back().map(|record| record.stored_at),
@@ -339,6 +357,7 @@ impl MessageLog for MemoryLog {
 
 struct MemoryReader {
     shared: Arc<Shared>,
+    instance: u64,
     stream: Stream,
     filter: String,
     next: u64,
@@ -347,6 +366,9 @@ struct MemoryReader {
 
 impl MemoryReader {
     fn read(&mut self, max: usize) -> Result<Batch, LogError> {
+        if self.shared.instance.load(Ordering::SeqCst) != self.instance {
+            return Err(LogError::Stopped(format!("{} was made anew", self.stream)));
+        }
         let (batch, next) = self.shared.with(self.stream, |state| {
             state.read(self.next, &self.filter, max.max(1))
         })?;

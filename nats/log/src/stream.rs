@@ -117,7 +117,17 @@ impl StreamStore {
         store.recover_tail()?;
         store.recover_seen_ids()?;
         if layout.meta != Some(store.meta) {
-            store.meta.write(store.disk.as_ref(), &store.dir)?;
+            match store.meta.write(store.disk.as_ref(), &store.dir) {
+                // It says what the segments say, and is written before another segment is made: a full disk must not keep
+                // the log from being read.
+                Err(LogError::Full { path }) => {
+                    tracing::warn!(
+                        path,
+                        "disk full: what was found at opening is noted once there is space"
+                    );
+                }
+                written => written?,
+            }
         }
         for path in layout.leftovers {
             store.unlink(&path);
@@ -164,8 +174,43 @@ impl StreamStore {
             return Err(self.stop("sync", error));
         }
         active.synced = active.written;
+        // A file without its name is gone with this process, however well it is synced.
+        self.check_active()?;
         self.publish();
         Ok(())
+    }
+
+    /// Stops the stream when one of its files is no longer where it was made: deleted, moved or replaced, alone or with its
+    /// directory.
+    pub fn check_files(&mut self) -> Result<(), LogError> {
+        self.refuse_if_stopped()?;
+        self.check_active()?;
+        let paths: Vec<PathBuf> = self.segments.iter().map(|segment| segment.path.clone()).collect();
+        for path in paths {
+            // What the disk does not tell now it may tell at the next check.
+            if matches!(self.disk.exists(&path), Ok(false)) {
+                return Err(self.displaced(&path));
+            }
+        }
+        Ok(())
+    }
+
+    fn check_active(&mut self) -> Result<(), LogError> {
+        let path = self.active_path();
+        match self.active.as_ref().map(|active| active.file.is_at(&path)) {
+            Some(Ok(false)) => Err(self.displaced(&path)),
+            _ => Ok(()),
+        }
+    }
+
+    /// Stops the stream because `path` no longer leads to what it has open.
+    pub(crate) fn displaced(&mut self, path: &Path) -> LogError {
+        let why = format!(
+            "{} was deleted, moved or replaced while it was in use, so nothing written since is kept; put it back, or \
+             leave it and begin a new log",
+            path.display()
+        );
+        self.stop_because(why)
     }
 
     /// Seals a segment that is old, and drops those that are past the stream's age. For streams that get no appends.
@@ -361,6 +406,10 @@ impl StreamStore {
         });
     }
 
+    pub(crate) fn has_stopped(&self) -> bool {
+        self.stopped.is_some()
+    }
+
     fn refuse_if_stopped(&self) -> Result<(), LogError> {
         match &self.stopped {
             Some(why) => Err(LogError::Stopped(why.to_string())),
@@ -370,6 +419,10 @@ impl StreamStore {
 
     fn stop(&mut self, action: &'static str, error: std::io::Error) -> LogError {
         let why = format!("failed to {action} {}: {error}", self.active_path().display());
+        self.stop_because(why)
+    }
+
+    fn stop_because(&mut self, why: String) -> LogError {
         tracing::error!(why, "the stream stops: nobody knows what the disk holds");
         let why: Arc<str> = why.into();
         self.stopped = Some(why.clone());

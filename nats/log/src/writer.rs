@@ -1,8 +1,10 @@
 //! The thread that owns a stream: takes what is queued, writes it at once, syncs it for all who wait, answers them.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use crate::disk::DirectoryLock;
 use crate::prepared::Placed;
 use crate::queue::{Queue, Reply, Request};
 use crate::stream::StreamStore;
@@ -11,8 +13,15 @@ use crate::{LogError, StoredAtClock};
 /// How often a stream without appends looks for segments past their age.
 const RETAIN_EVERY: Duration = Duration::from_secs(30);
 
+/// How often a stream checks that its files and the log's directory are still where they were. The file that takes records
+/// is also checked after each sync, before anything is acknowledged.
+const CHECK_EVERY: Duration = Duration::from_secs(2);
+
 pub(crate) struct Writer {
     pub(crate) store: StreamStore,
+    /// The directory of the whole log, and its path.
+    pub(crate) held: Arc<DirectoryLock>,
+    pub(crate) log_dir: PathBuf,
     pub(crate) queue: Arc<Queue>,
     pub(crate) clock: StoredAtClock,
     pub(crate) sync_delay: Duration,
@@ -27,11 +36,11 @@ impl Writer {
         let _end = QueueEnd(self.queue.clone());
         let mut pending: Vec<Pending> = Vec::new();
         let mut sync_by: Option<Instant> = None;
-        let mut retain_at = Instant::now();
+        let (mut retain_at, mut check_at) = (Instant::now(), Instant::now());
         loop {
             let patience = match sync_by {
                 Some(by) => by.saturating_duration_since(Instant::now()),
-                None => RETAIN_EVERY,
+                None => CHECK_EVERY,
             };
             let work = self.queue.take(sync_by.is_some(), patience);
             self.write(work.requests, &mut pending);
@@ -45,6 +54,10 @@ impl Writer {
             }
             if work.closed {
                 break;
+            }
+            if check_at.elapsed() >= CHECK_EVERY {
+                check_at = Instant::now();
+                self.check();
             }
             if sync_by.is_none() && retain_at.elapsed() >= RETAIN_EVERY {
                 retain_at = Instant::now();
@@ -84,6 +97,18 @@ impl Writer {
         for (reply, placed) in pending.drain(..) {
             answer(reply, synced.as_ref().map(|()| placed).map_err(copy));
         }
+    }
+
+    /// A store that stops says why in the log lines, and to everyone who appends, reads or asks.
+    fn check(&mut self) {
+        if self.store.has_stopped() {
+            return;
+        }
+        let stopped = match self.held.is_in_place() {
+            Ok(false) => Err(self.store.displaced(&self.log_dir)),
+            _ => self.store.check_files(),
+        };
+        drop(stopped);
     }
 
     fn retain(&mut self) {

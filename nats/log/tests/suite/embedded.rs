@@ -8,7 +8,7 @@ use watchfold_log::disk::{DirectoryLock, Disk, DiskFile, RealDisk};
 use watchfold_log::{
     Ack, Embedded, LogError, MessageLog, Options, Start, StreamFiles, StreamOptions, stat, verify,
 };
-use watchfold_schemas::{Span, Time};
+use watchfold_schemas::{Span, Stream, Time};
 
 use crate::{GIB, OBS, open_store, tick};
 
@@ -262,11 +262,14 @@ async fn waiting_appenders_share_a_sync_and_a_failed_one_stops_the_stream() {
         matches!(log.append(vec![tick(103)]).await, Err(LogError::Stopped(_))),
         "it stays stopped"
     );
-    assert_eq!(
-        log.info(OBS).await.unwrap().last_sequence,
-        101,
-        "readers see what is synced"
-    );
+    let newest = log.last(OBS, ">").await.unwrap().unwrap();
+    assert_eq!(newest.sequence, 101, "readers see what is synced");
+    for stream in Stream::ALL {
+        assert!(
+            matches!(log.info(stream).await, Err(LogError::Stopped(_))),
+            "{stream}: who asks how the log is learns it"
+        );
+    }
     assert!(matches!(reader.next(1).await, Err(LogError::Stopped(_))));
     drop((log, reader));
     let log = Embedded::open(root.path(), plain()).unwrap();
@@ -332,4 +335,97 @@ async fn appenders_that_share_a_write_share_its_duplicates() {
         }
     }
     assert_eq!(log.info(OBS).await.unwrap().last_sequence, MESSAGES);
+}
+
+/// Opens a log with records in two streams, does something to its files, and waits for the log to stop.
+async fn check_displaced(name: &str, displace: fn(&std::path::Path)) {
+    let root = tempfile::tempdir().unwrap();
+    let dir = root.path().join("log");
+    let options = Options::uniform(StreamOptions {
+        segment_bytes: 4_096,
+        ..StreamOptions::new(GIB, None)
+    });
+    let log = Embedded::open(&dir, options).unwrap();
+    for number in 1..=200 {
+        log.append(vec![tick(number)]).await.unwrap();
+    }
+    displace(&dir);
+    let stopped = loop {
+        match log.info(OBS).await {
+            Ok(_) => tokio::time::sleep(Duration::from_millis(20)).await,
+            Err(error) => break error,
+        }
+    };
+    let text = stopped.to_string();
+    let path = dir.display().to_string();
+    assert!(
+        matches!(stopped, LogError::Stopped(_)) && text.contains(&path),
+        "{name}: {text}"
+    );
+    assert!(log.append(vec![tick(201)]).await.is_err(), "{name}: acknowledged");
+}
+
+/// The newest segment of the stream, and the oldest.
+fn segments(dir: &std::path::Path) -> (std::path::PathBuf, std::path::PathBuf) {
+    let files = std::fs::read_dir(dir.join(OBS.name())).unwrap();
+    let mut files: Vec<_> = files.map(|file| file.unwrap().path()).collect();
+    files.retain(|file| file.extension().is_some_and(|suffix| suffix == "wfl"));
+    files.sort();
+    (files[files.len() - 1].clone(), files[0].clone())
+}
+
+#[cfg(unix)]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_log_whose_files_are_deleted_moved_or_replaced_stops_and_names_the_path() {
+    check_displaced("directory deleted", |dir| std::fs::remove_dir_all(dir).unwrap()).await;
+    check_displaced("directory moved", |dir| {
+        std::fs::rename(dir, dir.with_extension("away")).unwrap();
+    })
+    .await;
+    check_displaced("directory replaced by a copy", |dir| {
+        let away = dir.with_extension("away");
+        std::fs::rename(dir, &away).unwrap();
+        let copied = std::process::Command::new("cp")
+            .arg("-a")
+            .args([&away, dir])
+            .status();
+        assert!(copied.unwrap().success());
+    })
+    .await;
+    check_displaced("stream deleted", |dir| {
+        std::fs::remove_dir_all(dir.join(OBS.name())).unwrap();
+    })
+    .await;
+    check_displaced("newest segment unlinked", |dir| {
+        std::fs::remove_file(segments(dir).0).unwrap();
+    })
+    .await;
+    check_displaced("oldest segment unlinked", |dir| {
+        std::fs::remove_file(segments(dir).1).unwrap();
+    })
+    .await;
+}
+
+#[cfg(unix)]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_is_acknowledged_into_files_that_have_no_name() {
+    let root = tempfile::tempdir().unwrap();
+    let dir = root.path().join("log");
+    let log = Embedded::open(&dir, plain()).unwrap();
+    log.append(vec![tick(1)]).await.unwrap();
+    std::fs::rename(&dir, root.path().join("away")).unwrap();
+    let refused = log.append(vec![tick(2)]).await;
+    assert!(matches!(refused, Err(LogError::Stopped(_))), "{refused:?}");
+}
+
+#[cfg(unix)]
+#[test]
+fn a_log_whose_lock_file_was_removed_is_still_locked() {
+    let root = tempfile::tempdir().unwrap();
+    let log = Embedded::open(root.path(), plain()).unwrap();
+    std::fs::remove_file(root.path().join("lock")).unwrap();
+    let second = Embedded::open(root.path(), plain()).map(drop);
+    assert!(matches!(second, Err(LogError::Locked { .. })), "{second:?}");
+    drop(log);
+    Embedded::open(root.path(), plain()).unwrap();
 }
