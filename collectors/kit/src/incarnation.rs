@@ -36,6 +36,14 @@ pub(crate) struct IncarnationFile {
     over: PathBuf,
 }
 
+/// The number of a new start.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Started {
+    pub(crate) incarnation: u64,
+    /// It is on disk; else nothing may be sent under it yet.
+    pub(crate) is_saved: bool,
+}
+
 /// The collectors that published from this state directory under names with this prefix and were not [retired], by name.
 ///
 /// [retired]: crate::Publisher::retire
@@ -70,8 +78,8 @@ impl IncarnationFile {
         }
     }
 
-    /// The number for a new start, persisted: one more than the last, and no less than the wall clock in
-    /// milliseconds, so that a lost file does not reuse numbers. Without a file the log is asked as well, in case
+    /// The number for a new start: one more than the last, and no less than the wall clock in milliseconds, so that a lost
+    /// file does not reuse numbers. Without a file the log is asked as well, in case
     /// the wall clock is behind, but not for long. `spooled` is the last incarnation that still waits for the log, where
     /// there is a spool. Without one the log is asked in any case: a collector that takes turns with others under a
     /// lease has none, and a machine whose clock is ahead may have published under this name since the file was written.
@@ -83,7 +91,7 @@ impl IncarnationFile {
         wall: Time,
         spooled: Option<u64>,
         streams: &[Stream],
-    ) -> Result<u64, KitError> {
+    ) -> Result<Started, KitError> {
         let in_log = async |patience| {
             let asked = last_in_log(log, site, collector, streams);
             tokio::time::timeout(patience, asked).await.unwrap_or_else(|_| {
@@ -103,8 +111,19 @@ impl IncarnationFile {
             .max(spooled.unwrap_or(0))
             .saturating_add(1)
             .max(u64::try_from(wall.as_millis()).unwrap_or(0));
-        self.save(next)?;
-        Ok(next)
+        let is_saved = match self.save(next) {
+            Ok(()) => true,
+            // A full disk keeps nobody from measuring: records wait for their incarnation until there is space.
+            Err(error @ KitError::Full { .. }) => {
+                tracing::warn!(collector, %error, "records wait in memory until there is space");
+                false
+            }
+            Err(error) => return Err(error),
+        };
+        Ok(Started {
+            incarnation: next,
+            is_saved,
+        })
     }
 
     /// The persisted number; a file that holds anything else is set aside.
@@ -167,10 +186,10 @@ impl IncarnationFile {
     }
 
     fn error(&self, action: &'static str, source: std::io::Error) -> KitError {
-        KitError::State {
-            action,
-            path: self.path.display().to_string(),
-            source,
+        let path = self.path.display().to_string();
+        match source.kind() {
+            ErrorKind::StorageFull | ErrorKind::QuotaExceeded => KitError::Full { path },
+            _ => KitError::State { action, path, source },
         }
     }
 }
@@ -222,7 +241,8 @@ mod tests {
         let got = file
             .start(&log, "cafe", "ping", Time::from_millis(WALL_MS), Some(0), &BOTH)
             .await
-            .unwrap();
+            .unwrap()
+            .incarnation;
         assert_eq!(got, want, "{content:?}");
         assert_eq!(
             dir.path().join("ping.incarnation.damaged").exists(),
@@ -232,7 +252,8 @@ mod tests {
         let again = file
             .start(&log, "cafe", "ping", Time::from_millis(0), Some(0), &BOTH)
             .await
-            .unwrap();
+            .unwrap()
+            .incarnation;
         assert_eq!(again, want + 1, "a wall clock set back");
     }
 
@@ -261,7 +282,8 @@ mod tests {
         assert_eq!(
             file.start(&log, "cafe", "ping", Time::EPOCH, Some(0), &BOTH)
                 .await
-                .unwrap(),
+                .unwrap()
+                .incarnation,
             9_001
         );
     }
@@ -281,12 +303,16 @@ mod tests {
         });
         let wall = Time::from_millis(WALL_MS);
         let with_spool = file.start(&log, "cafe", "clock", wall, Some(0), &BOTH).await;
-        assert_eq!(with_spool.unwrap(), 5_000, "its own spool, so its own name");
+        assert_eq!(
+            with_spool.unwrap().incarnation,
+            5_000,
+            "its own spool, so its own name"
+        );
         let without = file.start(&log, "cafe", "clock", wall, None, &BOTH).await;
-        assert_eq!(without.unwrap(), 9_001);
+        assert_eq!(without.unwrap().incarnation, 9_001);
         log.set(Mode::Hangs);
         let away = file.start(&log, "cafe", "clock", wall, None, &BOTH).await;
-        assert_eq!(away.unwrap(), 9_002, "a log that does not answer");
+        assert_eq!(away.unwrap().incarnation, 9_002, "a log that does not answer");
     }
 
     #[tokio::test]
@@ -306,7 +332,7 @@ mod tests {
         // It comes back with the clock far behind, and a log that knows nothing.
         let log = SwitchLog::default();
         let again = lan.start(&log, "cafe", "capture-lan", Time::EPOCH, Some(0), &BOTH);
-        assert_eq!(again.await.unwrap(), 9_001);
+        assert_eq!(again.await.unwrap().incarnation, 9_001);
         assert_eq!(named("capture-"), ["capture-lan", "capture-wan"]);
         assert_eq!(published_from(&dir.path().join("none"), "").unwrap(), [""; 0]);
     }

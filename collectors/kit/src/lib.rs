@@ -34,6 +34,8 @@ pub enum KitError {
         "{what} {name:?} cannot stand in a subject: use 1 to 48 of letters, digits, '-' and '_' in the configuration"
     )]
     InvalidName { what: &'static str, name: String },
+    #[error("the disk holding {path} is full: free space there")]
+    Full { path: String },
     #[error("failed to {action} {path}: {source}; make the data directory writable and start again")]
     State {
         action: &'static str,

@@ -16,7 +16,7 @@ use watchfold_schemas::{Body, Observation, Origin, Stream, Time, encode_observat
 
 use crate::clock::{Clock, Moment, Stamp, SystemClock};
 use crate::in_flight::{InFlight, InFlightTable};
-use crate::incarnation::IncarnationFile;
+use crate::incarnation::{IncarnationFile, Started};
 use crate::queue::{AckSender, Pending, QUEUE_BYTES_MAX, QUEUE_RECORDS_MAX, Queue};
 use crate::spool::{Spool, SpoolOptions};
 use crate::writer::{self, Writer};
@@ -205,7 +205,10 @@ impl Publisher {
             .as_ref()
             .map(|spool| spool.newest().map_or(0, |newest| newest.origin.incarnation));
         let now = stamp.now();
-        let incarnation = file.start(&*log, site, collector, now, spooled, streams).await?;
+        let Started {
+            incarnation,
+            is_saved,
+        } = file.start(&*log, site, collector, now, spooled, streams).await?;
         let shared = Arc::new(Shared {
             site: site.to_owned(),
             collector: collector.to_owned(),
@@ -235,7 +238,8 @@ impl Publisher {
                 shared.tell_of_lost_spool()?;
             }
         }
-        let writer = Writer::new(log.clone(), Arc::clone(&shared), file.clone(), incarnation, spool);
+        let on_disk = is_saved.then_some(incarnation);
+        let writer = Writer::new(log.clone(), Arc::clone(&shared), file.clone(), on_disk, spool);
         let writing = tokio::spawn(writer::run(writer, closing.clone()));
         #[cfg(not(test))]
         drop(writing);

@@ -85,8 +85,8 @@ impl Outgoing {
 /// The numbers of one incarnation, without holes.
 pub(crate) struct Numbering {
     file: IncarnationFile,
-    /// The incarnation on disk.
-    pub incarnation: u64,
+    /// The incarnation on disk, `None` where the disk was too full for it.
+    pub incarnation: Option<u64>,
     /// The last number given in it.
     pub number: u64,
     /// `through` of its last record that is in the log or in the spool.
@@ -94,7 +94,7 @@ pub(crate) struct Numbering {
 }
 
 impl Numbering {
-    pub(crate) fn new(file: IncarnationFile, incarnation: u64) -> Numbering {
+    pub(crate) fn new(file: IncarnationFile, incarnation: Option<u64>) -> Numbering {
         Numbering {
             file,
             incarnation,
@@ -109,7 +109,7 @@ impl Numbering {
         tokio::task::spawn_blocking(move || file.save(incarnation))
             .await
             .unwrap_or(Err(KitError::Closed))?;
-        self.incarnation = incarnation;
+        self.incarnation = Some(incarnation);
         self.number = 0;
         self.placed = None;
         Ok(())

@@ -63,6 +63,8 @@ pub(crate) struct Writer {
     log_trouble: Option<String>,
     /// Why the spool took nothing at the last try.
     spool_trouble: Option<String>,
+    /// Why records are not numbered yet.
+    number_trouble: Option<String>,
 }
 
 /// The writer cannot go on, or has nothing left to do.
@@ -73,13 +75,13 @@ impl Writer {
         log: Arc<dyn MessageLog>,
         shared: Arc<Shared>,
         file: IncarnationFile,
-        incarnation: u64,
+        on_disk: Option<u64>,
         spool: Option<Spool>,
     ) -> Writer {
         Writer {
             log,
             shared,
-            numbering: Numbering::new(file, incarnation),
+            numbering: Numbering::new(file, on_disk),
             outgoing: VecDeque::new(),
             spool,
             forwarding: VecDeque::new(),
@@ -93,6 +95,7 @@ impl Writer {
             unreadable: 0,
             log_trouble: None,
             spool_trouble: None,
+            number_trouble: None,
         }
     }
 }
@@ -175,9 +178,14 @@ impl Writer {
         let Some(incarnation) = self.shared.waiting_incarnation() else {
             return Ok(());
         };
-        if incarnation != self.numbering.incarnation {
+        if self.numbering.incarnation != Some(incarnation) {
             match self.numbering.begin(incarnation).await {
-                Ok(()) => self.number_retry.succeeded(),
+                Ok(()) => {
+                    self.number_retry.succeeded();
+                    if self.number_trouble.take().is_some() {
+                        self.show_trouble();
+                    }
+                }
                 Err(_) if closing.is_cancelled() => return Err(Ended),
                 Err(error) => {
                     let collector = &self.shared.collector;
@@ -186,6 +194,8 @@ impl Writer {
                         &error,
                         "records wait in memory for their incarnation",
                     );
+                    self.number_trouble = Some(format!("records wait in memory: {error}"));
+                    self.show_trouble();
                     return Ok(());
                 }
             }
@@ -226,9 +236,10 @@ impl Writer {
         let (Some(spool), Some(first)) = (&mut self.spool, self.outgoing.front()) else {
             return Ok(());
         };
+        let incarnation = first.pending.incarnation;
         let mark = |number: u64, through| Mark {
             sequence: 0,
-            origin: self.shared.origin(self.numbering.incarnation, number),
+            origin: self.shared.origin(incarnation, number),
             through,
         };
         let placed = self.numbering.placed;
@@ -472,9 +483,10 @@ impl Writer {
         }
     }
 
-    /// The spool's trouble comes first: it means that records wait in memory only.
+    /// What keeps records in memory only comes first.
     fn show_trouble(&self) {
-        let trouble = self.spool_trouble.as_ref().or(self.log_trouble.as_ref());
+        let memory_only = self.number_trouble.as_ref().or(self.spool_trouble.as_ref());
+        let trouble = memory_only.or(self.log_trouble.as_ref());
         self.shared.trouble(trouble.cloned());
     }
 

@@ -27,7 +27,7 @@ async fn reading_writer(world: &World) -> (Arc<Publisher>, Writer) {
     let records = spool.read(BATCH_RECORDS_MAX).await.unwrap();
     spool.close().await;
     let file = IncarnationFile::new(world.dir.path(), "ping");
-    let mut writer = Writer::new(world.log.clone(), shared, file, 1_000_000, Some(spool));
+    let mut writer = Writer::new(world.log.clone(), shared, file, Some(1_000_000), Some(spool));
     writer.numbering.number = SPOOLED as u64;
     writer.forwarding.extend(records);
     assert_eq!(writer.forwarding.len(), SPOOLED);

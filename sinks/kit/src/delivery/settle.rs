@@ -261,7 +261,11 @@ impl<D: Destination> Courier<D> {
                 self.ledger.due.remove(&ticket);
             }
             Err(
-                error @ (KitError::Overflow | KitError::Closed | KitError::State { .. } | KitError::Spool(_)),
+                error @ (KitError::Overflow
+                | KitError::Closed
+                | KitError::Full { .. }
+                | KitError::State { .. }
+                | KitError::Spool(_)),
             ) => {
                 self.context.stats.add(Count::ReceiptsRetried, 1);
                 tracing::warn!(sink = self.context.sink, %error, "a receipt could not be written and is tried again");
