@@ -44,6 +44,11 @@ pub trait StateMachine: Send + 'static {
         None
     }
 
+    /// What is missing without which nothing that comes in is evaluated, with the remedy; `None` while nothing is missing.
+    fn lacks(&self) -> Option<&'static str> {
+        None
+    }
+
     /// What came in and what it had to do without, for metrics: (name, how often).
     fn counts(&self) -> Vec<(&'static str, u64)> {
         Vec::new()

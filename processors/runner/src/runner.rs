@@ -13,7 +13,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 use watchfold_folds::StateMachine;
 use watchfold_kit::Progress;
-use watchfold_log::{Ack, Batch, LogError, LogReader, MessageLog, Start};
+use watchfold_log::{Ack, Batch, LogError, LogReader, MessageLog, Position, Start, agrees};
 use watchfold_schemas::{Chain, Stream, subjects};
 
 use crate::crash::CrashPoint;
@@ -47,6 +47,8 @@ pub struct ChainRunner {
     publish_retry: Retry,
     /// Progress shows a failure.
     failing: bool,
+    /// Progress shows that the chain evaluates nothing.
+    lacking: bool,
     /// 1 while the log refuses a message for good, until that message is found.
     publish_events_max: usize,
     snapshotting: Option<Snapshotting>,
@@ -154,6 +156,7 @@ impl ChainRunner {
             read_retry: Retry::default(),
             publish_retry: Retry::default(),
             failing: false,
+            lacking: false,
             publish_events_max: PUBLISH_EVENTS_MAX,
             snapshotting: None,
             snapshot_not_before: None,
@@ -220,7 +223,7 @@ impl ChainRunner {
                     self.snapshot_written(result)?;
                 }
                 batch = next_batch(
-                    &self.log, &mut reader, (self.stream, self.state.site(), self.read),
+                    &self.log, &mut reader, (self.stream, self.state.site(), self.state.place(), self.read),
                     self.options.batch_records_max,
                 ), if self.queue.is_empty() && self.state.has_room() && !self.read_retry.waiting() => match batch {
                     Ok(batch) => {
@@ -244,11 +247,31 @@ impl ChainRunner {
         while self.state.may_fold(self.snapshot_wanted()) {
             let Some(input) = self.queue.pop_front() else {
                 // Told now and not at the commit, which may be a second away: whoever waits for the chain need not.
-                self.progress.advance(self.state.position(), self.head);
+                self.show_progress();
                 return;
             };
             self.state.fold(input);
         }
+    }
+
+    /// A chain that evaluates nothing of what it reads does not advance, and says what it lacks.
+    fn show_progress(&mut self) {
+        if self.state.position() > 0
+            && let Some(lack) = self.state.lacks()
+        {
+            if !std::mem::replace(&mut self.lacking, true) {
+                tracing::warn!(
+                    site = self.state.site(),
+                    chain = self.state.chain().token(),
+                    "{lack}"
+                );
+            }
+            return self.progress.fail(lack.to_owned());
+        }
+        if std::mem::take(&mut self.lacking) && !self.failing {
+            self.progress.ok();
+        }
+        self.progress.advance(self.state.position(), self.head);
     }
 
     /// Whether an event has just been emitted and may wait a moment for others that are already in the log: a backlog
@@ -285,7 +308,7 @@ impl ChainRunner {
 
     fn commit(&mut self) -> Result<(), RunnerError> {
         self.state.commit()?;
-        self.progress.advance(self.state.position(), self.head);
+        self.show_progress();
         Ok(())
     }
 
@@ -383,6 +406,7 @@ impl ChainRunner {
         if self.failing && self.read_retry.not_before.is_none() && self.publish_retry.not_before.is_none() {
             self.failing = false;
             self.progress.ok();
+            self.show_progress();
         }
     }
 
@@ -489,10 +513,16 @@ impl ChainRunner {
 async fn next_batch(
     log: &Arc<dyn MessageLog>,
     reader: &mut Option<Box<dyn LogReader>>,
-    (stream, site, read): (Stream, &str, u64),
+    (stream, site, place, read): (Stream, &str, &Position, u64),
     records_max: usize,
 ) -> Result<Batch, LogError> {
     if reader.is_none() {
+        // While it did not answer, another log may have taken its place, whose records this state knows nothing of.
+        if place.sequence == read && !agrees(log.as_ref(), stream, place).await? {
+            return Err(LogError::Stopped(format!(
+                "{stream} is another log than the one that was read up to {read}, or lost its end"
+            )));
+        }
         let filter = subjects::site_filter(stream, site);
         *reader = Some(log.reader(stream, &filter, Start::Sequence(read + 1)).await?);
     }

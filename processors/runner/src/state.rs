@@ -167,6 +167,16 @@ impl ChainState {
         self.position.sequence
     }
 
+    /// The last record folded, in a way that shows whether a log is the one that it was read from.
+    pub(crate) fn place(&self) -> &Position {
+        &self.position
+    }
+
+    /// What the folds lack to evaluate anything.
+    pub(crate) fn lacks(&self) -> Option<&'static str> {
+        self.fold.lacks()
+    }
+
     pub(crate) fn outbox(&self) -> &Outbox {
         &self.outbox
     }

@@ -80,6 +80,14 @@ impl StateMachine for SiteChain {
         out.events
     }
 
+    fn lacks(&self) -> Option<&'static str> {
+        let missing = self.stored_config.get("").is_none();
+        missing.then_some(
+            "the log holds records of this site and no configuration, so nothing is evaluated: `watchfold up` records \
+             one within seconds; where it does not run, run `watchfold config activate FILE`",
+        )
+    }
+
     fn versions(&self) -> Vec<(String, u32)> {
         let owned = |(name, version): (&str, u32)| (name.to_owned(), version);
         versions().map(owned).to_vec()

@@ -1,15 +1,20 @@
 //! What comes in: records that cannot be read, duplicates, losses; and a log that takes nothing.
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use futures::future::BoxFuture;
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use watchfold_kit::Progress;
-use watchfold_log::Append;
 use watchfold_log::memory::MemoryLog;
+use watchfold_log::{
+    Ack, Append, Batch, LogError, LogReader, MessageLog, Position, Record, Start, StreamInfo,
+};
 use watchfold_schemas::{Body, Chain, MessageId, Stream};
 
 use super::world::{CountingFold, SITE, World, inputs, message, observation};
-use crate::{COLLECTORS_MAX, ChainRunner, RunnerOptions, RunnerStats};
+use crate::{COLLECTORS_MAX, ChainRunner, RunnerError, RunnerOptions, RunnerStats};
 
 #[tokio::test(start_paused = true)]
 async fn an_unreadable_record_is_counted_and_passed_over() {
@@ -242,5 +247,119 @@ async fn a_runner_on_its_own_thread_follows_the_log_and_stops() {
         open().await.stats().snapshot().position,
         60,
         "everything was committed on stopping"
+    );
+}
+
+/// A log that can be out of reach.
+struct Away {
+    log: Arc<MemoryLog>,
+    away: watch::Sender<bool>,
+}
+
+struct AwayReader {
+    reader: Box<dyn LogReader>,
+    away: watch::Receiver<bool>,
+}
+
+fn unreachable() -> LogError {
+    LogError::Unreachable {
+        place: "nats://hub".to_owned(),
+        reason: "asked to".to_owned(),
+        remedy: "wait".to_owned(),
+    }
+}
+
+impl LogReader for AwayReader {
+    fn next(&mut self, max: usize) -> BoxFuture<'_, Result<Batch, LogError>> {
+        Box::pin(async move {
+            tokio::select! {
+                batch = self.reader.next(max) => batch,
+                _ = self.away.wait_for(|away| *away) => Err(unreachable()),
+            }
+        })
+    }
+
+    fn try_next(&mut self, max: usize) -> BoxFuture<'_, Result<Batch, LogError>> {
+        self.reader.try_next(max)
+    }
+}
+
+impl MessageLog for Away {
+    fn append(&self, messages: Vec<Append>) -> BoxFuture<'_, Result<Vec<Ack>, LogError>> {
+        self.log.append(messages)
+    }
+
+    fn reader(
+        &self,
+        stream: Stream,
+        filter: &str,
+        start: Start,
+    ) -> BoxFuture<'_, Result<Box<dyn LogReader>, LogError>> {
+        let (filter, away) = (filter.to_owned(), self.away.subscribe());
+        Box::pin(async move {
+            if *away.borrow() {
+                return Err(unreachable());
+            }
+            let reader = self.log.reader(stream, &filter, start).await?;
+            Ok(Box::new(AwayReader { reader, away }) as Box<dyn LogReader>)
+        })
+    }
+
+    fn info(&self, stream: Stream) -> BoxFuture<'_, Result<StreamInfo, LogError>> {
+        self.log.info(stream)
+    }
+
+    fn get(&self, stream: Stream, sequence: u64) -> BoxFuture<'_, Result<Option<Record>, LogError>> {
+        self.log.get(stream, sequence)
+    }
+
+    fn last(&self, stream: Stream, filter: &str) -> BoxFuture<'_, Result<Option<Record>, LogError>> {
+        self.log.last(stream, filter)
+    }
+
+    fn load_position(&self, name: &str) -> BoxFuture<'_, Result<Option<Position>, LogError>> {
+        self.log.load_position(name)
+    }
+
+    fn save_position(&self, name: &str, position: Position) -> BoxFuture<'_, Result<(), LogError>> {
+        self.log.save_position(name, position)
+    }
+}
+
+/// Without the check it would wait at the old log's sequence until the new log grows past it.
+#[tokio::test(start_paused = true)]
+async fn a_log_that_was_replaced_while_out_of_reach_ends_the_runner() {
+    let world = World::new();
+    world.feed(&inputs(50, 5)).await;
+    let away = Arc::new(Away {
+        log: world.log.clone(),
+        away: watch::Sender::new(false),
+    });
+    let runner = ChainRunner::open_in(
+        away.clone(),
+        Box::new(world.store.clone()),
+        SITE,
+        Chain::Site,
+        Box::new(CountingFold::version(1)),
+        Progress::new("chain"),
+        RunnerOptions::for_chain(Chain::Site),
+    );
+    let runner = runner.await.unwrap();
+    let stats = runner.stats();
+    let running = tokio::spawn(runner.drive(CancellationToken::new()));
+    wait_for(&stats, |seen| seen.position == 50 && seen.outbox == 0).await;
+    away.away.send_replace(true);
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    assert!(!running.is_finished(), "a log that is away is waited for");
+    world.log.replace();
+    world.feed(&inputs(10, 6)).await;
+    away.away.send_replace(false);
+    let ended = tokio::time::timeout(Duration::from_secs(60), running).await;
+    let ended = ended
+        .expect("it does not wait for record 51 of another log")
+        .unwrap();
+    assert!(
+        matches!(ended, Err(RunnerError::Log(LogError::Stopped(_)))),
+        "{ended:?}"
     );
 }

@@ -1,17 +1,21 @@
 //! The real site chain under crashes, lost stores and rebuilds: its events are those of an uninterrupted run, so
 //! what it stores is all that it knows.
 
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+use watchfold_kit::Progress;
 use watchfold_log::Append;
 use watchfold_schemas::config::{OccupancyConfig, PcHost, ProbeSpec, Signal, SignalSpec, Target};
 use watchfold_schemas::event::{Incident, IncidentClass, Notice};
 use watchfold_schemas::observation::{
     Act, Activation, OBSERVATION_VERSION, Observation, OperatorAct, Outcome, PingRound, PingRow, Tick,
 };
-use watchfold_schemas::{Body, EventBody, Origin, SiteConfig, Span, Stream, Time};
+use watchfold_schemas::{Body, Chain, EventBody, Origin, SiteConfig, Span, Stream, Time};
 
 use super::crash::crash_once;
 use super::world::{Rng, SITE, World, message, seeds};
-use crate::{CrashHook, CrashPoint, RunnerError, SiteChain};
+use crate::{ChainRunner, CrashHook, CrashPoint, MemoryStore, RunnerError, RunnerOptions, SiteChain};
 
 /// Seconds of the story, with a tick each second and a round every other.
 const SECONDS: i64 = 1_500;
@@ -246,4 +250,41 @@ async fn a_chain_that_begins_behind_what_is_kept_misses_nothing() {
         .into_iter()
         .filter(|event| event.body.kind() == "incident_opened");
     assert_eq!(faults.count(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_chain_with_records_and_no_configuration_is_not_well_until_there_is_one() {
+    let world = World::new();
+    let messages = story(1, 20);
+    let (configuration, rest) = messages.split_first().unwrap();
+    world.feed(rest).await;
+    let progress = Progress::new("chain:site");
+    let (log, store) = (world.log.clone(), Box::new(MemoryStore::new()));
+    let fold = Box::new(SiteChain::new(SITE));
+    let options = RunnerOptions::for_chain(Chain::Site);
+    let runner = ChainRunner::open_in(log, store, SITE, Chain::Site, fold, progress.clone(), options);
+    let runner = runner.await.unwrap();
+    let stats = runner.stats();
+    let cancel = CancellationToken::new();
+    let running = tokio::spawn(runner.drive(cancel.clone()));
+    let folded = |records| {
+        let stats = &stats;
+        async move {
+            while stats.snapshot().records < records {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+            tokio::time::sleep(Duration::from_secs(2)).await;
+        }
+    };
+    folded(rest.len() as u64).await;
+    let blind = progress.snapshot();
+    let detail = blind.detail.unwrap_or_default();
+    assert!(detail.contains("no configuration"), "{detail:?}");
+    assert_eq!(blind.advanced_age, None, "evaluating nothing is no advance");
+    world.feed(std::slice::from_ref(configuration)).await;
+    folded(messages.len() as u64).await;
+    let well = progress.snapshot();
+    assert_eq!((well.detail, well.position), (None, messages.len() as u64));
+    cancel.cancel();
+    running.await.unwrap().unwrap();
 }

@@ -60,6 +60,13 @@ impl StateMachine for PacketChain {
         Vec::new()
     }
 
+    fn lacks(&self) -> Option<&'static str> {
+        self.book.is_none().then_some(
+            "the log holds packets of this site and no rules, so no packet is evaluated: `watchfold up` records them \
+             within a minute; where it does not run, run `watchfold config activate FILE`",
+        )
+    }
+
     fn versions(&self) -> Vec<(String, u32)> {
         vec![("packets".to_owned(), PACKETS_VERSION)]
     }
