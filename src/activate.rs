@@ -17,9 +17,10 @@ use watchfold_connect::Patience;
 use watchfold_kit::{Progress, Publisher};
 use watchfold_log::MessageLog;
 use watchfold_process::exit::Unavailable;
+use watchfold_process::in_force::{KEEP_EVERY, NotRecorded, Recorded};
 use watchfold_process::notify::Notifier;
 use watchfold_process::reload::{Followed, follow_file};
-use watchfold_process::rules::{RecordedRules, SiteRules};
+use watchfold_process::rules::SiteRules;
 use watchfold_process::signals::listen_for_signals;
 use watchfold_rules::RulesError;
 use watchfold_schemas::SiteConfig;
@@ -32,9 +33,6 @@ const PATIENCE: Duration = Duration::from_secs(30);
 
 /// With `--follow` the configuration is recorded again this often, so that retention never takes the last record of it.
 const RECORD_EVERY: Duration = Duration::from_secs(86_400);
-
-/// With `--follow` it is asked this often whether the log still holds the rules: packets push the oldest records out.
-const RULES_EVERY: Duration = Duration::from_secs(60);
 
 /// Whether the file asks an oracle; its key is for the program that does.
 struct Asks(bool);
@@ -75,11 +73,9 @@ impl Active {
         &self,
         log: &Arc<dyn MessageLog>,
         publisher: &Publisher,
-        recorded: &mut RecordedRules,
-    ) -> anyhow::Result<()> {
-        watchfold_process::activate(publisher, &self.site).await?;
-        recorded.record(log, publisher, &self.rules).await?;
-        Ok(())
+        recorded: &mut Recorded,
+    ) -> Result<(), NotRecorded> {
+        recorded.record(log, publisher, (&self.site, &self.rules)).await
     }
 }
 
@@ -117,8 +113,8 @@ async fn record(args: &ActivateArgs, file: Followed<Asks>) -> anyhow::Result<()>
     if args.follow {
         keep(&opened.log, &publisher, active, file).await?;
     } else {
-        let mut rules = RecordedRules::default();
-        let recorded = active.record(&opened.log, &publisher, &mut rules);
+        let mut places = Recorded::default();
+        let recorded = active.record(&opened.log, &publisher, &mut places);
         let Ok(recorded) = tokio::time::timeout(PATIENCE, recorded).await else {
             let seconds = PATIENCE.as_secs();
             let place = &opened.place;
@@ -180,35 +176,36 @@ async fn record_each(
     mut active: watch::Receiver<Arc<Active>>,
     stop: &CancellationToken,
 ) -> anyhow::Result<()> {
-    let mut rules = RecordedRules::default();
+    let mut places = Recorded::default();
     while !stop.is_cancelled() {
         let now: Arc<Active> = active.borrow_and_update().clone();
         tokio::select! {
             () = stop.cancelled() => break,
-            recorded = now.record(log, publisher, &mut rules) => recorded?,
+            recorded = now.record(log, publisher, &mut places) => recorded?,
         }
         tracing::info!(site = now.site.site, "the configuration is recorded");
         tokio::select! {
             () = stop.cancelled() => {}
             changed = active.changed() => if changed.is_err() { break },
             () = tokio::time::sleep(RECORD_EVERY) => {}
-            never = keep_rules(log, publisher, &now.rules, &mut rules) => match never {},
+            never = keep_in_log(log, publisher, &now, &mut places) => match never {},
         }
     }
     Ok(())
 }
 
-/// A log that does not answer is asked again.
-async fn keep_rules(
+/// Has the log hold what is in force: a wiped or replaced one gets it again. A log that does not answer is asked again.
+async fn keep_in_log(
     log: &Arc<dyn MessageLog>,
     publisher: &Publisher,
-    rules: &SiteRules,
-    recorded: &mut RecordedRules,
+    active: &Active,
+    places: &mut Recorded,
 ) -> Infallible {
     loop {
-        tokio::time::sleep(RULES_EVERY).await;
-        if let Err(error) = recorded.record(log, publisher, rules).await {
-            tracing::warn!(%error, "the log does not say whether it still holds the rules in force");
+        tokio::time::sleep(KEEP_EVERY).await;
+        let in_force = (&active.site, &active.rules);
+        if let Err(error) = places.keep(log, publisher, in_force).await {
+            tracing::warn!(%error, "the log may not hold the configuration in force; checking again");
         }
     }
 }

@@ -1,6 +1,6 @@
 //! `watchfold doctor`: sees whether this machine can do what is asked of it. It changes nothing and tells nobody.
 
-use std::net::{TcpListener, TcpStream, ToSocketAddrs};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, ToSocketAddrs};
 use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -13,6 +13,7 @@ use crate::cli::{DoctorArgs, Format};
 use crate::config::{self, Config};
 use crate::parts::rules::site_rules;
 use crate::paths::Data;
+use crate::ready::asked;
 use watchfold_process::{console, outln};
 
 /// How long a sink's server may take to accept a connection.
@@ -332,10 +333,7 @@ fn free_bytes(path: &Path) -> Option<u64> {
 fn page(config: &Config, data: &Data, findings: &mut Vec<Finding>) {
     let (verdict, message) = match TcpListener::bind(config.listen) {
         Ok(_) => (Verdict::Ok, format!("{} is free", config.listen)),
-        Err(_) if data.link().exists() => (
-            Verdict::Ok,
-            format!("{} is in use, by a running watchfold it seems", config.listen),
-        ),
+        Err(_) if data.link().exists() => running(config.listen),
         Err(error) => (
             Verdict::Error,
             format!(
@@ -377,6 +375,34 @@ fn refusals(config: &Config, data: &Data, findings: &mut Vec<Finding>) {
                 message: format!("{destination} takes no messages: {reason}"),
             });
         }
+    }
+}
+
+/// What listens on the page's address says of itself.
+fn running(listen: SocketAddr) -> (Verdict, String) {
+    let ip = match listen.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => IpAddr::V4(Ipv4Addr::LOCALHOST),
+        IpAddr::V6(ip) if ip.is_unspecified() => IpAddr::V6(Ipv6Addr::LOCALHOST),
+        ip => ip,
+    };
+    match asked(&format!("http://{}", SocketAddr::new(ip, listen.port()))) {
+        Ok(Ok((200, _))) => (
+            Verdict::Ok,
+            format!("{listen} is in use by a running watchfold, which is ready"),
+        ),
+        Ok(Ok((503, why))) => (
+            Verdict::Error,
+            format!(
+                "the watchfold that runs at {listen} is not ready: {}; see Health on its page",
+                why.trim()
+            ),
+        ),
+        _ => (
+            Verdict::Warning,
+            format!(
+                "{listen} is in use by a program that does not answer as watchfold does; choose another with --listen"
+            ),
+        ),
     }
 }
 

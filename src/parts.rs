@@ -12,18 +12,16 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::Context;
 use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use watchfold_connect::{ConnectArgs, Opened, Patience};
+use watchfold_healthchecks::Role;
 use watchfold_kit::Publisher;
-use watchfold_log::{LogError, MessageLog};
-use watchfold_process::activate;
+use watchfold_process::answers::LogAnswers;
 use watchfold_process::figures::Figures;
 use watchfold_process::health::Health;
-use watchfold_process::rules::{RecordedRules, SiteRules};
-use watchfold_schemas::{SiteConfig, Stream};
+use watchfold_process::in_force::{NotRecorded, Recorded};
 
 use self::captures::run_captures;
 use self::chains::{run_chain, run_packet_chain, run_parity};
@@ -34,9 +32,6 @@ use self::sinks::{bind_dashboard, narrated, run_dashboard, run_discord, run_heal
 use crate::config::Config;
 use crate::paths::{Data, write_private};
 use crate::reload::{Channels, Reloader};
-
-/// How often the log is asked whether it still works.
-const LOG_LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// How long each of the two flushes of a drain may take, so that both and all else fit into five seconds.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
@@ -51,7 +46,7 @@ const ACTIVATE_TIMEOUT: Duration = Duration::from_secs(2);
 pub struct Parts {
     opened: Opened,
     stages: Stages,
-    log_opened: Option<Instant>,
+    answers: Arc<LogAnswers>,
     /// Collectors stop first, then the chain, then those who tell: what was seen is still folded and told.
     collectors: Group,
     chains: Group,
@@ -82,6 +77,8 @@ impl Parts {
             figures: Figures::default(),
         };
         let rules = site_rules(&config, &config_path)?;
+        let log_progress = house.stages.add("log", Some(Role::Processor));
+        let answers = LogAnswers::new(house.log.clone(), &opened.place, Some(log_progress));
         let (collectors, chains, sinks) = (Group::new(), Group::new(), Group::new());
         let (site_sender, site_receiver) = watch::channel(Arc::new(config.site.clone()));
         let (discord_sender, discord) = watch::channel(config.discord.clone().map(Arc::new));
@@ -98,19 +95,14 @@ impl Parts {
         )
         .await?;
         let (link, address) = (dashboard.link(), dashboard.address());
-        let link_path = data.link();
-        write_private(&link_path, &format!("{link}\n"))
-            .with_context(|| format!("failed to write {}", link_path.display()))?;
-        let mut recorded_rules = RecordedRules::default();
-        let recording = record(
-            &house,
-            &config_publisher,
-            &config.site,
-            &rules,
-            &mut recorded_rules,
-        );
+        keep_link(data, &link);
+        let mut recorded = Recorded::default();
+        let recording = recorded.record(&house.log, &config_publisher, (&config.site, &rules));
         match tokio::time::timeout(ACTIVATE_TIMEOUT, recording).await {
-            Ok(recorded) => recorded?,
+            Ok(Ok(())) => {}
+            // The log takes this configuration never; all else is tried again while it runs.
+            Ok(Err(error @ NotRecorded::Config(_))) => return Err(error.into()),
+            Ok(Err(error)) => tracing::warn!(%error, "the configuration is recorded once the log takes it"),
             Err(_) => {
                 tracing::warn!("the log takes no records yet: the configuration is recorded when it does")
             }
@@ -118,6 +110,7 @@ impl Parts {
 
         run_chain(&house, &chains);
         run_packet_chain(&house, &publishers.packet_parity, captures.clone(), &chains);
+        run_answers(&answers, &sinks);
         let failed = run_dashboard(dashboard, progress, &sinks);
         run_clock(&house, &publishers.clock, &collectors);
         run_ping(&house, &publishers.ping, site_receiver, &collectors);
@@ -143,7 +136,7 @@ impl Parts {
                 virustotal: virustotal_sender,
             },
             rules,
-            recorded_rules,
+            recorded,
             log: house.log.clone(),
             publisher: config_publisher,
             progress: house.stages.add("config", None),
@@ -153,8 +146,7 @@ impl Parts {
         Ok(Parts {
             opened,
             stages: house.stages,
-            // Whether a log elsewhere answers is not asked here: its parts say so themselves.
-            log_opened: (!house.elsewhere).then(Instant::now),
+            answers,
             collectors,
             chains,
             sinks,
@@ -169,7 +161,7 @@ impl Parts {
     pub fn health(&self) -> Health {
         let snapshots = self.stages.snapshots().into_iter();
         Health {
-            log_answers_for: self.log_opened.map(|at| at.elapsed()),
+            log_answers_for: self.answers.answering_for(),
             started: true,
             stages: snapshots.map(|(_, progress)| progress).collect(),
         }
@@ -201,7 +193,7 @@ impl Parts {
         let mut failed = self.failed.clone();
         tokio::select! {
             () = stop.cancelled() => Ok(()),
-            error = log_stopped(self.opened.log.clone()) => Err(error.into()),
+            error = self.answers.stopped() => Err(error.into()),
             why = failed.wait_for(Option::is_some) => match why.ok().and_then(|why| why.clone()) {
                 Some(why) => Err(anyhow::anyhow!("the page stopped: {why}")),
                 None => Ok(()),
@@ -222,27 +214,26 @@ impl Parts {
     }
 }
 
-/// Records what is in force: the configuration, then the rules where they are others than those recorded.
-async fn record(
-    house: &House,
-    publisher: &Publisher,
-    site: &SiteConfig,
-    rules: &SiteRules,
-    recorded: &mut RecordedRules,
-) -> anyhow::Result<()> {
-    activate(publisher, site).await?;
-    recorded.record(&house.log, publisher, rules).await?;
-    Ok(())
+/// Writes the link into its file unless it is there. A disk that is too full for it keeps nobody from watching.
+fn keep_link(data: &Data, link: &str) {
+    let (path, text) = (data.link(), format!("{link}\n"));
+    if std::fs::read_to_string(&path).is_ok_and(|kept| kept == text) {
+        return;
+    }
+    if let Err(error) = write_private(&path, &text) {
+        tracing::warn!(path = %path.display(), %error, "the link to the page could not be written; the token is in the file beside it");
+    }
 }
 
-/// Whether the log has stopped for good: after a failed sync it takes nothing until it is opened again.
-async fn log_stopped(log: Arc<dyn MessageLog>) -> LogError {
-    loop {
-        tokio::time::sleep(LOG_LOOK_EVERY).await;
-        if let Err(error @ LogError::Stopped(_)) = log.info(Stream::Observations).await {
-            return error;
+/// Asks the log whether it answers for as long as anything that says so runs.
+fn run_answers(answers: &Arc<LogAnswers>, group: &Group) {
+    let (answers, cancel) = (answers.clone(), group.cancel.clone());
+    group.tasks.spawn(async move {
+        tokio::select! {
+            () = cancel.cancelled() => {}
+            () = answers.follow() => {}
         }
-    }
+    });
 }
 
 /// The log that the command line names, or the one in the data directory.

@@ -19,12 +19,7 @@ const ANSWER_TIMEOUT: Duration = Duration::from_millis(2_500);
 const ANSWER_BYTES_MAX: u64 = 16 * 1024;
 
 pub fn ready(args: &ReadyArgs) -> anyhow::Result<ExitCode> {
-    let place = Place::parse(&args.url)?;
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .context("failed to start the runtime")?;
-    match runtime.block_on(ask(&place)) {
+    match asked(&args.url)? {
         Ok((200, _)) => Ok(ExitCode::SUCCESS),
         Ok((status, text)) => {
             say(&format!("not ready ({status}): {}", text.trim()))?;
@@ -40,6 +35,14 @@ pub fn ready(args: &ReadyArgs) -> anyhow::Result<ExitCode> {
 /// The status is the answer, whether or not anybody reads the reason.
 fn say(why: &str) -> anyhow::Result<()> {
     console::while_read(outln!("{why}").map_err(Into::into)).map(drop)
+/// Status and text of what answers at `url`, or why nothing does.
+pub fn asked(url: &str) -> anyhow::Result<anyhow::Result<(u16, String)>> {
+    let place = Place::parse(url)?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("failed to start the runtime")?;
+    Ok(runtime.block_on(ask(&place)))
 }
 
 /// Where to ask.

@@ -12,8 +12,8 @@ use watchfold_discord::DiscordConfig;
 use watchfold_healthchecks::HealthchecksConfig;
 use watchfold_kit::{Progress, Publisher};
 use watchfold_log::MessageLog;
-use watchfold_process::activate;
-use watchfold_process::rules::{RecordedRules, SiteRules};
+use watchfold_process::in_force::{KEEP_EVERY, Recorded};
+use watchfold_process::rules::SiteRules;
 use watchfold_process::signals::Hangup;
 use watchfold_schemas::SiteConfig;
 use watchfold_virustotal::VirusTotalConfig;
@@ -27,10 +27,6 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// The configuration in force is recorded again this often, so that retention never takes the last record of it and
 /// a piece of the log need not reach further back to be understood.
 const RECORD_EVERY: Duration = Duration::from_secs(86_400);
-
-/// How often it is asked whether the log still holds the rules in force, and whether packets came that need some: packets
-/// push the oldest records out much sooner than days do.
-const RULES_EVERY: Duration = Duration::from_secs(60);
 
 /// A log that did not take the new configuration is asked again after this: each time costs it up to two records.
 const RECORD_AGAIN: Duration = Duration::from_secs(5);
@@ -53,7 +49,8 @@ pub struct Reloader {
     pub channels: Channels,
     /// Those of `current`.
     pub rules: SiteRules,
-    pub recorded_rules: RecordedRules,
+    /// Where the log holds `current` and `rules`.
+    pub recorded: Recorded,
     pub log: Arc<dyn MessageLog>,
     pub publisher: Arc<Publisher>,
     pub progress: Arc<Progress>,
@@ -65,9 +62,10 @@ impl Reloader {
     pub async fn run(mut self, cancel: CancellationToken) {
         let mut looks = 0u64;
         let mut hangup = Hangup::listen();
-        let (mut recorded, mut rules_seen) = (Instant::now(), Instant::now());
+        let (mut recorded_at, mut kept_at) = (Instant::now(), Instant::now());
+        let progress = self.progress.clone();
         // What runs is the file as it was a moment ago.
-        self.progress.advance(looks, looks);
+        progress.advance(looks, looks);
         loop {
             let forced = tokio::select! {
                 () = cancel.cancelled() => return,
@@ -90,27 +88,36 @@ impl Reloader {
                 self.seen = Some(now);
                 tokio::select! {
                     () = cancel.cancelled() => return,
-                    () = self.take_over() => {}
+                    () = moving(&progress, &mut looks, self.take_over()) => {}
                 }
             }
-            if rules_seen.elapsed() > RULES_EVERY {
-                rules_seen = Instant::now();
+            let again = recorded_at.elapsed() > RECORD_EVERY;
+            if again || kept_at.elapsed() > KEEP_EVERY {
+                kept_at = Instant::now();
+                if again {
+                    recorded_at = kept_at;
+                }
                 tokio::select! {
                     () = cancel.cancelled() => return,
-                    recorded = self.recorded_rules.record(&self.log, &self.publisher, &self.rules) => if let Err(error) = recorded {
-                        tracing::warn!(%error, "the log does not say whether it still holds the rules in force");
-                    }
+                    () = moving(&progress, &mut looks, self.keep(again)) => {}
                 }
             }
-            if recorded.elapsed() > RECORD_EVERY {
-                recorded = Instant::now();
-                tokio::select! {
-                    () = cancel.cancelled() => return,
-                    recorded = activate(&self.publisher, &self.current.site) => if let Err(error) = recorded {
-                        tracing::warn!(%error, "the configuration in force could not be recorded again");
-                    }
-                }
-            }
+        }
+    }
+
+    /// Has the log hold what is in force: a wiped or replaced one gets it again.
+    async fn keep(&mut self, again: bool) {
+        let in_force = (&self.current.site, &self.rules);
+        let kept = match again {
+            true => self.recorded.record(&self.log, &self.publisher, in_force).await,
+            false => self
+                .recorded
+                .keep(&self.log, &self.publisher, in_force)
+                .await
+                .map(drop),
+        };
+        if let Err(error) = kept {
+            tracing::warn!(%error, "the log may not hold the configuration in force; checking again");
         }
     }
 
@@ -166,11 +173,10 @@ impl Reloader {
     }
 
     async fn record(&mut self, new: &Config, rules: &SiteRules) -> Result<(), String> {
-        activate(&self.publisher, &new.site)
-            .await
-            .map_err(|error| format!("it could not be recorded: {error}"))?;
-        let recorded = self.recorded_rules.record(&self.log, &self.publisher, rules);
-        recorded.await.map(drop).map_err(|error| error.to_string())
+        let recorded = self
+            .recorded
+            .record(&self.log, &self.publisher, (&new.site, rules));
+        recorded.await.map_err(|error| error.to_string())
     }
 
     fn keep_last_good(&self, why: &str) {
@@ -178,6 +184,21 @@ impl Reloader {
             tracing::error!("the changed configuration is not used, the last good one is kept: {why}");
         }
         self.progress.fail(why.to_owned());
+    }
+}
+
+/// Does `work` and advances meanwhile: it waits for the log, which may take no record for as long as its disk is full, and that
+/// is no reason to be taken for stuck.
+async fn moving(progress: &Progress, looks: &mut u64, work: impl Future<Output = ()>) {
+    tokio::pin!(work);
+    loop {
+        tokio::select! {
+            () = &mut work => return,
+            () = tokio::time::sleep(LOOK_EVERY) => {
+                *looks += 1;
+                progress.advance(*looks, *looks);
+            }
+        }
     }
 }
 
@@ -233,7 +254,7 @@ mod tests {
                     virustotal: watch::Sender::new(None),
                 },
                 current,
-                recorded_rules: RecordedRules::default(),
+                recorded: Recorded::default(),
                 log: log.clone(),
                 publisher: publisher.await.unwrap(),
                 progress: progress.clone(),
@@ -363,6 +384,24 @@ mod tests {
         check("three", "second", Some("failed to read")).await;
         std::fs::rename(&aside, &reloading.path).unwrap();
         check("three", "second", None).await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_log_that_was_wiped_gets_the_configuration_again() {
+        let reloading = Reloading::start().await;
+        let activations = || {
+            let records = reloading.log.records(Stream::Observations);
+            let is_one = |record: &&watchfold_log::Record| record.subject.contains(".activation.");
+            records.iter().filter(is_one).count()
+        };
+        reloading.looks(KEEP_EVERY.as_secs() + 2).await;
+        assert_eq!(activations(), 1);
+        reloading.looks(3 * KEEP_EVERY.as_secs()).await;
+        assert_eq!(activations(), 1, "the log holds it");
+        reloading.log.replace();
+        assert_eq!(activations(), 0);
+        reloading.looks(KEEP_EVERY.as_secs() + 2).await;
+        assert_eq!(activations(), 1);
         reloading.cancel.cancel();
         reloading.running.await.unwrap();
     }

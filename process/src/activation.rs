@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use watchfold_kit::{KitError, Progress, Publisher};
-use watchfold_log::{LogError, MessageLog, Record, Start};
+use watchfold_log::{Ack, LogError, MessageLog, Record, Start};
 use watchfold_schemas::observation::Activation;
 use watchfold_schemas::{Body, SiteConfig, Stream, decode_observation, subjects};
 
@@ -23,7 +23,7 @@ const LOOK_EVERY: Duration = Duration::from_secs(10);
 pub(crate) const SOFTWARE: &str = env!("CARGO_PKG_VERSION");
 
 /// Records the configuration as the one in force.
-pub async fn activate(publisher: &Publisher, site: &SiteConfig) -> Result<(), KitError> {
+pub async fn activate(publisher: &Publisher, site: &SiteConfig) -> Result<Ack, KitError> {
     let recorded = publisher.publish_with(|stamp| {
         Body::Activation(Box::new(Activation {
             at: stamp.now(),
@@ -32,7 +32,7 @@ pub async fn activate(publisher: &Publisher, site: &SiteConfig) -> Result<(), Ki
             software: SOFTWARE.to_owned(),
         }))
     });
-    recorded.await.map(drop)
+    recorded.await
 }
 
 /// Follows the newest configuration of `site` in the log until cancelled. Until there is one, the progress says how to

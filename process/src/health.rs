@@ -8,6 +8,9 @@ use watchfold_kit::ProgressSnapshot;
 /// ours that a restart may cure. A rebuild moves every second, and a far side that does not answer is said.
 pub const STUCK_AFTER: Duration = Duration::from_secs(180);
 
+/// How the names of chains begin.
+const CHAINS: &str = "chain:";
+
 /// What is known of a process.
 #[derive(Clone, Debug, Default)]
 pub struct Health {
@@ -19,21 +22,39 @@ pub struct Health {
 }
 
 impl Health {
-    /// Ready: the log answers, and every part has begun. Why not, otherwise.
+    /// Ready: the log answers, every part has begun, and every chain evaluates what it reads. Why not, otherwise.
     pub fn readiness(&self) -> Result<(), String> {
+        let Some(why) = self.unready_in_public() else {
+            return Ok(());
+        };
+        let detailed = self
+            .unready_stage()
+            .and_then(|stage| Some(format!("{}: {}", stage.name, stage.detail.as_ref()?)));
+        Err(detailed.unwrap_or(why))
+    }
+
+    /// Why it is not ready, without places, paths and what far sides say: for those who show no token.
+    pub fn unready_in_public(&self) -> Option<String> {
         if !self.started {
-            return Err("starting".to_owned());
+            return Some("starting".to_owned());
         }
         if self.log_answers_for.is_none() {
-            return Err("the log does not answer".to_owned());
+            return Some("the log does not answer".to_owned());
         }
-        match self.stages.iter().find(|stage| stage.advanced_age.is_none()) {
-            Some(stage) => Err(match &stage.detail {
-                Some(detail) => format!("{}: {detail}", stage.name),
-                None => format!("{} has not begun", stage.name),
-            }),
-            None => Ok(()),
-        }
+        let stage = self.unready_stage()?;
+        Some(match stage.advanced_age {
+            None => format!("{} has not begun", stage.name),
+            Some(_) => format!("{} has a fault, see its health", stage.name),
+        })
+    }
+
+    /// A far side that is away keeps a sink from its work, and nobody from the page; a chain has no far side.
+    fn unready_stage(&self) -> Option<&ProgressSnapshot> {
+        let is_idle = |stage: &&ProgressSnapshot| {
+            stage.advanced_age.is_none() || (stage.detail.is_some() && stage.name.starts_with(CHAINS))
+        };
+        let is_asked = self.started && self.log_answers_for.is_some();
+        self.stages.iter().find(is_idle).filter(|_| is_asked)
     }
 
     /// The part that a restart may free. While the log does not answer no part is called stuck: all wait for it.
@@ -110,6 +131,28 @@ mod tests {
         // A far side that is away is no reason to send nobody here.
         check(Some(0), stage(Some(900), Some("refused")), Ok(()), false);
         assert_eq!(Health::default().readiness(), Err("starting".to_owned()));
+    }
+
+    #[test]
+    fn a_chain_that_evaluates_nothing_is_not_ready_and_a_sink_without_its_far_side_is() {
+        for (name, want) in [
+            (
+                "chain:site/cafe-1",
+                Err("chain:site/cafe-1: no configuration".to_owned()),
+            ),
+            ("sink:discord", Ok(())),
+        ] {
+            let stage = ProgressSnapshot {
+                name: name.to_owned(),
+                ..stage(Some(1), Some("no configuration"))
+            };
+            let health = Health {
+                log_answers_for: Some(Duration::ZERO),
+                started: true,
+                stages: vec![stage],
+            };
+            assert_eq!(health.readiness(), want);
+        }
     }
 
     #[test]

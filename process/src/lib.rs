@@ -5,6 +5,7 @@
 //! The frame knows no collector, no chain and no sink, and it judges nothing but whether the process itself gets on.
 
 mod activation;
+pub mod answers;
 pub mod args;
 pub mod configured;
 pub mod console;
@@ -13,6 +14,7 @@ pub mod figures;
 pub mod files;
 mod frame;
 pub mod health;
+pub mod in_force;
 mod namesake;
 pub mod notify;
 pub mod observed;

@@ -64,8 +64,11 @@ async fn follow(log: Arc<dyn MessageLog>, filter: String, watching: &mut Watchin
             Ok(never) => match never {},
             Err(error) => error,
         };
-        if matches!(error, LogError::Refused { .. } | LogError::Closed) {
-            return error;
+        match error {
+            LogError::Refused { .. } | LogError::Closed => return error,
+            // Another log is in its place, whose sequences say nothing of the ones read.
+            LogError::Stopped(_) => next = None,
+            _ => {}
         }
         watching.quiet_looks = 0;
         tokio::time::sleep(LOOK_EVERY).await;

@@ -1,65 +1,53 @@
 //! Looks at the log and at the parts, and tells the service manager and the status port how it goes.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use tokio::time::{Instant, timeout};
-use watchfold_log::{LogError, StreamInfo};
-use watchfold_schemas::Stream;
+use tokio::time::Instant;
+use watchfold_log::LogError;
 
+use crate::answers::LogAnswers;
 use crate::frame::Frame;
 use crate::health::Health;
 use crate::notify::Notifier;
 use crate::status::Told;
 
-/// How often the log is asked whether it answers.
+/// How often the parts are looked at.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
-
-/// A log that takes longer than this to say how long it is does not answer.
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
-
-/// A log that stays away is mentioned again this often.
-const REMIND_EVERY: Duration = Duration::from_secs(60);
 
 /// How a process is, seen from its inside.
 pub struct Pulse {
     frame: Arc<Frame>,
     software: String,
-    state: Mutex<State>,
-}
-
-#[derive(Default)]
-struct State {
-    started: bool,
-    log_answers_since: Option<Instant>,
-    /// When the log's silence was last mentioned.
-    mentioned: Option<Instant>,
+    answers: Arc<LogAnswers>,
+    started: AtomicBool,
 }
 
 impl Pulse {
     pub fn new(frame: Arc<Frame>, software: String) -> Arc<Pulse> {
+        let answers = LogAnswers::new(frame.log.clone(), &frame.place, None);
         Arc::new(Pulse {
             frame,
             software,
-            state: Mutex::default(),
+            answers,
+            started: AtomicBool::new(false),
         })
     }
 
     /// Everything that was to be started is.
     pub fn started(&self) {
-        self.state().started = true;
+        self.started.store(true, Ordering::Release);
     }
 
     /// Looks until dropped. A log that takes its time to answer keeps no word from the service manager.
     pub async fn run(self: Arc<Self>, notifier: Arc<Notifier>) {
-        tokio::join!(self.follow_the_log(), self.tell(&notifier));
+        tokio::join!(self.answers.follow(), self.tell(&notifier));
     }
 
-    async fn follow_the_log(&self) {
-        loop {
-            self.look_at_the_log().await;
-            tokio::time::sleep(LOOK_EVERY).await;
-        }
+    /// Waits until the log has stopped for good.
+    pub async fn log_stopped(&self) -> LogError {
+        self.answers.stopped().await
     }
 
     async fn tell(&self, notifier: &Notifier) {
@@ -91,48 +79,13 @@ impl Pulse {
             tokio::time::sleep(every).await;
         }
     }
-
-    async fn look_at_the_log(&self) {
-        let answer = timeout(ANSWER_TIMEOUT, self.frame.log.info(Stream::Observations)).await;
-        let why = match answer {
-            Ok(Ok(StreamInfo { .. })) => None,
-            Ok(Err(error @ LogError::Stopped(_))) => {
-                self.frame.fail(error.to_string());
-                Some(error.to_string())
-            }
-            Ok(Err(error)) => Some(error.to_string()),
-            Err(_) => Some(format!("no answer within {} s", ANSWER_TIMEOUT.as_secs())),
-        };
-        let mut state = self.state();
-        let place = &self.frame.place;
-        match why {
-            None => {
-                if state.mentioned.take().is_some() {
-                    tracing::info!(log = %place, "the log answers");
-                }
-                state.log_answers_since.get_or_insert_with(Instant::now);
-            }
-            Some(why) => {
-                state.log_answers_since = None;
-                if state.mentioned.is_none_or(|at| at.elapsed() >= REMIND_EVERY) {
-                    state.mentioned = Some(Instant::now());
-                    tracing::warn!(log = %place, why, "the log does not answer; trying for ever");
-                }
-            }
-        }
-    }
-
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
 impl Told for Pulse {
     fn health(&self) -> Health {
-        let state = self.state();
         Health {
-            log_answers_for: state.log_answers_since.map(|since| since.elapsed()),
-            started: state.started,
+            log_answers_for: self.answers.answering_for(),
+            started: self.started.load(Ordering::Acquire),
             stages: self.frame.stages.snapshots(),
         }
     }

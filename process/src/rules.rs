@@ -8,11 +8,12 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use watchfold_kit::{KitError, Publisher};
-use watchfold_log::{LogError, MessageLog, StreamInfo};
+use watchfold_log::{LogError, MessageLog, Position};
 use watchfold_schemas::rules::{RuleSet, RulesActivation, Surroundings};
 use watchfold_schemas::{Body, Chain, Stream, decode_observation, subjects};
 
 use crate::activation::SOFTWARE;
+use crate::in_force::{is_kept, locate};
 
 /// The collector under whose name rules are recorded.
 const COLLECTOR: &str = "config";
@@ -63,19 +64,31 @@ struct Known {
 #[derive(Debug)]
 struct Last {
     hash: String,
-    sequence: u64,
+    position: Position,
 }
 
 impl Known {
     /// Whether the log is still the one that was asked, and holds that record.
-    fn holds(&self, info: &StreamInfo) -> bool {
-        let kept = info.first_sequence..=info.last_sequence;
-        let last = self.last.as_ref();
-        self.log_id == info.log_id && last.is_none_or(|last| kept.contains(&last.sequence))
+    async fn is_kept(&self, log: &Arc<dyn MessageLog>, chain: Chain) -> Result<bool, LogError> {
+        let stream = stream_of(chain);
+        match &self.last {
+            Some(last) => is_kept(log, stream, &last.position).await,
+            None => Ok(log.info(stream).await?.log_id == self.log_id),
+        }
     }
 }
 
 impl RecordedRules {
+    /// Whether the log still holds every record of rules that this process knows of.
+    pub(crate) async fn are_kept(&self, log: &Arc<dyn MessageLog>) -> Result<bool, LogError> {
+        for (chain, known) in &self.known {
+            if !known.is_kept(log, *chain).await? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
     /// Records what differs from the last record of each chain, or is no longer in the log. Returns the chains that it
     /// recorded rules for.
     pub async fn record(
@@ -88,11 +101,17 @@ impl RecordedRules {
         for chain in [Chain::Site, Chain::Packets] {
             let set = rules.set.of_chain(chain);
             let hash = RulesActivation::hash_of(chain, &set, &rules.surroundings);
-            let info = log.info(stream_of(chain)).await?;
-            if !self.known.get(&chain).is_some_and(|known| known.holds(&info)) {
+            let is_known = match self.known.get(&chain) {
+                Some(known) => known.is_kept(log, chain).await?,
+                None => false,
+            };
+            if !is_known {
                 self.known.remove(&chain);
+                let info = log.info(stream_of(chain)).await?;
                 if info.bytes <= SEARCH_BYTES_MAX {
-                    self.learn(chain, &info, last(log, chain, &rules.site).await?);
+                    let last = last(log, chain, &rules.site, &info.log_id).await?;
+                    let log_id = info.log_id;
+                    self.known.insert(chain, Known { log_id, last });
                 }
             }
             let needed = match (self.known.get(&chain).map(|known| &known.last), chain) {
@@ -116,15 +135,16 @@ impl RecordedRules {
                 }))
             });
             let sequence = published.await?.sequence;
-            self.learn(chain, &info, Some(Last { hash, sequence }));
+            self.known.remove(&chain);
+            // A log that is wiped at this moment is searched the next time.
+            if let Some(position) = locate(log, stream_of(chain), sequence).await? {
+                let log_id = position.log_id.clone();
+                let last = Some(Last { hash, position });
+                self.known.insert(chain, Known { log_id, last });
+            }
             recorded.push(chain);
         }
         Ok(recorded)
-    }
-
-    fn learn(&mut self, chain: Chain, info: &StreamInfo, last: Option<Last>) {
-        let log_id = info.log_id.clone();
-        self.known.insert(chain, Known { log_id, last });
     }
 }
 
@@ -142,7 +162,12 @@ fn stream_of(chain: Chain) -> Stream {
 }
 
 /// A record that cannot be read equals nothing.
-async fn last(log: &Arc<dyn MessageLog>, chain: Chain, site: &str) -> Result<Option<Last>, LogError> {
+async fn last(
+    log: &Arc<dyn MessageLog>,
+    chain: Chain,
+    site: &str,
+    log_id: &str,
+) -> Result<Option<Last>, LogError> {
     let stream = stream_of(chain);
     let filter = subjects::of_observation(stream, site, KIND, COLLECTOR);
     let record = log.last(stream, &filter).await?;
@@ -151,7 +176,11 @@ async fn last(log: &Arc<dyn MessageLog>, chain: Chain, site: &str) -> Result<Opt
             Ok(Body::Rules(activation)) => activation.hash,
             _ => String::new(),
         },
-        sequence: record.sequence,
+        position: Position {
+            log_id: log_id.to_owned(),
+            sequence: record.sequence,
+            id: record.id.0,
+        },
     }))
 }
 
@@ -162,7 +191,7 @@ mod tests {
     use super::*;
     use futures::future::BoxFuture;
     use watchfold_log::memory::MemoryLog;
-    use watchfold_log::{Ack, Append, LogReader, Position, Record, Start};
+    use watchfold_log::{Ack, Append, LogReader, Record, Start, StreamInfo};
     use watchfold_schemas::event::Severity;
     use watchfold_schemas::fields::Source;
     use watchfold_schemas::rules::{Rule, RuleState, Test, Trigger};

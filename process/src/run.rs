@@ -116,7 +116,7 @@ async fn serve<P: Program>(name: &str, program: P) -> anyhow::Result<()> {
                 tracing::info!(log = %frame.place, "{name} is up");
                 pulse.started();
                 notifier.ready();
-                until_stopped(&frame, &stop).await
+                until_stopped(&frame, &pulse, &stop).await
             }
             Err(error) => Err(error),
         },
@@ -137,9 +137,10 @@ async fn serve<P: Program>(name: &str, program: P) -> anyhow::Result<()> {
     outcome
 }
 
-async fn until_stopped(frame: &Frame, stop: &CancellationToken) -> anyhow::Result<()> {
+async fn until_stopped(frame: &Frame, pulse: &Pulse, stop: &CancellationToken) -> anyhow::Result<()> {
     tokio::select! {
         () = stop.cancelled() => Ok(()),
+        error = pulse.log_stopped() => Err(error.into()),
         why = frame.failure() => Err(anyhow::anyhow!(why)),
     }
 }

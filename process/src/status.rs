@@ -1,6 +1,6 @@
 //! The status port of a small program: `/livez`, `/readyz` and `/metrics`.
 //!
-//! `/livez` and `/readyz` are open and say only that. `/metrics` is open on loopback; elsewhere it takes the token.
+//! `/livez` and `/readyz` are open and say no more than which part is not ready. `/metrics` is open on loopback; elsewhere it takes the token.
 
 use std::convert::Infallible;
 use std::io::ErrorKind;
@@ -168,9 +168,9 @@ impl Desk {
         }
         match request.uri().path() {
             "/livez" => said(StatusCode::OK, "ok"),
-            "/readyz" => match self.told.health().readiness() {
-                Ok(()) => said(StatusCode::OK, "ok"),
-                Err(_) => said(StatusCode::SERVICE_UNAVAILABLE, "not ready"),
+            "/readyz" => match self.told.health().unready_in_public() {
+                None => said(StatusCode::OK, "ok"),
+                Some(why) => said(StatusCode::SERVICE_UNAVAILABLE, &why),
             },
             "/metrics" if self.lets_in(request) => {
                 let figures = [self.told.metrics(), self.places.figures()].concat();
@@ -273,7 +273,13 @@ mod tests {
             token: Some(Token::known("right")),
             places: Places::new(PlaceLimits::shares_of(CONNECTIONS_MAX)),
         };
-        check(&guarded, Method::GET, "/readyz", None, (503, "not ready"));
+        check(
+            &guarded,
+            Method::GET,
+            "/readyz",
+            None,
+            (503, "the log does not answer"),
+        );
         let refusal = (401, "send the access token as a bearer");
         for bearer in [None, Some("Bearer wrong"), Some("Basic right"), Some("right")] {
             check(&guarded, Method::GET, "/metrics", bearer, refusal);

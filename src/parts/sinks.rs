@@ -1,6 +1,7 @@
 //! The sinks: the page, those that tell people, and the terminal.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures::FutureExt;
 use tokio::sync::watch;
@@ -194,8 +195,16 @@ pub fn run_healthchecks(
     group.tasks.spawn(supervise(progress, group.cancel.clone(), part));
 }
 
+/// How long after a failure to read events it is tried again.
+const NARRATE_AGAIN: Duration = Duration::from_secs(5);
+
+/// Shows new events on the terminal until cancelled, whatever becomes of the log meanwhile.
 pub async fn narrated(log: Arc<dyn MessageLog>, site: String, cancel: CancellationToken) {
-    if let Err(error) = narrate::run(log, site, cancel).await {
-        tracing::warn!(%error, "events are no longer told here; the page and the sinks go on");
+    while let Err(error) = narrate::run(log.clone(), site.clone(), cancel.clone()).await {
+        tracing::warn!(%error, "events are not shown here for a moment; the page and the sinks go on");
+        tokio::select! {
+            () = cancel.cancelled() => return,
+            () = tokio::time::sleep(NARRATE_AGAIN) => {}
+        }
     }
 }

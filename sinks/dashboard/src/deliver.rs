@@ -22,6 +22,7 @@ use tokio_io_timeout::TimeoutStream;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use watchfold_log::LogError;
+use watchfold_process::answers::LogAnswers;
 use watchfold_process::open_files;
 use watchfold_process::places::{Place, PlaceLimits, Places, REPORT_EVERY, Reported};
 use watchfold_process::token::Token;
@@ -31,6 +32,7 @@ use crate::api::packets::Cutting;
 use crate::api::{App, router};
 use crate::auth::Auth;
 use crate::feed::{Feed, FeedCounters};
+use crate::freshness::Freshness;
 use crate::hosts::Hosts;
 use crate::live::{Identity, Live};
 use crate::metrics::HttpCounters;
@@ -85,20 +87,27 @@ impl Dashboard {
         let token = Token::given_or_kept(&token_path)?;
         let sessions = Sessions::load(options.data_dir.join("sessions.json"), &token);
         let auth = Auth::new(token, addr.port(), Hosts::new(addr, options.access), sessions);
-        let live = Arc::new(Live::new(Identity {
+        let answers = options
+            .operator
+            .is_some()
+            .then(|| LogAnswers::new(Arc::clone(&options.log), "the log", None));
+        let freshness = Freshness::new(answers);
+        let identity = Identity {
             site: options.site.clone(),
             software: options.software,
             read_only: options.operator.is_none(),
             explains: options.explain.is_some(),
             packets: options.packets.is_some(),
-        }));
+        };
+        let live = Arc::new(Live::new(identity, Arc::clone(&freshness)));
         let counters = Arc::new(FeedCounters::default());
         let (places, viewers_max) = shares_of_sockets(open_files::sockets_max());
         let app = Arc::new(App {
             live: Arc::clone(&live),
             log: Arc::clone(&options.log),
             started_at: options.operator.as_ref().map(|operator| operator.now()),
-            operator: options.operator,
+            operator: options.operator.clone(),
+            freshness: Arc::clone(&freshness),
             stages: Arc::clone(&options.stages),
             figures: options.figures,
             feed: Arc::clone(&counters),
@@ -115,6 +124,8 @@ impl Dashboard {
             log: options.log,
             site: options.site,
             live,
+            freshness,
+            operator: options.operator,
             snapshot_path: options.data_dir.join("dashboard.snapshot"),
             stages: options.stages,
             progress: options.progress,

@@ -7,12 +7,13 @@ use std::time::Duration;
 
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 use tokio_util::sync::CancellationToken;
-use watchfold_kit::{Progress, ProgressSnapshot};
+use watchfold_kit::{Progress, ProgressSnapshot, Publisher};
 use watchfold_log::{Batch, LogError, LogReader, MessageLog, Position, Record, Start, agrees};
 use watchfold_schemas::subjects::{of_observation, site_filter};
 use watchfold_schemas::{Span, Stream, decode_event, decode_observation};
 
 use crate::api::health::stage_of;
+use crate::freshness::Freshness;
 use crate::live::Live;
 use crate::projection::shapes::Position as ProjectionPosition;
 use crate::projection::{Monitoring, Projection};
@@ -34,10 +35,12 @@ const PACKETS_EVERY: Duration = Duration::from_secs(5);
 const PACKETS_WITHIN: Span = Span::from_seconds(60);
 /// The stage that judges packets, where it runs in this process or was seen.
 const JUDGE: &str = "chain:packets";
+/// How often it is asked whether all that is in the log is read.
+const HEAD_EVERY: Duration = Duration::from_secs(2);
 /// How often those who wait are told how far catching up is.
 const CATCHING_UP_EVERY: Duration = Duration::from_secs(1);
-/// How often viewers get a beat.
-const BEAT_EVERY: Duration = Duration::from_secs(4);
+/// How often viewers get a beat, which says how old what they see is.
+const BEAT_EVERY: Duration = Duration::from_secs(2);
 /// What is folded again after a crash: at most this much of the log, far less than a second of work.
 const SNAPSHOT_EVERY: Duration = Duration::from_secs(300);
 /// A log that fails is tried again after this.
@@ -47,6 +50,9 @@ pub struct Feed {
     pub log: Arc<dyn MessageLog>,
     pub site: String,
     pub live: Arc<Live>,
+    pub freshness: Arc<Freshness>,
+    /// Has the clock that the age of records is told by; `None` for a recording.
+    pub operator: Option<Arc<Publisher>>,
     pub snapshot_path: PathBuf,
     pub stages: Arc<dyn Fn() -> Vec<ProgressSnapshot> + Send + Sync>,
     pub progress: Arc<Progress>,
@@ -70,10 +76,33 @@ struct Source {
 }
 
 impl Feed {
-    /// Runs until cancelled. A log that fails is told in the progress and tried again.
+    /// Runs until cancelled. Viewers hear how it is whether or not the log answers.
     pub async fn run(self, cancel: CancellationToken) {
+        tokio::select! {
+            () = self.read(&cancel) => {}
+            () = self.tell() => {}
+            () = self.freshness.follow() => {}
+        }
+    }
+
+    /// Tells viewers how the stages are and how old the data is, or how far catching up is. It waits for no log.
+    async fn tell(&self) {
+        let (mut stages, mut beat) = (every(STAGES_EVERY), every(BEAT_EVERY));
+        loop {
+            tokio::select! {
+                _ = stages.tick() => self.live.tell_stages((self.stages)().into_iter().map(stage_of).collect()),
+                _ = beat.tick() => match self.live.catching_up() {
+                    Some(_) => self.live.tell_catching_up(),
+                    None => self.live.beat(),
+                },
+            }
+        }
+    }
+
+    /// A log that fails is told in the progress and tried again.
+    async fn read(&self, cancel: &CancellationToken) {
         while !cancel.is_cancelled() {
-            match self.follow(&cancel).await {
+            match self.follow(cancel).await {
                 Ok(()) => return,
                 Err(error) => {
                     tracing::warn!(%error, "the page does not follow the log; trying again");
@@ -115,8 +144,7 @@ impl Feed {
         observations: &mut Source,
         cancel: &CancellationToken,
     ) -> Result<(), LogError> {
-        let mut stages = every(STAGES_EVERY);
-        let mut beat = every(BEAT_EVERY);
+        let mut look = every(HEAD_EVERY);
         let mut packets = every(PACKETS_EVERY);
         let mut saving = tokio::time::interval_at(Instant::now() + SNAPSHOT_EVERY, SNAPSHOT_EVERY);
         saving.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -132,11 +160,7 @@ impl Feed {
                 }
                 batch = events.reader.next(BATCH_MAX) => self.take(events, batch?),
                 batch = observations.reader.next(BATCH_MAX) => self.take(observations, batch?),
-                _ = stages.tick() => {
-                    self.live.tell_stages((self.stages)().into_iter().map(stage_of).collect());
-                    self.at_head(events, observations).await?;
-                }
-                _ = beat.tick() => self.live.beat(),
+                _ = look.tick() => self.at_head(events, observations).await?,
                 _ = packets.tick() => self.look_at_packets().await?,
                 _ = saving.tick() => self.save(self.snapshot(events, observations)).await,
             }
@@ -190,6 +214,7 @@ impl Feed {
             tracing::warn!(stream = %source.stream, undecodable, "records that this version cannot read are not shown");
         }
         if let Some(last) = batch.records.last() {
+            self.note(last, self.live.catching_up().is_none());
             source.position.sequence = last.sequence;
             source.position.id = last.id.0.clone();
         }
@@ -198,6 +223,12 @@ impl Feed {
             position.events + position.observations,
             self.progress_head(position, source),
         );
+    }
+
+    fn note(&self, record: &Record, is_live: bool) {
+        if let Some(operator) = &self.operator {
+            self.freshness.note(record.stored_at, operator.now(), is_live);
+        }
     }
 
     fn progress_head(&self, position: ProjectionPosition, source: &Source) -> u64 {
@@ -270,6 +301,11 @@ impl Feed {
             observations: self.log.info(Stream::Observations).await?.last_sequence,
         };
         self.live.reset(projection, head);
+        // A snapshot may hold all that there is, and its newest record may be of last week.
+        let filter = site_filter(Stream::Observations, &self.site);
+        if let Some(newest) = self.log.last(Stream::Observations, &filter).await? {
+            self.note(&newest, false);
+        }
         Ok((
             self.source(Stream::Events, events).await?,
             self.source(Stream::Observations, observations).await?,

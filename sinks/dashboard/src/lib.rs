@@ -12,6 +12,7 @@ mod deliver;
 mod feed;
 mod frames;
 mod hosts;
+mod freshness;
 mod live;
 mod metrics;
 pub mod projection;

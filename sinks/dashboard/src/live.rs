@@ -5,13 +5,14 @@
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use serde::Serialize;
 use tokio::sync::broadcast;
 use watchfold_schemas::Time;
 
 use crate::frames::Frame;
+use crate::freshness::{DataAge, Freshness};
 use crate::projection::Projection;
 use crate::projection::shapes::{Change, Folded, Position, Stage};
 
@@ -40,6 +41,7 @@ pub struct Identity {
 
 pub struct Live {
     identity: Identity,
+    freshness: Arc<Freshness>,
     inner: Mutex<Inner>,
     sender: broadcast::Sender<Frame>,
     /// Viewers that fell behind and were given a whole state again.
@@ -122,6 +124,8 @@ enum Message<'a> {
     CatchingUp {
         position: Position,
         head: Position,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        stale: Option<String>,
     },
     Snapshot {
         position: Position,
@@ -139,13 +143,15 @@ enum Message<'a> {
     Beat {
         position: Position,
         now: Time,
+        data: DataAge,
     },
 }
 
 impl Live {
-    pub fn new(identity: Identity) -> Live {
+    pub fn new(identity: Identity, freshness: Arc<Freshness>) -> Live {
         Live {
             identity,
+            freshness,
             inner: Mutex::new(Inner {
                 projection: Projection::default(),
                 catching_up: Some(Position::default()),
@@ -231,7 +237,7 @@ impl Live {
         let mut inner = self.inner();
         inner.stages = stages;
         inner.snapshot = None;
-        if self.viewers() > 0 {
+        if self.viewers() > 0 && inner.catching_up.is_none() {
             self.flush_inner(&mut inner);
             let now = inner.projection.now();
             let changes = [Change::Stages(inner.stages.clone())];
@@ -247,10 +253,25 @@ impl Live {
     pub fn beat(&self) {
         let mut inner = self.inner();
         self.flush_inner(&mut inner);
-        self.send(&Message::Beat {
+        self.send(&self.beat_message(&inner));
+    }
+
+    /// What one who joins has to hear at once: that what it was given is not the present. `None` while it is.
+    pub fn stale_beat(&self) -> Option<Frame> {
+        let inner = self.inner();
+        self.freshness.data_age().stale?;
+        match inner.catching_up {
+            Some(_) => None,
+            None => self.encode(&self.beat_message(&inner)),
+        }
+    }
+
+    fn beat_message(&self, inner: &Inner) -> Message<'static> {
+        Message::Beat {
             position: inner.told,
             now: inner.projection.now(),
-        });
+            data: self.freshness.data_age(),
+        }
     }
 
     /// Joins a viewer, after `after` if the deltas since then are still there.
@@ -288,7 +309,12 @@ impl Live {
     fn catching_up_message(&self, inner: &Inner) -> Option<Frame> {
         let position = inner.projection.position();
         let head = inner.catching_up?;
-        self.encode(&Message::CatchingUp { position, head })
+        let stale = self.freshness.data_age().stale;
+        self.encode(&Message::CatchingUp {
+            position,
+            head,
+            stale,
+        })
     }
 
     fn flush_inner(&self, inner: &mut Inner) {
@@ -419,13 +445,16 @@ mod tests {
     use super::*;
 
     fn live() -> Live {
-        let live = Live::new(Identity {
-            site: "cafe".into(),
-            software: "test".into(),
-            read_only: false,
-            explains: false,
-            packets: false,
-        });
+        let live = Live::new(
+            Identity {
+                site: "cafe".into(),
+                software: "test".into(),
+                read_only: false,
+                explains: false,
+                packets: false,
+            },
+            Freshness::new(None),
+        );
         live.begin();
         live
     }

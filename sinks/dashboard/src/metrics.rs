@@ -38,6 +38,7 @@ pub fn render(app: &App, stages: &[Stage], streams: &[(&'static str, StreamInfo)
         1,
     );
     stage_families(&mut page, stages);
+    data_families(&mut page, app);
     if app.live.catching_up().is_none() {
         site_families(&mut page, app);
     }
@@ -228,6 +229,29 @@ fn alert_families(page: &mut Page, app: &App) {
         Severity::Critical,
     ] {
         page.sample(name, &[("severity", severity_name(severity))], open.of(severity));
+    }
+}
+
+/// How old what is shown is.
+fn data_families(page: &mut Page, app: &App) {
+    let data = app.freshness.data_age();
+    page.family("watchfold_log_answers", "gauge", "Whether the log answers.");
+    page.sample(
+        "watchfold_log_answers",
+        &[],
+        u8::from(app.freshness.log_answers()),
+    );
+    let name = "watchfold_data_stale";
+    page.family(
+        name,
+        "gauge",
+        "Whether the log does not answer or gets no records.",
+    );
+    page.sample(name, &[], u8::from(data.stale.is_some()));
+    let name = "watchfold_data_age_seconds";
+    page.family(name, "gauge", "Age of the newest record in the log.");
+    if let Some(age_ms) = data.age_ms {
+        page.sample(name, &[], age_ms as f64 / 1e3);
     }
 }
 

@@ -116,6 +116,11 @@ impl Viewer {
         if self.send_first(&mut joined).await.is_err() {
             return;
         }
+        if let Some(beat) = app.live.stale_beat()
+            && self.send(&beat).await.is_err()
+        {
+            return;
+        }
         let mut ping = interval(PING_EVERY);
         ping.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut bytes = [0; READ_BYTES];

@@ -74,6 +74,10 @@ impl Disk for CountingDisk {
         RealDisk.sync_dir(path)
     }
 
+    fn exists(&self, path: &Path) -> io::Result<bool> {
+        RealDisk.exists(path)
+    }
+
     fn lock(&self, dir: &Path) -> io::Result<Result<DirectoryLock, String>> {
         RealDisk.lock(dir)
     }
@@ -108,5 +112,9 @@ impl DiskFile for CountingFile {
     fn sync(&self) -> io::Result<()> {
         self.counts.syncs.fetch_add(1, Ordering::Relaxed);
         self.file.sync()
+    }
+
+    fn is_at(&self, path: &Path) -> io::Result<bool> {
+        self.file.is_at(path)
     }
 }

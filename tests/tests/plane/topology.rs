@@ -183,7 +183,10 @@ async fn a_broker_that_is_away_is_waited_for_and_said() {
     clock.says("the log does not answer; trying for ever").await;
     assert!(clock.said().contains(&log), "{}", clock.said());
     assert_eq!(clock.ask("/livez").await.map(|(status, _)| status), Some(200));
-    assert_eq!(clock.ask("/readyz").await, Some((503, "not ready".to_owned())));
+    assert_eq!(
+        clock.ask("/readyz").await,
+        Some((503, "the log does not answer".to_owned()))
+    );
     assert!(clock.runs());
     server.restart().await.unwrap();
     clock.ready().await;

@@ -139,10 +139,7 @@ async fn full_disk() {
         .wait_for("everybody is here", "occupancy", |it| it["current"] == 20)
         .await;
     let ballast = data.join("ballast");
-    sh(&format!(
-        "cat /dev/zero > {} 2>/dev/null || true",
-        ballast.display()
-    ));
+    fill(&ballast);
     let full = |health: &Value| {
         let stages = health["stages"].as_array().unwrap();
         let said = |stage: &Value| {
@@ -172,11 +169,77 @@ async fn full_disk() {
         )
         .await;
     service.one_outage(&house).await;
+    // Killed on a full disk, it starts there, serves its page and says what is wrong; and goes on once there is space.
+    fill(&ballast);
+    house.wait_for("the full disk is said", "health", full).await;
+    running.kill().await;
+    let running = house.spawn();
+    house
+        .wait_for("the full disk is said after the restart", "health", full)
+        .await;
+    assert_eq!(house.status("/livez").await, Some(200));
+    until("it is not ready", &house, async || {
+        house.status("/readyz").await.filter(|status| *status == 503)
+    })
+    .await;
+    std::fs::remove_file(&ballast).unwrap();
+    house
+        .wait_for("all is well again", "health", |health| health["ok"] == true)
+        .await;
+    house.ready().await;
     assert!(running.stop().await.success(), "{}", house.said());
     let recorded = Recorded::checked(&house.data);
     assert_eq!(recorded.outages().0.len(), 2);
     drop(house);
     sh(&format!("umount -l {}", data.display()));
+}
+
+/// Writes into `ballast` until the disk is full.
+fn fill(ballast: &Path) {
+    sh(&format!(
+        "cat /dev/zero > {} 2>/dev/null || true",
+        ballast.display()
+    ));
+}
+
+#[test]
+fn a_log_that_is_deleted_ends_the_process_and_the_next_one_begins_another() {
+    inside(
+        "failures::a_log_that_is_deleted_ends_the_process_and_the_next_one_begins_another",
+        deleted_log,
+    );
+}
+
+async fn deleted_log() {
+    let discord = DiscordServer::start().await.unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    let house = House::new(&directory.path().join("data"), &config(&discord.url("all")));
+    let log = house.data.join("log");
+    type Displace = fn(&Path);
+    let displacements: [Displace; 2] = [
+        |log| std::fs::remove_dir_all(log).unwrap(),
+        |log| std::fs::rename(log, log.with_extension("away")).unwrap(),
+    ];
+    for displace in displacements {
+        let running = house.start().await;
+        displace(&log);
+        let ended = running.ended().await;
+        let said = house.said();
+        assert_eq!(ended.code(), Some(74), "{said}");
+        let place = format!("{}", log.display());
+        let last = said.lines().last().unwrap_or_default();
+        assert!(
+            last.contains(&place) && last.contains("deleted, moved or replaced"),
+            "{said}"
+        );
+    }
+    let running = house.start().await;
+    house
+        .wait_for("a host is up", "targets", |targets| {
+            state(targets, "host-2") == Some("up")
+        })
+        .await;
+    assert!(running.stop().await.success(), "{}", house.said());
 }
 
 #[test]

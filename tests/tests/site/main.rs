@@ -5,6 +5,7 @@
 
 mod attacks;
 mod attacks_by_processes;
+mod broker_away;
 #[expect(dead_code, reason = "gaps are for the other suite")]
 #[path = "../fleet/record.rs"]
 mod broker_record;

@@ -39,8 +39,14 @@ impl House {
 
     /// Starts `watchfold up` and waits for nothing.
     pub fn spawn(&self) -> Running {
+        self.spawn_with(&[])
+    }
+
+    /// [`House::spawn`] with more arguments.
+    pub fn spawn_with(&self, arguments: &[&str]) -> Running {
         let mut command = Command::new(built_command());
-        command.args(["up", "--data"]).arg(&self.data).env_clear();
+        command.args(["up", "--data"]).arg(&self.data).args(arguments);
+        command.env_clear();
         command.env("PATH", std::env::var_os("PATH").unwrap_or_default());
         self.beside(command)
     }
@@ -63,6 +69,12 @@ impl House {
     pub async fn status(&self, path: &str) -> Option<u16> {
         let answer = self.client.get(format!("{ADDRESS}{path}")).send().await.ok()?;
         Some(answer.status().as_u16())
+    }
+
+    /// Status and text of an answer that needs no token.
+    pub async fn open_get(&self, path: &str) -> Option<(u16, String)> {
+        let answer = self.client.get(format!("{ADDRESS}{path}")).send().await.ok()?;
+        Some((answer.status().as_u16(), answer.text().await.ok()?))
     }
 
     /// What the API says, if it answers.
@@ -199,6 +211,17 @@ impl Running {
     /// SIGKILL, at whatever it is doing.
     pub async fn kill(mut self) {
         self.child.kill().await.unwrap();
+    }
+
+    /// How it ends by itself.
+    pub async fn ended(mut self) -> ExitStatus {
+        match tokio::time::timeout(LIMIT, self.child.wait()).await {
+            Ok(status) => status.unwrap(),
+            Err(_) => panic!(
+                "it does not end\n{}",
+                std::fs::read_to_string(&self.errors).unwrap_or_default()
+            ),
+        }
     }
 
     /// SIGTERM, and how it ended.

@@ -44,7 +44,7 @@ setInterval(() => {
   position.observations += 5;
   tell(advance(world, Date.now()));
 }, ROUND_MS);
-setInterval(() => values["catching-up"] || send({ type: "beat", position, now: world.state.now }), BEAT_MS);
+setInterval(() => values["catching-up"] || send({ type: "beat", position, now: world.state.now, data: { age_ms: 0, stale: null } }), BEAT_MS);
 
 function greet(client, after) {
   if (values["catching-up"]) return client.send(JSON.stringify({ type: "catching_up", position: { events: 70_000, observations: 1_000_000 }, head: position }));

@@ -8,6 +8,7 @@ use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
+use tokio::time::timeout;
 use watchfold_kit::ProgressSnapshot;
 use watchfold_log::StreamInfo;
 use watchfold_schemas::{Stream, Time};
@@ -15,12 +16,16 @@ use watchfold_schemas::{Stream, Time};
 use super::App;
 use super::error::ApiError;
 use super::params::Params;
+use crate::freshness::DataAge;
 use crate::metrics;
 use crate::projection::shapes::Stage;
 
 /// A stage that has not advanced for longer is not well. Every stage that waits at the head of its stream says so at
 /// least every few seconds.
 pub const STAGE_AGE_MAX: Duration = Duration::from_secs(60);
+
+/// How long the log may take to tell about its streams; the answer comes without them then.
+const STREAMS_TIMEOUT: Duration = Duration::from_secs(1);
 
 #[derive(Serialize)]
 pub struct Health {
@@ -29,6 +34,8 @@ pub struct Health {
     software: String,
     site: String,
     started_at: Time,
+    /// How old what is shown is.
+    data: DataAge,
     stages: Vec<Stage>,
     streams: Vec<StreamHealth>,
 }
@@ -48,12 +55,14 @@ pub async fn health(State(app): State<Arc<App>>, params: Params) -> Result<Json<
     params.allow(&[])?;
     let stages = app.stages();
     let streams: Vec<StreamHealth> = streams(&app).await.into_iter().map(StreamHealth::from).collect();
+    let data = app.freshness.data_age();
     Ok(Json(Health {
-        ok: stages.iter().all(|stage| stage.ok) && !streams.is_empty(),
+        ok: stages.iter().all(|stage| stage.ok) && !streams.is_empty() && data.stale.is_none(),
         now: app.now(),
         software: app.live.identity().software.clone(),
         site: app.live.identity().site.clone(),
         started_at: app.started_at.unwrap_or_else(|| app.now()),
+        data,
         stages,
         streams,
     }))
@@ -63,15 +72,32 @@ pub async fn livez() -> &'static str {
     "ok"
 }
 
-/// Ready once what is shown has caught up with the log and every collector and chain has moved. Sinks do not count: a
-/// destination that cannot be reached is no reason to send nobody to the page.
+/// Ready while what is shown is the present: it has caught up with a log that answers and gets records, every part has
+/// begun, and every chain evaluates what it reads. Sinks do not count: a destination that cannot be reached is no reason to
+/// send nobody to the page.
 pub async fn readyz(State(app): State<Arc<App>>) -> Response {
-    let runs = |stage: &Stage| stage.age_ms.is_some() || stage.name.starts_with("sink:");
-    if app.live.catching_up().is_none() && app.stages().iter().all(runs) {
-        "ok".into_response()
-    } else {
-        (StatusCode::SERVICE_UNAVAILABLE, "starting").into_response()
+    match unready(&app) {
+        None => "ok".into_response(),
+        Some(why) => (StatusCode::SERVICE_UNAVAILABLE, why).into_response(),
     }
+}
+
+/// Why it is not ready, without places, paths and what far sides say: the answer takes no token.
+fn unready(app: &App) -> Option<String> {
+    if let Some(why) = app.freshness.stale_in_public() {
+        return Some(why);
+    }
+    if app.live.catching_up().is_some() {
+        return Some("starting: it reads what the log holds".to_owned());
+    }
+    let stages = (app.stages)().into_iter();
+    let health = watchfold_process::health::Health {
+        // Asked above.
+        log_answers_for: Some(Duration::ZERO),
+        started: true,
+        stages: stages.filter(|stage| !stage.name.starts_with("sink:")).collect(),
+    };
+    health.unready_in_public()
 }
 
 pub async fn metrics(State(app): State<Arc<App>>, params: Params) -> Result<Response, ApiError> {
@@ -102,16 +128,21 @@ pub fn stage_of(snapshot: ProgressSnapshot) -> Stage {
     }
 }
 
-/// The streams that the log can tell about.
+/// The streams that the log can tell about in time.
 async fn streams(app: &App) -> Vec<(&'static str, StreamInfo)> {
-    let mut streams = Vec::new();
-    for stream in [Stream::Observations, Stream::Events] {
-        match app.log.info(stream).await {
-            Ok(info) => streams.push((stream.name(), info)),
-            Err(error) => tracing::debug!(%error, %stream, "the log does not tell about a stream"),
+    let ask = async |stream: Stream| match timeout(STREAMS_TIMEOUT, app.log.info(stream)).await {
+        Ok(Ok(info)) => Some((stream.name(), info)),
+        Ok(Err(error)) => {
+            tracing::debug!(%error, %stream, "the log does not tell about a stream");
+            None
         }
-    }
-    streams
+        Err(_) => {
+            tracing::debug!(%stream, "the log does not tell about a stream in time");
+            None
+        }
+    };
+    let (observations, events) = tokio::join!(ask(Stream::Observations), ask(Stream::Events));
+    observations.into_iter().chain(events).collect()
 }
 
 impl From<(&'static str, StreamInfo)> for StreamHealth {

@@ -32,6 +32,7 @@ use crate::Figures;
 use crate::assets;
 use crate::auth::Auth;
 use crate::feed::FeedCounters;
+use crate::freshness::Freshness;
 use crate::live::Live;
 use crate::metrics::HttpCounters;
 use crate::projection::shapes::Stage;
@@ -55,6 +56,8 @@ pub struct App {
     /// What other parts count.
     pub figures: Figures,
     pub feed: Arc<FeedCounters>,
+    /// How old what is shown is.
+    pub freshness: Arc<Freshness>,
     pub auth: Auth,
     pub http: HttpCounters,
     pub explaining: Explaining,

@@ -1,13 +1,15 @@
 //! What can be read: state, targets and their history, incidents, occupancy, sessions, events.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Json;
 use axum::extract::{Path, State};
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
-use watchfold_log::Start;
+use tokio::time::timeout;
+use watchfold_log::{LogError, Start};
 use watchfold_schemas::event::{self, Session};
 use watchfold_schemas::{Event, Span, Stream, Time, decode_event, subjects};
 
@@ -19,6 +21,8 @@ use crate::projection::shapes::{HistoryPoint, Incident, Maintenance, Occupancy, 
 
 /// Points of a history at most: two days of minutes.
 const POINTS_MAX: usize = 2_880;
+/// How long the log may take to give the records of one request.
+const LOG_READ_TIMEOUT: Duration = Duration::from_secs(5);
 /// Records of the event stream that one request looks through at most.
 const EVENTS_SCANNED_MAX: usize = 20_000;
 
@@ -200,21 +204,33 @@ pub async fn events(
             &format!("one of {}", EVENT_KINDS.join(", ")),
         ));
     }
-    let log_failed = |error: watchfold_log::LogError| {
+    let log_failed = |error: LogError| {
         tracing::warn!(%error, "events could not be read from the log");
         ApiError::unavailable("log_unavailable", "the log cannot be read at the moment")
     };
     let filter = subjects::events_of_kind(&app.live.identity().site, kind);
+    let read = timeout(LOG_READ_TIMEOUT, read_events(&app, &filter, after, limit));
+    let page = read.await.unwrap_or_else(|_| {
+        Err(LogError::Stopped(format!(
+            "no answer within {} s",
+            LOG_READ_TIMEOUT.as_secs()
+        )))
+    });
+    Ok(Json(page.map_err(log_failed)?))
+}
+
+async fn read_events(
+    app: &App,
+    filter: &str,
+    after: u64,
+    limit: usize,
+) -> Result<Page<RecordedEvent>, LogError> {
     let start = Start::Sequence(after.saturating_add(1));
-    let mut reader = app
-        .log
-        .reader(Stream::Events, &filter, start)
-        .await
-        .map_err(log_failed)?;
+    let mut reader = app.log.reader(Stream::Events, filter, start).await?;
     let mut items = Vec::new();
     let (mut last, mut scanned, mut more) = (after, 0, true);
     while more && items.len() < limit && scanned < EVENTS_SCANNED_MAX {
-        let batch = reader.try_next(limit - items.len()).await.map_err(log_failed)?;
+        let batch = reader.try_next(limit - items.len()).await?;
         more = !batch.records.is_empty() || batch.lost.is_some();
         scanned += batch.records.len();
         for record in batch.records {
@@ -232,10 +248,10 @@ pub async fn events(
             }
         }
     }
-    Ok(Json(Page {
+    Ok(Page {
         items,
         next: more.then(|| last.to_string()),
-    }))
+    })
 }
 
 /// The kinds of event, as [`watchfold_schemas::EventBody::kind`] spells them.

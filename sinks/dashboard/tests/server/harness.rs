@@ -18,7 +18,7 @@ use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async};
 use tokio_util::sync::CancellationToken;
 use watchfold_config::PageAccess;
 use watchfold_dashboard::{Dashboard, DashboardError, DashboardOptions, Explain, ExplainFailure, Packets};
-use watchfold_kit::{Progress, Publisher};
+use watchfold_kit::{Clock, Progress, Publisher, SystemClock};
 use watchfold_log::memory::MemoryLog;
 use watchfold_log::{Append, MessageLog};
 use watchfold_schemas::config::{PcHost, ProbeSpec, Signal, SignalSpec, SiteConfig, Target};
@@ -55,7 +55,9 @@ pub struct Ground {
 
 impl Ground {
     pub fn new() -> Arc<Ground> {
-        Ground::on(MemoryLog::new())
+        // The age of the newest record is measured with this machine's clock.
+        let clock = SystemClock::new();
+        Ground::on(MemoryLog::with_clock(Arc::new(move || clock.wall())))
     }
 
     pub fn on(log: Arc<MemoryLog>) -> Arc<Ground> {

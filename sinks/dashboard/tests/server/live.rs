@@ -118,9 +118,39 @@ async fn beats_come_without_news() {
         let message = viewer.next().await.unwrap();
         if message["type"] == "beat" {
             assert_eq!(position(&message), "5,3");
+            assert!(message["data"]["age_ms"].is_u64() && message["data"]["stale"].is_null());
             break;
         }
     }
+    served.stop().await;
+}
+
+#[tokio::test]
+async fn a_log_that_does_not_answer_makes_what_is_shown_stale_and_keeps_the_line() {
+    let served = Served::furnished().await;
+    let mut viewer = served.watch(None).await;
+    viewer.expect("snapshot").await;
+    served.ground.log.fail_info(true);
+    served
+        .until("it is not ready and says why", async || {
+            served.open_get("/readyz").await == (503, "the log does not answer".to_owned())
+        })
+        .await;
+    for (figure, value) in [("watchfold_log_answers", 0.0), ("watchfold_data_stale", 1.0)] {
+        assert_eq!(served.metric(figure).await, Some(value), "{figure}");
+    }
+    // Who is there hears it, and who joins now hears it at once.
+    let is_stale = |message: &Value, wanted: bool| {
+        message["type"] == "beat" && message["data"]["stale"].is_string() == wanted
+    };
+    while !is_stale(&viewer.next().await.unwrap(), true) {}
+    let mut late = served.watch(None).await;
+    late.expect("snapshot").await;
+    let first = late.next().await.unwrap();
+    assert!(is_stale(&first, true), "{first}");
+    served.ground.log.fail_info(false);
+    while !is_stale(&viewer.next().await.unwrap(), false) {}
+    assert_eq!(served.open_get("/readyz").await.0, 200);
     served.stop().await;
 }
 

@@ -405,8 +405,16 @@ export type StreamMessage =
   | { type: "snapshot"; position: Position; state: State }
   | { type: "resumed"; position: Position; now: string }
   | { type: "delta"; position: Position; now: string; changes: Change[] }
-  | { type: "beat"; position: Position; now: string }
-  | { type: "catching_up"; position: Position; head: Position };
+  | { type: "beat"; position: Position; now: string; data: DataAge }
+  | { type: "catching_up"; position: Position; head: Position; stale?: string };
+
+/** How old what is shown is. */
+export interface DataAge {
+  /** Age of the newest record in the log; null before the first one and in a recording. */
+  age_ms: number | null;
+  /** Why what is shown is not the present; null while it is. */
+  stale: string | null;
+}
 
 /** Every list: at most `limit` items and a cursor for the next page. */
 export interface Page<T> {

@@ -1,6 +1,6 @@
 // The page's live state for the components: the view, the link to the server and the present moment. The folding is in
 // `state/reduce.ts`, the line in `state/stream.ts`; here they meet the browser.
-import type { Position } from "./api";
+import type { DataAge, Position, StreamMessage } from "./api";
 import { apiUrl, probe } from "./state/rest";
 import { EMPTY_VIEW, reduce, type View } from "./state/reduce";
 import { Stream, type Link, type Socket } from "./state/stream";
@@ -11,30 +11,39 @@ export const STALE_AFTER_MS = 10_000;
 const DISCONNECTED_AFTER_MS = 30_000;
 const TICK_MS = 1_000;
 
-export type Connection = "connecting" | "live" | "catching_up" | "reconnecting" | "disconnected" | "unauthorised" | "unreadable";
+export type Connection = "connecting" | "live" | "stale" | "catching_up" | "reconnecting" | "disconnected" | "unauthorised" | "unreadable";
 
 class Live {
   view = $state.raw<View>(EMPTY_VIEW);
   link = $state<Link>("connecting");
   /** How old the newest word from the server is. */
+  silence_ms = $state(0);
+  /** How old the newest record in the log is, which is what the page shows; no less than the silence. */
   age_ms = $state(0);
+  /** Why what the server shows is not the present; null while it is. */
+  why_stale = $state<string | null>(null);
   /** The site's present. Stands still while nothing arrives, so that the page never claims more than it knows. */
   now_ms = $state(Date.now());
   /** Set while a part of the page fails to show the state: what is on the screen is not to be trusted then. */
   failed = $state(false);
   #heard = performance.now();
+  #data: DataAge = { age_ms: null, stale: null };
+  #dataHeard = performance.now();
 
   board = $derived(this.view.board);
   zone = $derived(this.view.board?.time_zone ?? "UTC");
   readOnly = $derived(this.view.board?.read_only ?? true);
-  stale = $derived(this.failed || this.link !== "live" || this.view.caught_up !== null || this.age_ms > STALE_AFTER_MS);
+  stale = $derived(
+    this.failed || this.link !== "live" || this.view.caught_up !== null || this.silence_ms > STALE_AFTER_MS || this.why_stale !== null,
+  );
   connection = $derived.by((): Connection => {
     if (this.failed || this.link === "unreadable") return "unreadable";
     if (this.link === "live") {
-      if (this.age_ms > STALE_AFTER_MS) return "reconnecting";
+      if (this.silence_ms > STALE_AFTER_MS) return "reconnecting";
+      if (this.why_stale !== null) return "stale";
       return this.view.caught_up === null ? "live" : "catching_up";
     }
-    if (this.link !== "unauthorised" && this.age_ms > DISCONNECTED_AFTER_MS) return "disconnected";
+    if (this.link !== "unauthorised" && this.silence_ms > DISCONNECTED_AFTER_MS) return "disconnected";
     return this.link;
   });
   /** How much of its log the server has read while it still does, as a percentage; null when it does not or cannot say. */
@@ -51,6 +60,7 @@ class Live {
       onMessage: (message) => {
         this.view = reduce(this.view, message);
         this.#heard = performance.now();
+        this.#note(message);
         this.#tick();
       },
       onLink: (link) => {
@@ -75,13 +85,25 @@ class Live {
     };
   }
 
+  /** Only beats and the wait for the log say how old the data is: a delta may carry nothing but stages. */
+  #note(message: StreamMessage): void {
+    if (message.type === "beat") this.#data = message.data;
+    else if (message.type === "catching_up") this.#data = { age_ms: null, stale: message.stale ?? null };
+    else return;
+    this.#dataHeard = this.#heard;
+    this.why_stale = this.#data.stale;
+  }
+
   #tick(): void {
-    const age_ms = performance.now() - this.#heard;
-    this.age_ms = age_ms;
+    const now = performance.now();
+    const age_ms = now - this.#heard;
+    this.silence_ms = age_ms;
+    const data_ms = this.#data.age_ms === null ? 0 : this.#data.age_ms + (now - this.#dataHeard);
+    this.age_ms = Math.max(age_ms, data_ms);
     const told_ms = this.view.now_ms;
     if (told_ms === null) return;
     // A recording's time moves only with its messages; a lost line's not at all.
-    const runs = this.link === "live" && this.view.caught_up === null && !this.readOnly;
+    const runs = this.link === "live" && this.view.caught_up === null && !this.readOnly && this.why_stale === null;
     this.now_ms = told_ms + (runs ? Math.min(age_ms, STALE_AFTER_MS) : 0);
   }
 }

@@ -273,7 +273,7 @@ describe("reduce", () => {
   });
 
   it("keeps the position of the last delta on a beat or a resumption", () => {
-    const view = folded(snapshot(), { type: "beat", position: { events: 99, observations: 999 }, now: at(5_000) });
+    const view = folded(snapshot(), { type: "beat", position: { events: 99, observations: 999 }, now: at(5_000), data: { age_ms: 0, stale: null } });
     expect(view.position).toEqual({ events: 10, observations: 100 });
     expect(view.now_ms).toBe(Date.parse(at(5_000)));
     const resumed = reduce(view, { type: "resumed", position: { events: 12, observations: 120 }, now: at(6_000) });
