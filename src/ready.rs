@@ -35,6 +35,8 @@ pub fn ready(args: &ReadyArgs) -> anyhow::Result<ExitCode> {
 /// The status is the answer, whether or not anybody reads the reason.
 fn say(why: &str) -> anyhow::Result<()> {
     console::while_read(outln!("{why}").map_err(Into::into)).map(drop)
+}
+
 /// Status and text of what answers at `url`, or why nothing does.
 pub fn asked(url: &str) -> anyhow::Result<anyhow::Result<(u16, String)>> {
     let place = Place::parse(url)?;
