@@ -119,8 +119,8 @@ impl StreamStore {
         if layout.meta != Some(store.meta) {
             match store.meta.write(store.disk.as_ref(), &store.dir) {
                 // It says what the segments say, and is written before another segment is made: a full disk must not keep
-                // the log from being read.
-                Err(LogError::Full { path }) => {
+                // the log from being read. A new stream is known by this file alone.
+                Err(LogError::Full { path }) if layout.log_id.is_some() => {
                     tracing::warn!(
                         path,
                         "disk full: what was found at opening is noted once there is space"
