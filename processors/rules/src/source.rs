@@ -185,3 +185,24 @@ fn read(path: &Path) -> Result<Result<String, String>, std::io::Error> {
     }
     Ok(text_of(bytes).map_err(|error| error.to_string()))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[cfg(unix)]
+    #[test]
+    fn hidden_files_of_editors_and_mounted_volumes_are_passed_over() {
+        use std::os::unix::fs::symlink;
+        let directory = tempfile::tempdir().unwrap();
+        let at = |name: &str| directory.path().join(name);
+        fs::create_dir(at("..2026_11_30")).unwrap();
+        fs::write(at("..2026_11_30").join("a.yml"), "rule").unwrap();
+        symlink("..2026_11_30", at("..data")).unwrap();
+        symlink("..data/a.yml", at("a.yml")).unwrap();
+        symlink("nowhere", at(".#a.yml")).unwrap();
+        let files = files_at(directory.path()).unwrap();
+        let names: Vec<&str> = files.iter().map(|file| file.name.as_str()).collect();
+        assert_eq!(names, [at("a.yml").to_str().unwrap()]);
+    }
+}
