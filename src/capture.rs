@@ -9,6 +9,7 @@ use std::process::ExitCode;
 use std::time::Instant;
 
 use serde_json::json;
+use watchfold_capture::Unread;
 use watchfold_capture::batch::{BatchBuilder, Pushed};
 use watchfold_capture::file::{CaptureFile, End};
 use watchfold_capture::parse::{NOT_IP, Packet, decode};
@@ -20,7 +21,7 @@ use crate::cli::{CaptureCommand, CaptureStatArgs, Format};
 use crate::exit;
 use watchfold_process::{console, errln, outln};
 
-/// A file was read to its tear, or not at all.
+/// A file was read to its tear or not at all, or packets were skipped because their times or interfaces are not known.
 const TROUBLE: u8 = 2;
 
 /// Addresses told apart for the count of them; beyond it the count is a lower bound and says so.
@@ -47,6 +48,9 @@ fn stat(args: &CaptureStatArgs) -> anyhow::Result<ExitCode> {
                     );
                     status = ExitCode::from(TROUBLE);
                 }
+                if stat.unread.skipped() > 0 {
+                    status = ExitCode::from(TROUBLE);
+                }
                 if !is_read {
                     break;
                 }
@@ -64,14 +68,13 @@ fn stat(args: &CaptureStatArgs) -> anyhow::Result<ExitCode> {
 struct Stat {
     end: End,
     packets: u64,
-    skipped: u64,
     rows: u64,
     batches: u64,
     stored_bytes: u64,
     wire_bytes: u64,
     first: Option<Time>,
     last: Option<Time>,
-    undecoded: BTreeMap<String, u64>,
+    unread: Unread,
     protocols: BTreeMap<&'static str, u64>,
     fragments: u64,
     truncated: u64,
@@ -102,7 +105,7 @@ fn read(path: &Path) -> anyhow::Result<Stat> {
         let packet = match decode(frame.link, frame.bytes, frame.wire_length) {
             Ok(packet) => packet,
             Err(why) => {
-                *stat.undecoded.entry(why.to_string()).or_default() += 1;
+                stat.unread.add(why);
                 return ControlFlow::Continue(());
             }
         };
@@ -118,7 +121,7 @@ fn read(path: &Path) -> anyhow::Result<Stat> {
         stat.stored(&builder.take(CaptureCounts::default()));
     }
     stat.end = end;
-    stat.skipped = file.skipped();
+    stat.unread.set_skipped(file.skipped_by_reason());
     stat.seconds = began.elapsed().as_secs_f64();
     Ok(stat)
 }
@@ -128,14 +131,13 @@ impl Stat {
         Stat {
             end: End::Whole,
             packets: 0,
-            skipped: 0,
             rows: 0,
             batches: 0,
             stored_bytes: 0,
             wire_bytes: 0,
             first: None,
             last: None,
-            undecoded: BTreeMap::new(),
+            unread: Unread::default(),
             protocols: BTreeMap::new(),
             fragments: 0,
             truncated: 0,
@@ -177,8 +179,9 @@ impl Stat {
                 "is_whole": self.end == End::Whole,
                 "packets": self.packets,
                 "rows": self.rows,
-                "skipped": self.skipped,
-                "undecoded": self.undecoded,
+                "skipped": self.unread.skipped(),
+                "skipped_by_reason": self.unread.skipped_by_reason().collect::<BTreeMap<_, _>>(),
+                "undecoded": self.unread.undecoded_by_reason().collect::<BTreeMap<_, _>>(),
                 "protocols": self.protocols,
                 "fragments": self.fragments,
                 "truncated": self.truncated,
@@ -224,11 +227,11 @@ impl Stat {
             self.malformed,
             self.tunnelled
         )?;
-        for (why, count) in &self.undecoded {
+        for (why, count) in self.unread.undecoded_by_reason() {
             outln!("  {count} without a row: {why}")?;
         }
-        if self.skipped > 0 {
-            outln!("  {} without a time or an interface", self.skipped)?;
+        for (why, count) in self.unread.skipped_by_reason() {
+            outln!("  {count} skipped: {why}")?;
         }
         outln!(
             "  {} batches, {per_packet:.1} bytes a packet; {rate:.0} packets/s",
@@ -280,7 +283,7 @@ mod tests {
         let stat = read(&path).unwrap();
         assert!(matches!(stat.end, End::Torn { packets: 2, .. }), "{:?}", stat.end);
         assert_eq!((stat.packets, stat.rows, stat.batches), (2, 1, 1));
-        assert_eq!(stat.undecoded.values().sum::<u64>(), 1);
+        assert_eq!(stat.unread.undecoded(), 1);
         assert_eq!((stat.protocols["ARP"], stat.addresses.len()), (1, 2));
         assert!(stat.stored_bytes > 0);
     }

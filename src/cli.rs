@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use clap::builder::PossibleValuesParser;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use watchfold_connect::ConnectArgs;
-use watchfold_schemas::{Body, Span, Time};
+use watchfold_schemas::{Body, EventBody, Span, Time};
 
 pub use bench::{
     BenchAccuracyArgs, BenchArgs, BenchChainArgs, BenchCommand, BenchLiveArgs, BenchLogArgs,
@@ -233,6 +233,10 @@ pub struct ReplayArgs {
     /// How fast: as fast as it goes (`max`), or so many times as fast as it happened (`1x`, `10x`).
     #[arg(long, value_name = "SPEED", default_value = "max", value_parser = speed, conflicts_with = "diff")]
     pub speed: Speed,
+    /// Print only events of these kinds, separated by commas. Without it every event is printed, except the hourly digests of
+    /// capture files.
+    #[arg(long = "kind", value_name = "KIND", value_delimiter = ',', conflicts_with_all = ["diff", "dashboard"], value_parser = PossibleValuesParser::new(EventBody::KINDS))]
+    pub kinds: Vec<String>,
     /// Show it on the page, read-only, instead of printing it; the page stays until Ctrl-C. The day before --from comes along.
     #[arg(long, conflicts_with_all = ["diff", "format"])]
     pub dashboard: bool,
@@ -358,7 +362,8 @@ pub enum Format {
 
 #[derive(Debug, Subcommand)]
 pub enum CaptureCommand {
-    /// What each file holds: packets, protocols, addresses, and why some packets give no row. Status 2 when one is torn.
+    /// What each file holds: packets, protocols, addresses, and why some packets give no row. Status 2 when a file is torn or
+    /// packets are skipped.
     Stat(CaptureStatArgs),
     /// The interfaces of this machine, and whether packets can be captured on them.
     Interfaces(CaptureInterfacesArgs),

@@ -6,9 +6,10 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use tokio_util::sync::CancellationToken;
+use watchfold_capture::file::is_capture;
 use watchfold_dashboard::{Explain, ExplainFailure, ExplainKind, ExplainRequest};
 use watchfold_replay::explain::{Explanation, explain as derive, explain_unless};
-use watchfold_replay::{ReplayError, Selection, Under, is_capture};
+use watchfold_replay::{ReplayError, Selection, Under};
 use watchfold_schemas::Span;
 
 use crate::cli::{ExplainArgs, Format};

@@ -6,11 +6,14 @@ use std::sync::Arc;
 use std::sync::mpsc::sync_channel;
 
 use anyhow::Context;
+use watchfold_capture::FileSummary;
+use watchfold_capture::file::is_capture;
 use watchfold_capture::observe::{FileObservations, FileOptions, Torn};
 use watchfold_config::{CaptureConfig, Found, HEAD_PORTS, RulesConfig};
-use watchfold_replay::{CapturedBatches, GivenRules, Opens, Outside, OutsideError, Under};
+use watchfold_replay::{
+    CaptureSummary, Captured, CapturedBatches, GivenRules, Opens, Outside, OutsideError, Under,
+};
 use watchfold_rules::{PackName, RuleSource, load, rule_set};
-use watchfold_schemas::Observation;
 use watchfold_schemas::rules::RuleSet;
 
 use crate::config;
@@ -72,6 +75,10 @@ struct Files {
 }
 
 impl Opens for Files {
+    fn is_capture(&self, path: &Path) -> bool {
+        is_capture(path)
+    }
+
     fn captures(&self, paths: &[PathBuf], site: &str) -> Result<CapturedBatches, OutsideError> {
         let options = FileOptions {
             site: site.to_owned(),
@@ -80,13 +87,17 @@ impl Opens for Files {
         };
         // Opened here, so that a wrong name is told at once.
         let mut observations = FileObservations::open(paths, options)?;
-        let (sender, receiver) = sync_channel::<Result<Observation, OutsideError>>(BATCHES_AHEAD);
+        let (sender, receiver) = sync_channel::<Result<Captured, OutsideError>>(BATCHES_AHEAD);
         let decode = move || {
             for observation in &mut observations {
+                let batch = observation.map(|observation| Captured::Batch(Box::new(observation)));
                 // Nobody reads on.
-                if sender.send(observation.map_err(OutsideError::from)).is_err() {
+                if sender.send(batch.map_err(OutsideError::from)).is_err() {
                     return;
                 }
+            }
+            for file in observations.summaries() {
+                drop(sender.send(Ok(Captured::Read(summary(file)))));
             }
             let torn = observations.torn().iter().map(sentence).collect::<Vec<_>>();
             if !torn.is_empty() {
@@ -102,6 +113,15 @@ impl Opens for Files {
     fn rules(&self, source: &str) -> Result<RuleSet, OutsideError> {
         let Ok(source) = source.parse::<RuleSource>();
         Ok(load(&source)?)
+    }
+}
+
+fn summary(file: &FileSummary) -> CaptureSummary {
+    CaptureSummary {
+        path: file.path.clone(),
+        packets: file.packets,
+        undecoded: file.unread.undecoded_by_reason().collect(),
+        skipped: file.unread.skipped_by_reason().collect(),
     }
 }
 

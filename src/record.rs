@@ -7,8 +7,9 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
+use watchfold_capture::file::is_capture;
 use watchfold_replay::recording::BeginningState;
-use watchfold_replay::{Followed, Following, RecordOptions, Recorded, Selection, Under, is_capture};
+use watchfold_replay::{Followed, Following, RecordOptions, Recorded, Selection, Under};
 use watchfold_schemas::{Span, Time};
 
 use crate::cli::RecordArgs;
@@ -46,7 +47,7 @@ pub fn record(args: &RecordArgs) -> anyhow::Result<ExitCode> {
             return Err(error);
         }
         errln!("watchfold: {}", exit::sentence(&error));
-        Ok(ExitCode::from(TROUBLE))
+        Ok(exit::of_input(&error, TROUBLE))
     })
 }
 
@@ -73,9 +74,9 @@ fn make(args: &RecordArgs) -> anyhow::Result<ExitCode> {
         },
     };
     let recorded = if args.follow {
-        if input.is_file() {
+        if input.is_file() || is_capture(&input) {
             bail!(
-                "{} is a recording and does not grow: follow a data directory",
+                "{} is no data directory and does not grow: follow one",
                 input.display()
             );
         }
@@ -174,5 +175,12 @@ fn tell(args: &RecordArgs, recorded: &Recorded) -> anyhow::Result<()> {
             }
         }
     }
-    Ok(outln!("hash {}", recorded.hash)?)
+    outln!("hash {}", recorded.hash)?;
+    for sentence in &recorded.unread {
+        errln!("{sentence}");
+    }
+    for problem in &recorded.problems {
+        errln!("watchfold: {problem}");
+    }
+    Ok(())
 }

@@ -4,8 +4,9 @@ use std::fmt::Write as _;
 use std::path::Path;
 use std::process::ExitCode;
 
+use watchfold_capture::file::is_capture;
+use watchfold_replay::Under;
 use watchfold_replay::scenario::{self, Compared, CutOptions, Difference};
-use watchfold_replay::{Under, is_capture};
 use watchfold_schemas::Span;
 
 use crate::cli::{CutArgs, ScenarioCommand, TestArgs};
@@ -46,6 +47,9 @@ fn cut(args: &CutArgs) -> anyhow::Result<ExitCode> {
         command: command_line(args),
     };
     let cut = scenario::cut(&args.input, &outside(), &options)?;
+    for sentence in &cut.recorded.unread {
+        errln!("{sentence}");
+    }
     for problem in &cut.recorded.problems {
         errln!("watchfold: {problem}");
     }
@@ -136,7 +140,13 @@ fn test(args: &TestArgs) -> anyhow::Result<ExitCode> {
 
 fn test_one(path: &Path, bless: bool, tally: &mut Tally, text: &mut String) -> std::fmt::Result {
     let name = path.display();
-    let trouble = match scenario::compare(path, &outside()) {
+    let found = scenario::compare(path, &outside()).map(|found| {
+        for sentence in &found.unread {
+            errln!("{name}: {sentence}");
+        }
+        found.compared
+    });
+    let trouble = match found {
         Ok(Compared::Same(events)) => {
             tally.same += 1;
             return writeln!(text, "{name}: ok, {events} events");

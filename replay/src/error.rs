@@ -27,8 +27,9 @@ pub enum ReplayError {
     Exists { path: PathBuf },
     #[error("there is no site {site:?} in it; {}", sites_there(known))]
     NoSuchSite { site: String, known: Vec<String> },
-    #[error("nothing was stored {}; {}", span(*from, *to), extent(*first, *last))]
+    #[error("{inputs}: nothing was stored {}; {}", span(*from, *to), extent(*first, *last))]
     EmptySpan {
+        inputs: String,
         from: Option<Time>,
         to: Option<Time>,
         first: Option<Time>,
@@ -46,6 +47,9 @@ pub enum ReplayError {
         second: PathBuf,
         second_span: (Time, Time),
     },
+    /// Capture files held no packet that could be evaluated.
+    #[error("{reason}")]
+    NothingRead { reason: String },
     #[error("capture files together with logs or recordings: name the one or the other")]
     MixedInputs,
     #[error("{path}: {source}")]
@@ -53,7 +57,9 @@ pub enum ReplayError {
         path: PathBuf,
         source: Box<dyn std::error::Error + Send + Sync>,
     },
-    #[error("{path} is a capture file, and nothing here can open it: this is a defect of the program")]
+    #[error(
+        "{path} is a capture or names rules, and nothing here can open it: this is a defect of the program"
+    )]
     NoOpener { path: PathBuf },
     #[error("{path} can be read once only: name a file")]
     ReadOnce { path: PathBuf },

@@ -130,7 +130,9 @@ pub fn explain_unless(
     id: &str,
     is_cancelled: &dyn Fn() -> bool,
 ) -> Result<Explanation, ReplayError> {
-    if path == Path::new("-") {
+    // Records are looked for once more, which a pipe does not allow.
+    let is_stream = path.exists() && !path.is_file() && !path.is_dir();
+    if is_stream || path == Path::new("-") {
         return Err(ReplayError::ReadOnce {
             path: path.to_owned(),
         });

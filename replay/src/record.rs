@@ -48,6 +48,8 @@ pub struct Recorded {
     pub hash: String,
     /// What was wrong with the input.
     pub problems: Vec<String>,
+    /// Packets of capture files that gave no row, by file.
+    pub unread: Vec<String>,
 }
 
 /// Records a data directory, or a piece of another recording. On an error the file is removed.
@@ -411,6 +413,7 @@ impl<'a> Recorder<'a> {
             bytes,
             hash,
             problems: self.input.problems().to_vec(),
+            unread: self.input.unread(),
         })
     }
 

@@ -74,6 +74,14 @@ pub enum Compared {
     Different(Difference),
 }
 
+/// What a comparison found, and what it could not look at.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Comparison {
+    pub compared: Compared,
+    /// Packets of a capture file that gave no row.
+    pub unread: Vec<String>,
+}
+
 /// The first line that differs; `None` where a side has ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Difference {
@@ -133,7 +141,7 @@ pub fn find(directory: &Path) -> Result<Vec<PathBuf>, ReplayError> {
 }
 
 /// Compares what a scenario expects with what is derived of it now, by the rules that it names.
-pub fn compare(directory: &Path, outside: &Outside) -> Result<Compared, ReplayError> {
+pub fn compare(directory: &Path, outside: &Outside) -> Result<Comparison, ReplayError> {
     compare_under(directory, outside, None)
 }
 
@@ -142,7 +150,7 @@ pub fn compare_under(
     directory: &Path,
     outside: &Outside,
     rules: Option<&RuleSet>,
-) -> Result<Compared, ReplayError> {
+) -> Result<Comparison, ReplayError> {
     let expected = directory.join(EXPECTED);
     let wanted = read_text(&expected).map_err(|source| failed("read", &expected, source))?;
     let is_second = |line: &str| {
@@ -152,18 +160,25 @@ pub fn compare_under(
     };
     let has_ids = wanted.lines().next().is_none_or(is_second);
     let got = derive(directory, outside, rules, has_ids)?;
-    let (mut wanted, mut derived) = (wanted.lines(), got.lines());
+    Ok(Comparison {
+        compared: first_difference(&wanted, &got.text),
+        unread: got.unread,
+    })
+}
+
+fn first_difference(wanted: &str, derived: &str) -> Compared {
+    let (mut wanted, mut derived) = (wanted.lines(), derived.lines());
     let mut same = 0;
     loop {
         match (wanted.next(), derived.next()) {
-            (None, None) => return Ok(Compared::Same(same)),
+            (None, None) => return Compared::Same(same),
             (wanted, got) if wanted == got => same += 1,
             (wanted, got) => {
-                return Ok(Compared::Different(Difference {
+                return Compared::Different(Difference {
                     line: same + 1,
                     wanted: wanted.map(str::to_owned),
                     got: got.map(str::to_owned),
-                }));
+                });
             }
         }
     }
@@ -171,7 +186,7 @@ pub fn compare_under(
 
 /// From now on a scenario expects what is derived of it now. Returns the number of events.
 pub fn bless(directory: &Path, outside: &Outside) -> Result<usize, ReplayError> {
-    let derived = derive(directory, outside, None, true)?;
+    let derived = derive(directory, outside, None, true)?.text;
     write(&directory.join(EXPECTED), &derived)?;
     Ok(derived.lines().count())
 }
@@ -234,13 +249,21 @@ fn extent(explained: &Explanation) -> (Time, Time) {
     (from, times.max().unwrap_or_default())
 }
 
-/// What today's code derives of a scenario's input, a line for each event.
+/// What follows from a scenario's input.
+struct Derived {
+    /// A line for each event.
+    text: String,
+    /// Packets of a capture file that gave no row.
+    unread: Vec<String>,
+}
+
+/// What today's code derives of a scenario's input.
 fn derive(
     directory: &Path,
     outside: &Outside,
     rules: Option<&RuleSet>,
     with_ids: bool,
-) -> Result<String, ReplayError> {
+) -> Result<Derived, ReplayError> {
     let path = input_of(directory);
     let selection = Selection {
         outside: outside.clone(),
@@ -279,7 +302,10 @@ fn derive(
             path: lines.path,
             problem,
         }),
-        None => Ok(lines.text),
+        None => Ok(Derived {
+            text: lines.text,
+            unread: input.unread(),
+        }),
     }
 }
 

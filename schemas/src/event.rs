@@ -105,6 +105,30 @@ pub enum EventBody {
 }
 
 impl EventBody {
+    /// All kinds, as [`EventBody::kind`] spells them.
+    pub const KINDS: [&'static str; 20] = [
+        "subject_changed",
+        "subject_degraded",
+        "jitter_recorded",
+        "incident_opened",
+        "incident_escalated",
+        "incident_reminded",
+        "incident_acknowledged",
+        "incident_closed",
+        "session_started",
+        "session_ended",
+        "occupancy_snapshot",
+        "target_rollup",
+        "notification_requested",
+        "silence_changed",
+        "digest",
+        "alert_raised",
+        "attack_began",
+        "attack_grew",
+        "attack_ended",
+        "lookup_wanted",
+    ];
+
     /// The kind as it stands in the subject and goes into the event's id.
     pub const fn kind(&self) -> &'static str {
         match self {

@@ -18,7 +18,7 @@ use watchfold_schemas::codec::{decode_versioned, encode};
 use watchfold_schemas::event::EVENT_VERSION;
 use watchfold_schemas::observation::OBSERVATION_VERSION;
 use watchfold_schemas::snapshot::{SNAPSHOT_VERSION, SnapshotRecord, SnapshotState};
-use watchfold_schemas::{Event, Observation, SiteConfig, decode_event, decode_observation};
+use watchfold_schemas::{Event, EventBody, Observation, SiteConfig, decode_event, decode_observation};
 
 mod samples;
 
@@ -129,6 +129,19 @@ fn the_samples_use_every_field_and_every_variant() {
         named.len() > 100,
         "the walk over the schemas finds too little: {named:?}"
     );
+}
+
+/// Of each variant there is a sample, so a kind that is not listed is noticed.
+#[test]
+fn every_kind_of_event_is_listed() {
+    let kinds: BTreeSet<&str> = samples::all()
+        .iter()
+        .filter_map(|sample| match sample {
+            Sample::Event(_, event) => Some(event.body.kind()),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(kinds, BTreeSet::from(EventBody::KINDS));
 }
 
 #[test]

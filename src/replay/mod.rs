@@ -14,7 +14,7 @@ use anyhow::bail;
 use serde_json::json;
 use watchfold_replay::diff::{Diff, diff};
 use watchfold_replay::{RecordedEvents, WarmUp};
-use watchfold_schemas::{Chain, Event};
+use watchfold_schemas::{Chain, Event, EventBody};
 
 use crate::cli::{ReplayArgs, ReplayFormat};
 use crate::config::ConfigError;
@@ -51,7 +51,11 @@ pub fn replay(args: &ReplayArgs) -> anyhow::Result<ExitCode> {
         // A wrong configuration is told by its own status, but for a comparison, where 1 says that the sides differ.
         Err(error) if args.diff || !error.is::<ConfigError>() => {
             errln!("watchfold: {}", exit::sentence(&error));
-            Ok(ExitCode::from(TROUBLE))
+            // A comparison has three statuses, and no other.
+            Ok(match args.diff {
+                true => ExitCode::from(TROUBLE),
+                false => exit::of_input(&error, TROUBLE),
+            })
         }
         ended => ended,
     }
@@ -61,7 +65,7 @@ pub fn replay(args: &ReplayArgs) -> anyhow::Result<ExitCode> {
 fn tell(args: &ReplayArgs) -> anyhow::Result<ExitCode> {
     let mut source = Source::open(args, args.span.from, false)?;
     let mut side = source.side(args.config.as_deref(), args.rules.as_deref())?;
-    let is_capture = source.is_of_captures();
+    let printed = Printed::of(args, source.is_of_captures());
     let mut out = BufWriter::new(console::output());
     let mut pace = Pace::new(args.speed);
     while let Some(step) = source.next(&side)? {
@@ -72,14 +76,19 @@ fn tell(args: &ReplayArgs) -> anyhow::Result<ExitCode> {
         }
         for event in side.engine.take(&step) {
             side.note(&event)?;
-            print(&mut out, &event, args.format, is_capture)?;
+            printed.print(&mut out, &event)?;
         }
     }
     for event in side.engine.finish() {
         side.note(&event)?;
-        print(&mut out, &event, args.format, is_capture)?;
+        printed.print(&mut out, &event)?;
     }
-    for open in side.engine.still_open() {
+    for open in side
+        .engine
+        .still_open()
+        .into_iter()
+        .filter(|_| printed.has_attacks())
+    {
         match args.format {
             ReplayFormat::Jsonl => writeln!(out, "{}", json!({ "still_open": open }))?,
             ReplayFormat::Text => writeln!(out, "{}", Line::of_open(&open))?,
@@ -91,34 +100,65 @@ fn tell(args: &ReplayArgs) -> anyhow::Result<ExitCode> {
     Ok(source.exit(ExitCode::SUCCESS, TROUBLE))
 }
 
-/// Of a capture file a person reads what was found in it; what a site would make of that is the same once more.
-fn print(out: &mut impl Write, event: &Event, format: ReplayFormat, is_capture: bool) -> anyhow::Result<()> {
-    match format {
-        ReplayFormat::Jsonl => writeln!(out, "{}", serde_json::to_string(event)?)?,
-        ReplayFormat::Text if Line::of(event).is_some() => {
-            if let Some(line) = Line::of(event) {
-                writeln!(out, "{line}")?;
-            }
-        }
-        ReplayFormat::Text if is_capture => {}
-        ReplayFormat::Text => {
-            let body = serde_json::to_value(&event.body)?;
-            // The body's only key is its kind.
-            let body = body
-                .as_object()
-                .and_then(|body| body.values().next())
-                .unwrap_or(&body);
-            writeln!(
-                out,
-                "{}  {}  {}  {}  {body}",
-                event.at,
-                event.site,
-                event.body.kind(),
-                event.key
-            )?;
+/// Which events are printed, and how.
+struct Printed<'a> {
+    format: ReplayFormat,
+    /// What a site makes of a capture file repeats what was found in it, and is left out of what a person reads.
+    is_capture: bool,
+    /// Only these kinds, where some are named.
+    kinds: &'a [String],
+}
+
+impl<'a> Printed<'a> {
+    fn of(args: &'a ReplayArgs, is_capture: bool) -> Printed<'a> {
+        Printed {
+            format: args.format,
+            is_capture,
+            kinds: &args.kinds,
         }
     }
-    Ok(())
+
+    /// A digest sums up an hour of a log for those who check it; among what was found in a capture it is noise.
+    fn is_wanted(&self, event: &Event) -> bool {
+        let kind = event.body.kind();
+        match self.kinds {
+            [] => !(self.is_capture && matches!(event.body, EventBody::Digest(_))),
+            kinds => kinds.iter().any(|wanted| wanted == kind),
+        }
+    }
+
+    /// Whether attacks that have not ended are wanted, which are no events.
+    fn has_attacks(&self) -> bool {
+        self.kinds.is_empty() || self.kinds.iter().any(|kind| kind.starts_with("attack_"))
+    }
+
+    fn print(&self, out: &mut impl Write, event: &Event) -> anyhow::Result<()> {
+        if !self.is_wanted(event) {
+            return Ok(());
+        }
+        match (self.format, Line::of(event)) {
+            (ReplayFormat::Jsonl, _) => writeln!(out, "{}", serde_json::to_string(event)?)?,
+            (ReplayFormat::Text, Some(line)) => writeln!(out, "{line}")?,
+            (ReplayFormat::Text, None) if self.is_capture && self.kinds.is_empty() => {}
+            (ReplayFormat::Text, None) => {
+                let body = serde_json::to_value(&event.body)?;
+                // The body's only key is its kind.
+                let body = body
+                    .as_object()
+                    .and_then(|body| body.values().next())
+                    .unwrap_or(&body);
+                writeln!(
+                    out,
+                    "{}  {}  {}  {}  {body}",
+                    event.at,
+                    event.site,
+                    event.body.kind(),
+                    event.key
+                )?;
+            }
+        }
+        Ok(())
+    }
 }
 
 /// Derives both sides in one pass and prints what they differ in.

@@ -6,12 +6,11 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use anyhow::bail;
+use watchfold_capture::file::is_capture;
 use watchfold_config::CaptureConfig;
 use watchfold_replay::digest::Digests;
 use watchfold_replay::peers::is_of_peer;
-use watchfold_replay::{
-    Engine, Inputs, Outcomes, ReplayError, Selection, Step, is_capture, recorded_findings,
-};
+use watchfold_replay::{Engine, Inputs, Outcomes, ReplayError, Selection, Step, recorded_findings};
 use watchfold_rules::PackName;
 use watchfold_schemas::{Chain, Event, SiteConfig, Time};
 
@@ -172,6 +171,9 @@ impl Source {
                 per_second(counters.packets),
                 counters.events
             );
+        }
+        for sentence in self.input.unread() {
+            errln!("{sentence}");
         }
         let kinds: Vec<String> = side
             .kinds

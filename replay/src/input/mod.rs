@@ -18,7 +18,7 @@ use crate::ReplayError;
 use crate::outside::Outside;
 use crate::recording::{ActivationInForce, Header, RecordStream, SiteSnapshot, StoredRecord};
 
-pub use captures::{CAPTURE_SITE, is_capture};
+pub use captures::CAPTURE_SITE;
 pub use several::Inputs;
 
 /// Problems that are told one by one; more are only counted.
@@ -95,6 +95,8 @@ pub struct Input {
     is_past_span: bool,
     is_ended: bool,
     first_stored_at: Option<Time>,
+    /// Of capture files: how far their packets go.
+    last_captured_at: Option<Time>,
     problems: Vec<String>,
 }
 
@@ -126,7 +128,7 @@ enum Raw {
 impl Input {
     /// Opens a recording, a data directory, a log's directory, or a capture file.
     pub fn open(path: &Path, selection: &Selection) -> Result<Input, ReplayError> {
-        if is_capture(path) {
+        if selection.outside.is_capture(path) {
             return Input::of_captures(&[path.to_owned()], selection);
         }
         let source = if path.is_dir() {
@@ -159,6 +161,7 @@ impl Input {
             is_past_span: false,
             is_ended: false,
             first_stored_at: None,
+            last_captured_at: None,
             problems: Vec::new(),
         }
     }
@@ -232,6 +235,14 @@ impl Input {
         &self.problems
     }
 
+    /// Packets of capture files that were read and gave no row, as sentences by file.
+    pub fn unread(&self) -> Vec<String> {
+        match &self.source {
+            Source::Captures(captures) => captures.unread(),
+            Source::File(_) | Source::Log(_) => Vec::new(),
+        }
+    }
+
     /// How much of it was read, from 0 to 1, where that can be told.
     pub fn progress(&self) -> Option<f64> {
         match &self.source {
@@ -241,9 +252,11 @@ impl Input {
         }
     }
 
-    /// The next step, or `None` at the end. A selection that holds nothing is an error that tells what is there.
+    /// The next step, or `None` at the end. A selection that holds nothing is an error that tells what is there, and so are
+    /// capture files of which no packet could be read.
     pub fn next_step(&mut self) -> Result<Option<Step>, ReplayError> {
         match self.step_so_far()? {
+            None if let Some(error) = self.nothing_read() => Err(error),
             None if !self.is_in_span => Err(self.nothing_there()?),
             step => Ok(step),
         }
@@ -355,6 +368,7 @@ impl Input {
     fn select_captured(&mut self, observation: Box<Observation>, sequence: u64) -> Option<Step> {
         let at = observation.through;
         self.first_stored_at.get_or_insert(at);
+        self.last_captured_at = Some(at);
         if self.selection.to.is_some_and(|to| at >= to) {
             self.is_past_span = true;
             self.is_ended = true;
@@ -382,6 +396,15 @@ impl Input {
         self.selection.from.is_some() && !self.is_in_span
     }
 
+    fn nothing_read(&self) -> Option<ReplayError> {
+        match &self.source {
+            // Behind the end of the span there may have been more.
+            Source::Captures(captures) if !self.is_past_span => captures.nothing_read(),
+            _ => None,
+        }
+    }
+
+    /// Why nothing of it was selected.
     pub(crate) fn nothing_there(&self) -> Result<ReplayError, ReplayError> {
         let known = self.known_sites()?;
         if let Some(site) = &self.selection.site
@@ -395,15 +418,33 @@ impl Input {
         let (first, last) = match &self.source {
             Source::File(file) => file.extent(),
             Source::Log(log) => log.extent()?,
-            Source::Captures(_) => (None, None),
+            Source::Captures(_) => (self.first_stored_at, self.last_captured_at),
         };
         let Selection { from, to, .. } = self.selection;
         Ok(ReplayError::EmptySpan {
+            inputs: match &self.source {
+                Source::Captures(captures) => captures.names(),
+                Source::File(_) | Source::Log(_) => self.path.display().to_string(),
+            },
             from,
             to,
             first: first.or(self.first_stored_at),
             last,
         })
+    }
+}
+
+/// Inputs as a sentence names them.
+fn names<'a>(mut paths: impl ExactSizeIterator<Item = &'a Path>) -> String {
+    let first = paths.next().unwrap_or(Path::new(""));
+    let first = match first == Path::new("-") {
+        true => "standard input".to_owned(),
+        false => first.display().to_string(),
+    };
+    match paths.len() {
+        0 => first,
+        1 => format!("{first} and another file"),
+        further => format!("{first} and {further} further files"),
     }
 }
 

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use watchfold_schemas::Time;
 
-use super::{Input, Selection, Sites, Step, is_capture};
+use super::{Input, Selection, Sites, Step, names};
 use crate::ReplayError;
 
 /// The most inputs of one replay: each holds a file open and a frame in memory.
@@ -57,7 +57,10 @@ impl Inputs {
         if let [path] = paths {
             return Ok(Inputs::alone(Input::open(path, selection)?));
         }
-        let captures = paths.iter().filter(|path| is_capture(path)).count();
+        let captures = paths
+            .iter()
+            .filter(|path| selection.outside.is_capture(path))
+            .count();
         if captures == paths.len() {
             return Ok(Inputs::alone(Input::of_captures(paths, selection)?));
         }
@@ -175,6 +178,14 @@ impl Inputs {
             })
         });
         of_members.collect()
+    }
+
+    /// Packets of capture files that were read and gave no row, as sentences by file.
+    pub fn unread(&self) -> Vec<String> {
+        self.members
+            .iter()
+            .flat_map(|member| member.input.unread())
+            .collect()
     }
 
     /// Inputs that hold nothing of what is selected, as sentences.
@@ -354,6 +365,7 @@ fn nothing_there(selection: &Selection, opened: &[Opened]) -> ReplayError {
     }
     let spans = || opened.iter().filter_map(|one| one.span);
     ReplayError::EmptySpan {
+        inputs: names(opened.iter().map(|one| one.input.path())),
         from: selection.from,
         to: selection.to,
         first: spans().map(|(first, _)| first).min(),

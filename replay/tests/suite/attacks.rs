@@ -322,8 +322,12 @@ fn an_alert_is_explained_by_its_rule_and_its_packets() {
 fn capture_files_and_logs_are_not_mixed() {
     let log = log_of(&three_scans(), &rules(15), 4_096);
     let paths = [log.data().to_owned(), capture_file(log.data())];
-    let error = Inputs::open(&paths, &everything()).err().unwrap();
+    let selection = Selection {
+        outside: outside(&three_scans(), 4_096),
+        ..everything()
+    };
+    let error = Inputs::open(&paths, &selection).err().unwrap();
     assert!(matches!(error, ReplayError::MixedInputs), "{error}");
-    let error = Input::open(&paths[1], &everything()).err().unwrap();
+    let error = Input::of_captures(&paths[1..], &everything()).err().unwrap();
     assert!(matches!(error, ReplayError::NoOpener { .. }), "{error}");
 }

@@ -18,4 +18,5 @@ mod scenarios;
 mod several;
 mod snapshots;
 mod still_open;
+mod unread;
 mod world;

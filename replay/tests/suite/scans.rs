@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 
 use watchfold_folds::{PacketChain, SiteChain, StateMachine};
 use watchfold_log::{Append, Embedded, MessageLog, Options};
-use watchfold_replay::{CapturedBatches, Opens, Outside, OutsideError};
+use watchfold_replay::{CaptureSummary, Captured, CapturedBatches, Opens, Outside, OutsideError};
 use watchfold_schemas::alert::Finding;
 use watchfold_schemas::event::Severity;
 use watchfold_schemas::fields::Source;
@@ -344,9 +344,19 @@ pub struct Files {
 }
 
 impl Opens for Files {
-    fn captures(&self, _: &[PathBuf], site: &str) -> Result<CapturedBatches, OutsideError> {
+    fn is_capture(&self, path: &Path) -> bool {
+        path.extension().is_some_and(|extension| extension == "pcap")
+    }
+
+    fn captures(&self, paths: &[PathBuf], site: &str) -> Result<CapturedBatches, OutsideError> {
         let batches = batches(site, &self.packets, self.rows_max);
-        Ok(Box::new(batches.into_iter().map(Ok)))
+        let summary = Captured::Read(CaptureSummary {
+            path: paths[0].clone(),
+            packets: self.packets.len() as u64,
+            ..CaptureSummary::default()
+        });
+        let batches = batches.into_iter().map(|batch| Captured::Batch(Box::new(batch)));
+        Ok(Box::new(batches.chain([summary]).map(Ok)))
     }
 
     fn rules(&self, source: &str) -> Result<RuleSet, OutsideError> {

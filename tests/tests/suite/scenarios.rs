@@ -133,7 +133,8 @@ fn compare_whole(directory: &Path) -> Result<(), String> {
             .map(drop)
             .map_err(|error| error.to_string());
     }
-    match scenario::compare(directory, &Outside::default()).map_err(|error| error.to_string())? {
+    let found = scenario::compare(directory, &Outside::default()).map_err(|error| error.to_string())?;
+    match found.compared {
         Compared::Same(_) => Ok(()),
         Compared::Different(Difference { line, wanted, got }) => Err(format!(
             "expected.jsonl differs at line {line}:\n  want {wanted:?}\n  got  {got:?}"

@@ -49,6 +49,8 @@ impl From<i32> for LinkType {
 /// A link type that is not supported, by its number and, where it is one that people meet, by what it is.
 pub fn named(number: i32) -> String {
     let name = match number {
+        6 => "token ring",
+        10 => "FDDI",
         105 => "IEEE 802.11",
         119 => "Prism and IEEE 802.11",
         127 => "radiotap and IEEE 802.11",
