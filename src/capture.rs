@@ -12,6 +12,7 @@ use serde_json::json;
 use watchfold_capture::Unread;
 use watchfold_capture::batch::{BatchBuilder, Pushed};
 use watchfold_capture::file::{CaptureFile, End};
+use watchfold_capture::file_time::FileTime;
 use watchfold_capture::parse::{NOT_IP, Packet, decode};
 use watchfold_schemas::Time;
 use watchfold_schemas::codec::encode;
@@ -80,6 +81,7 @@ struct Stat {
     truncated: u64,
     malformed: u64,
     tunnelled: u64,
+    time: FileTime,
     addresses: HashSet<std::net::IpAddr>,
     seconds: f64,
 }
@@ -101,6 +103,7 @@ fn read(path: &Path) -> anyhow::Result<Stat> {
         stat.packets += 1;
         stat.wire_bytes += u64::from(frame.wire_length);
         stat.first = stat.first.or(Some(frame.at));
+        stat.time.push(frame.at);
         stat.last = Some(stat.last.map_or(frame.at, |last| last.max(frame.at)));
         let packet = match decode(frame.link, frame.bytes, frame.wire_length) {
             Ok(packet) => packet,
@@ -120,6 +123,7 @@ fn read(path: &Path) -> anyhow::Result<Stat> {
     if !builder.is_empty() {
         stat.stored(&builder.take(CaptureCounts::default()));
     }
+    while stat.time.decide() {}
     stat.end = end;
     stat.unread.set_skipped(file.skipped_by_reason());
     stat.seconds = began.elapsed().as_secs_f64();
@@ -143,6 +147,7 @@ impl Stat {
             truncated: 0,
             malformed: 0,
             tunnelled: 0,
+            time: FileTime::default(),
             addresses: HashSet::new(),
             seconds: 0.0,
         }
@@ -187,6 +192,8 @@ impl Stat {
                 "truncated": self.truncated,
                 "malformed": self.malformed,
                 "tunnelled": self.tunnelled,
+                "late": self.time.late,
+                "ahead": self.time.ahead,
                 "addresses": self.addresses.len(),
                 "addresses_is_lower_bound": self.addresses.len() >= ADDRESSES_MAX,
                 "wire_bytes": self.wire_bytes,
@@ -232,6 +239,14 @@ impl Stat {
         }
         for (why, count) in self.unread.skipped_by_reason() {
             outln!("  {count} skipped: {why}")?;
+        }
+        for (count, what) in [
+            (self.time.late, "more than a second behind packets before them"),
+            (self.time.ahead, "with a time more than a second ahead of those after them"),
+        ] {
+            if count > 0 {
+                outln!("  {count} {what}")?;
+            }
         }
         outln!(
             "  {} batches, {per_packet:.1} bytes a packet; {rate:.0} packets/s",

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 use arbitrary::Arbitrary;
 use watchfold_capture::batch::{BatchBuilder, Pushed};
-use watchfold_capture::parse::{Inside, Packet};
+use watchfold_capture::parse::{Inside, Packet, Print, Vlans};
 use watchfold_rules::PackName;
 use watchfold_schemas::alert::{SubjectKind, Verdict};
 use watchfold_schemas::observation::Gap;
@@ -348,7 +348,11 @@ impl Burst {
             protocol: 6,
             tcp_flags: 0,
             marks: self.marks,
-            vlan: self.vlan,
+            vlans: Vlans {
+                outer: self.vlan,
+                inner: None,
+            },
+            print: Print::default(),
             inside: Inside::Nothing,
             payload: &PAYLOAD[..usize::from(self.payload).min(PAYLOAD.len())],
         };

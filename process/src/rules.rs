@@ -212,6 +212,8 @@ mod tests {
             subject: Vec::new(),
             cooldown_ms: 15_000,
             reputation: None,
+            counts_duplicates: false,
+            withdrawn_by: None,
             message: String::new(),
         }
     }

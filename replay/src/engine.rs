@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use watchfold_folds::{PacketChain, SiteChain};
+use watchfold_folds::{PacketChain, PacketCounters, SiteChain};
 use watchfold_schemas::rules::RulesActivation;
 use watchfold_schemas::{Body, Chain, Event, MessageId, Observation, SiteConfig, Stream, Time};
 
@@ -154,6 +154,12 @@ impl Engine {
     /// The packet chain of a site, for its counters.
     pub fn packet_chain(&self, site: &str) -> Option<&PacketChain> {
         Some(&self.sites.get(site)?.packets.as_ref()?.chain)
+    }
+
+    /// What a counter of all packet chains says.
+    pub fn packet_count(&self, count: fn(PacketCounters) -> u64) -> u64 {
+        let chains = self.sites.values().filter_map(|site| site.packets.as_ref());
+        chains.map(|packets| count(packets.chain.counters())).sum()
     }
 
     /// The rules of a chain, as far as they are known.

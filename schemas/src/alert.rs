@@ -62,6 +62,10 @@ pub struct SeenBy {
     pub interface: String,
     /// None for a rule on other observations than packets.
     pub packets: PacketRanges,
+    /// The VLANs of what was seen, the outermost first; empty without a tag. The last field, because state is stored by
+    /// position.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub vlans: Vec<u16>,
 }
 
 /// What made a rule fire, in numbers.

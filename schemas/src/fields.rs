@@ -12,7 +12,7 @@ use crate::subjects::Chain;
 pub enum Source {
     /// One row for each packet.
     Packet,
-    /// One row for each attempt to open a TCP connection, once it is known what came of it.
+    /// One row for each step of an attempt to open a TCP connection: tried, what came of it, used, ended.
     Connection,
     /// One row for each ARP message and each neighbour advertisement, with what was known before.
     Neighbour,
@@ -100,7 +100,7 @@ macro_rules! fields {
 }
 
 const TRANSPORTS: Kind = Kind::Word(&["tcp", "udp", "icmp", "icmpv6", "arp", "other"]);
-const OUTCOMES: Kind = Kind::Word(&["opened", "refused", "unanswered", "ended"]);
+const OUTCOMES: Kind = Kind::Word(&["tried", "opened", "refused", "unanswered", "used", "ended"]);
 const CHANGES: Kind = Kind::Word(&["new", "same", "changed", "flip_flop"]);
 const NEIGHBOUR_MESSAGES: Kind = Kind::Word(&["request", "reply", "gratuitous", "advertisement"]);
 const PING_OUTCOMES: Kind = Kind::Word(&["ok", "timed_out", "unreachable", "refused", "unexpected", "fault"]);
@@ -109,7 +109,7 @@ const SIGNALS: Kind = Kind::Word(&["echo", "neighbour", "dns", "tcp", "https"]);
 fields! {
     SourceIp, "source.ip", [Packet, Connection, Neighbour], Kind::Address, "id.orig_h, src_ip", "Who sent it; of an ARP message the sender's address.";
     DestinationIp, "destination.ip", [Packet, Connection, Neighbour], Kind::Address, "id.resp_h, dst_ip", "Whom it was sent to; of an ARP message the target's address.";
-    SourcePort, "source.port", [Packet], Kind::Number, "id.orig_p, src_port", "TCP and UDP alone.";
+    SourcePort, "source.port", [Packet, Connection], Kind::Number, "id.orig_p, src_port", "TCP and UDP alone.";
     DestinationPort, "destination.port", [Packet, Connection], Kind::Number, "id.resp_p, dst_port", "TCP and UDP alone.";
     SourcePrivate, "source.private", [Packet, Connection], Kind::Truth, "", "The source's address is private, link-local or loopback (RFC 1918, RFC 3927, RFC 4193, RFC 4291).";
     DestinationPrivate, "destination.private", [Packet, Connection], Kind::Truth, "", "The same of the destination.";
@@ -120,6 +120,7 @@ fields! {
     Transport, "network.transport", [Packet, Connection], TRANSPORTS, "proto", "";
     Bytes, "network.bytes", [Packet], Kind::Number, "orig_ip_bytes", "Length of the whole packet on the wire, in bytes; 65535 stands for that or more.";
     Vlan, "network.vlan.id", [Packet], Kind::Number, "vlan", "The outermost one.";
+    InnerVlan, "network.vlan.inner.id", [Packet], Kind::Number, "inner_vlan, network.inner.vlan.id", "The VLAN within the outermost one, of a packet with two tags.";
     TcpFlags, "tcp.flags", [Packet], Kind::Number, "", "As in the header: FIN 1, SYN 2, RST 4, PSH 8, ACK 16, URG 32, ECE 64, CWR 128.";
     TcpSyn, "tcp.syn", [Packet], Kind::Truth, "", "";
     TcpAck, "tcp.ack", [Packet], Kind::Truth, "", "";
@@ -132,6 +133,7 @@ fields! {
     Malformed, "packet.malformed", [Packet], Kind::Truth, "", "Its headers end early or contradict each other.";
     Tunnelled, "packet.tunnelled", [Packet], Kind::Truth, "", "It was found inside a tunnel.";
     HasPayload, "packet.has_payload", [Packet], Kind::Truth, "", "";
+    Duplicate, "packet.duplicate", [Packet], Kind::Truth, "", "A copy of a packet that was seen at most 5 ms before, as a mirror port or a bridge delivers it: equal from the IP header on, without hop limit, traffic class and checksum. At most one copy for each way that it came (link header, VLANs, hop limit) is one; further equal packets are packets of their own. A rule that does not name this field passes over copies, unless it has `watchfold.duplicates: count`.";
     DnsName, "dns.question.name", [Packet], Kind::Text, "query, QueryName", "The first question of a DNS message, in lower case, without the final dot.";
     DnsLength, "dns.question.length", [Packet], Kind::Number, "", "Characters of the name.";
     DnsZone, "dns.question.zone", [Packet], Kind::Text, "dns.question.registered_domain", "The last two labels of the name; the last three below a two-letter zone whose second label has at most three letters.";
@@ -146,7 +148,7 @@ fields! {
     TlsServerName, "tls.client.server_name", [Packet], Kind::Text, "server_name, sni", "Of a TLS client hello.";
     HttpHost, "http.host", [Packet], Kind::Text, "host, cs-host", "Of an HTTP request.";
     PayloadText, "payload.text", [Packet], Kind::Text, "", "The first 64 bytes of the payload, of packets from or to `head_ports` of the capture (where mining pools listen, unless it says otherwise); others lack it. Bytes that are not ASCII read as `?`.";
-    ConnectionOutcome, "connection.outcome", [Connection], OUTCOMES, "conn_state", "`opened`: answered by SYN and ACK. `refused`: by RST. `unanswered`: by neither within 3 s, or by ICMP alone. `ended`: a connection that was opened got FIN or RST.";
+    ConnectionOutcome, "connection.outcome", [Connection], OUTCOMES, "conn_state", "`tried`: the SYN itself. `opened`: answered by SYN and ACK. `refused`: by RST. `unanswered`: by neither within 3 s, or by ICMP alone. `used`: an opened connection carried its first data, or the server closed it in order. `ended`: an opened connection got FIN or RST.";
     ConnectionDuration, "connection.duration_ms", [Connection], Kind::Number, "duration", "From SYN to the outcome.";
     NeighbourMac, "neighbour.mac", [Neighbour], Kind::Mac, "", "The hardware address that it announces for `source.ip`.";
     NeighbourPreviousMac, "neighbour.previous_mac", [Neighbour], Kind::Mac, "", "What was known before, where that was another one.";

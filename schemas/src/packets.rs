@@ -112,8 +112,20 @@ pub struct PacketBatch {
     #[serde(with = "serde_bytes")]
     #[cfg_attr(feature = "json-schema", schemars(with = "Vec<u8>"))]
     pub marks: Vec<u8>,
+    /// 32 bits for each packet: a hash of what stays the same when one packet is seen at several places: the IP packet
+    /// without hop limit, traffic class and header checksum, or the whole ARP message. 0 says nothing. Empty where none were made.
+    #[serde(default, with = "serde_bytes")]
+    #[cfg_attr(feature = "json-schema", schemars(with = "Vec<u8>"))]
+    pub prints: Vec<u8>,
+    /// 16 bits for each packet: a hash of where it was seen: link header, VLANs and hop limit. Empty where `prints` is.
+    #[serde(default, with = "serde_bytes")]
+    #[cfg_attr(feature = "json-schema", schemars(with = "Vec<u8>"))]
+    pub paths: Vec<u8>,
     /// Sparse: (row, outermost VLAN).
     pub vlans: Vec<(u16, u16)>,
+    /// Sparse: (row, the VLAN within the outermost one), of packets with two tags.
+    #[serde(default)]
+    pub inner_vlans: Vec<(u16, u16)>,
     pub dns: Vec<DnsRow>,
     pub arp: Vec<ArpRow>,
     pub neighbours: Vec<NeighbourRow>,
@@ -247,6 +259,10 @@ impl PacketBatch {
             &self.lengths,
         ];
         let single = [&self.tcp_flags, &self.marks];
+        let has_prints = !self.prints.is_empty() || !self.paths.is_empty();
+        if has_prints && (self.prints.len() != rows * 4 || self.paths.len() != rows * 2) {
+            return Err(MalformedBatch("prints and paths"));
+        }
         if rows > PACKET_ROWS_MAX
             || wide.iter().any(|column| column.len() != rows * 4)
             || narrow.iter().any(|column| column.len() != rows * 2)
@@ -281,7 +297,7 @@ impl PacketBatch {
     }
 
     fn side_rows(&self) -> impl Iterator<Item = u16> + '_ {
-        let vlans = self.vlans.iter().map(|(row, _)| *row);
+        let vlans = self.vlans.iter().chain(&self.inner_vlans).map(|(row, _)| *row);
         let names = self.tls_names.iter().chain(&self.http_hosts).map(|(row, _)| *row);
         vlans
             .chain(names)
@@ -399,6 +415,15 @@ impl<'a> PacketView<'a> {
         self.batch.marks.get(row).copied().unwrap_or_default()
     }
 
+    /// What tells the content of each packet apart, and where each was seen. Both are empty where the capture made none.
+    pub fn prints_and_paths(&self) -> impl ExactSizeIterator<Item = (u32, u16)> + 'a {
+        let prints = self.batch.prints.as_chunks::<4>().0.iter();
+        let paths = self.batch.paths.as_chunks::<2>().0.iter();
+        prints
+            .zip(paths)
+            .map(|(print, path)| (u32::from_le_bytes(*print), u16::from_le_bytes(*path)))
+    }
+
     /// A whole column of 16-bit values.
     pub fn source_ports(&self) -> impl ExactSizeIterator<Item = u16> + 'a {
         column(&self.batch.source_ports)
@@ -504,13 +529,16 @@ mod tests {
 
     #[test]
     fn columns_that_disagree_are_an_error() {
-        let broken: [fn(&mut PacketBatch); 7] = [
+        let broken: [fn(&mut PacketBatch); 10] = [
             |batch| batch.at_ns.truncate(7),
             |batch| batch.lengths.clear(),
             |batch| batch.marks.truncate(1),
             |batch| batch.v4.push(1),
             |batch| batch.sources[0] = 9,
             |batch| batch.vlans.push((2, 1)),
+            |batch| batch.inner_vlans.push((2, 1)),
+            |batch| batch.prints = vec![0; 8],
+            |batch| (batch.prints, batch.paths) = (vec![0; 7], vec![0; 4]),
             |batch| batch.protocols.push(6),
         ];
         for damage in broken {

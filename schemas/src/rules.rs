@@ -63,6 +63,12 @@ pub struct Rule {
     pub cooldown_ms: u64,
     /// The field whose value an oracle is asked about, and whose tier scales the threshold and raises the severity.
     pub reputation: Option<String>,
+    /// Whether a packet that was seen twice counts twice. Without it the copies that `packet.duplicate` marks are passed over.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub counts_duplicates: bool,
+    /// Rows that take a value back that was counted: of a trigger on distinct values alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub withdrawn_by: Option<Test>,
     /// One sentence with fields in braces: `{source.ip} tried {observed} ports of {destination.ip}`. Besides fields there
     /// are `{observed}`, `{threshold}` and `{window}`.
     pub message: String,

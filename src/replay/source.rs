@@ -175,6 +175,9 @@ impl Source {
         for sentence in self.input.unread() {
             errln!("{sentence}");
         }
+        for line in order_of(side) {
+            errln!("{line}");
+        }
         let kinds: Vec<String> = side
             .kinds
             .iter()
@@ -345,3 +348,33 @@ fn clock(seconds: f64) -> String {
         (hours, minutes, _) => format!("{hours} h {minutes} min"),
     }
 }
+/// What is said of packets that were seen twice or out of order.
+fn order_of(side: &Side) -> Vec<String> {
+    let count = |count| side.engine.packet_count(count);
+    let counts = [
+        (
+            count(|counters| counters.duplicate_packets),
+            ["packet was", "packets were"],
+            "seen twice; rules count each once unless they say otherwise",
+        ),
+        (
+            count(|counters| counters.late_packets),
+            ["packet is", "packets are"],
+            "more than a second behind those before; they count at the later time",
+        ),
+        (
+            count(|counters| counters.ahead_packets),
+            ["packet has", "packets have"],
+            "a time more than a second ahead of those after; they count at the earlier time",
+        ),
+    ];
+    counts
+        .into_iter()
+        .filter(|(count, _, _)| *count > 0)
+        .map(|(count, [one, several], what)| {
+            let words = if count == 1 { one } else { several };
+            format!("{count} {words} {what}")
+        })
+        .collect()
+}
+

@@ -16,7 +16,7 @@ use watchfold_schemas::{Span, Time};
 use crate::parse::{Inside, Packet};
 use watchfold_config::HEAD_PORTS_MAX;
 
-/// A batch is closed when its side tables hold this many bytes; columns and dictionary add at most 230 KB, and a message
+/// A batch is closed when its side tables hold this many bytes; columns and dictionary add at most 242 KB, and a message
 /// may have 768 KiB.
 pub const SIDE_BYTES_MAX: usize = 384 * 1024;
 
@@ -26,8 +26,8 @@ const SIDE_ROW_BYTES: usize = 64;
 /// 65,536 ports, 64 in a word.
 const PORT_WORDS: usize = 1 << 10;
 
-/// The most that one row takes in columns and dictionary: 21 bytes, and two IPv6 addresses of its own.
-const ROW_BYTES_MAX: usize = 53;
+/// The most that one row takes in columns and dictionary: 27 bytes, and two IPv6 addresses of its own.
+const ROW_BYTES_MAX: usize = 59;
 
 /// What a batch takes beside columns, dictionary and side tables, and what the last row of a side table may be over.
 const FRAME_BYTES: usize = 2 * 1024;
@@ -154,9 +154,17 @@ impl BatchBuilder {
         batch.protocols.push(packet.protocol);
         batch.tcp_flags.push(packet.tcp_flags);
         batch.marks.push(packet.marks);
-        if let Some(vlan) = packet.vlan {
-            batch.vlans.push((row, vlan));
-            self.side_bytes += 4;
+        batch.prints.extend_from_slice(&packet.print.content.to_le_bytes());
+        batch.paths.extend_from_slice(&packet.print.path.to_le_bytes());
+        let tags = [
+            (packet.vlans.outer, &mut batch.vlans),
+            (packet.vlans.inner, &mut batch.inner_vlans),
+        ];
+        for (tag, rows) in tags {
+            if let Some(vlan) = tag {
+                rows.push((row, vlan));
+                self.side_bytes += 7;
+            }
         }
         self.push_head(row, &packet);
         self.push_inside(row, packet.inside);
@@ -284,6 +292,8 @@ fn empty(source: CaptureSource) -> PacketBatch {
         protocols: column(1),
         tcp_flags: column(1),
         marks: column(1),
+        prints: column(4),
+        paths: column(2),
         ..PacketBatch::default()
     }
 }
@@ -335,7 +345,7 @@ fn dictionary(addresses: &[IpAddr], batch: &mut PacketBatch) -> Vec<u16> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::parse::{LinkType, decode};
+    use crate::parse::{LinkType, Print, Vlans, decode};
     use etherparse::PacketBuilder;
     use watchfold_schemas::packets::PACKET_NAME_BYTES_MAX;
     use watchfold_schemas::{Body, Observation, Origin};
@@ -418,7 +428,11 @@ mod tests {
                 protocol: 6,
                 tcp_flags: 0x18,
                 marks: 0,
-                vlan: Some(7),
+                vlans: Vlans {
+                    outer: Some(7),
+                    inner: Some(8),
+                },
+                print: Print::default(),
                 inside: Inside::TlsName("n".repeat(PACKET_NAME_BYTES_MAX)),
                 payload: &[0; 1_400],
             };

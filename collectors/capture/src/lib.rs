@@ -6,6 +6,7 @@ pub mod batch;
 pub mod config;
 mod error;
 pub mod file;
+pub mod file_time;
 #[cfg(test)]
 mod hostile;
 mod live;

@@ -83,9 +83,11 @@ impl LiveBatch {
         self.latest
     }
 
-    /// When the packet was captured, by the collector's clock.
+    /// When the packet was captured, by the collector's clock. A time that is far ahead of the clock does not move what comes
+    /// after it.
     pub(crate) fn time_of(&self, raw: &Raw<'_>) -> Time {
-        let at = self.reading.stamp.now() + Time(raw.wall_ns).since(self.reading.wall);
+        let now = self.reading.stamp.now();
+        let at = (now + Time(raw.wall_ns).since(self.reading.wall)).min(now + LATE_MAX);
         self.latest.map_or(at, |latest| at.max(latest - LATE_MAX))
     }
 
@@ -242,6 +244,12 @@ mod tests {
     fn no_packet_is_after_now_or_long_before_the_last() {
         let batch = batch_of(&[-30, 40, -5_000], START + Span::from_millis(7));
         assert_eq!(offsets_ms(&batch), [-30, 7, -960]);
+    }
+
+    #[test]
+    fn a_packet_far_ahead_moves_none_after_it() {
+        let batch = batch_of(&[-500, 3_600_000_000, -400], START + Span::from_seconds(1));
+        assert_eq!(offsets_ms(&batch), [-500, 1_000, 0]);
     }
 
     #[test]

@@ -15,6 +15,7 @@ use watchfold_schemas::{Body, Observation, Origin, Span, Time};
 use crate::batch::{BatchBuilder, Pushed};
 use crate::error::CaptureError;
 use crate::file::{CaptureFile, End, Frame};
+use crate::file_time::FileTime;
 use crate::order::in_time_order;
 use crate::parse::decode;
 use crate::unread::{FileSummary, Unread};
@@ -88,8 +89,13 @@ struct Batching {
     before: u64,
     /// The last packet, with or without a row.
     last_number: u64,
-    /// The greatest time of a packet so far.
-    through: Option<Time>,
+    time: FileTime,
+    /// Packets taken in, and those of them that are decided.
+    taken: u64,
+    decided: u64,
+    /// Batches that wait until their last packet, whose place is beside them, is decided.
+    waiting: VecDeque<(u64, Body)>,
+    ready: VecDeque<(Time, Body)>,
     /// Of the first packet since the last observation, with or without a row.
     begun: Option<Time>,
     /// What of this file gave no row.
@@ -109,7 +115,11 @@ impl FileObservations {
                 counts: CaptureCounts::default(),
                 before: 0,
                 last_number: 0,
-                through: None,
+                time: FileTime::default(),
+                taken: 0,
+                decided: 0,
+                waiting: VecDeque::new(),
+                ready: VecDeque::new(),
                 begun: None,
                 unread: Unread::default(),
             },
@@ -143,7 +153,7 @@ impl FileObservations {
         };
         let file = CaptureFile::open(&path)?;
         let name = source_name(&path);
-        let unchecked = self.batching.through;
+        let unchecked = self.batching.time.last();
         self.open = Some(Open {
             path,
             file,
@@ -153,27 +163,25 @@ impl FileObservations {
         Ok(())
     }
 
-    /// Reads until an observation is full or the files are over.
+    /// Reads until an observation is complete or the files are over.
     fn advance(&mut self) -> Result<Option<Observation>, CaptureError> {
-        while let Some(open) = &mut self.open {
+        while self.batching.ready.is_empty()
+            && let Some(open) = &mut self.open
+        {
             let (batching, name, path) = (&mut self.batching, &open.name, &open.path);
             let unchecked = &mut open.unchecked;
-            let mut ready = None;
             let end = open.file.for_each(|frame| {
                 if let Some(until) = unchecked.take() {
                     warn_of_overlap(path, frame.at, until);
                 }
-                ready = batching.take_in(&frame, name);
-                if ready.is_some() {
-                    ControlFlow::Break(())
-                } else {
+                batching.take_in(&frame, name);
+                if batching.ready.is_empty() {
                     ControlFlow::Continue(())
+                } else {
+                    ControlFlow::Break(())
                 }
             })?;
             if end == End::Stopped {
-                if ready.is_some() {
-                    return Ok(self.observation(ready));
-                }
                 continue;
             }
             let packets = open.file.packets() + open.file.skipped();
@@ -198,8 +206,11 @@ impl FileObservations {
             self.open = None;
             self.open_next()?;
         }
-        let rest = self.batching.flush();
-        Ok(self.observation(rest))
+        if self.batching.ready.is_empty() {
+            self.batching.finish();
+        }
+        let ready = self.batching.ready.pop_front();
+        Ok(self.observation(ready))
     }
 
     fn observation(&mut self, ready: Option<(Time, Body)>) -> Option<Observation> {
@@ -234,17 +245,16 @@ impl Iterator for FileObservations {
 }
 
 impl Batching {
-    /// Adds a packet; gives the observation that had to be closed before it.
-    fn take_in(&mut self, frame: &Frame<'_>, name: &str) -> Option<(Time, Body)> {
+    /// Adds a packet, and closes the batch before it where it has to.
+    fn take_in(&mut self, frame: &Frame<'_>, name: &str) {
         let number = self.before + frame.number;
         let is_long = self
             .begun
             .is_some_and(|begun| frame.at.since(begun) >= BATCH_SPAN_MAX);
         let is_full = self.builder.len() >= self.rows_max || !self.builder.fits(number, frame.at);
         let is_other = !self.is_from(frame, name);
-        let mut ready = None;
         if is_long || is_full || is_other {
-            ready = self.flush();
+            self.flush();
         }
         if is_other {
             self.builder.set_source(CaptureSource {
@@ -267,8 +277,30 @@ impl Batching {
         self.counts.received += 1;
         self.last_number = number;
         self.begun = self.begun.or(Some(frame.at));
-        self.through = Some(self.through.map_or(frame.at, |through| through.max(frame.at)));
-        ready
+        self.taken += 1;
+        if self.time.push(frame.at) {
+            self.one_is_decided();
+        }
+    }
+
+    /// Batches are complete up to where time has come with their last packet.
+    fn one_is_decided(&mut self) {
+        self.decided += 1;
+        while let Some(through) = self.time.reached()
+            && let Some((last, _)) = self.waiting.front()
+            && *last <= self.decided
+            && let Some((_, body)) = self.waiting.pop_front()
+        {
+            self.ready.push_back((through, body));
+        }
+    }
+
+    /// Nothing more comes.
+    fn finish(&mut self) {
+        self.flush();
+        while self.time.decide() {
+            self.one_is_decided();
+        }
     }
 
     fn is_from(&self, frame: &Frame<'_>, name: &str) -> bool {
@@ -283,12 +315,14 @@ impl Batching {
         self.counts.undecoded += skipped;
     }
 
-    /// What came since the last observation; `None` when nothing did.
-    fn flush(&mut self) -> Option<(Time, Body)> {
-        self.begun.take()?;
-        let through = self.through?;
-        let batch = self.builder.take_at(through, self.last_number + 1, self.counts);
-        Some((through, Body::Batch(Box::new(batch))))
+    /// Closes the batch of what came since the last one, where anything did.
+    fn flush(&mut self) {
+        if self.begun.take().is_none() {
+            return;
+        }
+        let at = self.time.last().unwrap_or_default();
+        let batch = self.builder.take_at(at, self.last_number + 1, self.counts);
+        self.waiting.push_back((self.taken, Body::Batch(Box::new(batch))));
     }
 }
 

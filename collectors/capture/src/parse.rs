@@ -6,13 +6,15 @@
 mod inside;
 mod link;
 mod plain;
+mod print;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use etherparse::{ArpPacketSlice, EtherType, IpNumber, LaxNetSlice, LaxSlicedPacket, TransportSlice};
 use watchfold_schemas::packets::{ArpRow, DhcpRow, DnsRow, NeighbourRow, marks};
 
-pub use link::LinkType;
+pub use link::{LinkType, Vlans};
+pub use print::Print;
 
 /// The protocol of a packet that is not IP.
 pub const NOT_IP: u8 = 255;
@@ -34,8 +36,9 @@ pub struct Packet<'a> {
     pub tcp_flags: u8,
     /// [`marks`].
     pub marks: u8,
-    /// The outermost one.
-    pub vlan: Option<u16>,
+    pub vlans: Vlans,
+    /// Of the whole frame, with whatever tunnel it carries.
+    pub print: Print,
     pub inside: Inside,
     /// What follows the transport header, as far as it was captured.
     pub payload: &'a [u8],
@@ -73,7 +76,8 @@ pub enum Undecoded {
 pub fn decode(link: LinkType, frame: &[u8], wire_length: u32) -> Result<Packet<'_>, Undecoded> {
     let opened = link.open(frame)?;
     let mut packet = network(opened.ether_type, opened.payload, 0)?;
-    packet.vlan = opened.vlan.or(packet.vlan);
+    packet.vlans = opened.vlans.around(packet.vlans);
+    packet.print = Print::of(frame, &opened);
     if (frame.len() as u64) < u64::from(wire_length) {
         packet.marks |= marks::TRUNCATED;
     }
@@ -102,7 +106,11 @@ fn any_network(ether_type: EtherType, bytes: &[u8], depth: u8) -> Result<Packet<
         _ => {}
     }
     let sliced = LaxSlicedPacket::from_ether_type(ether_type, bytes);
-    let vlan = sliced.vlan_ids().first().map(|vlan| vlan.value());
+    let tag = |place: usize| sliced.vlan_ids().get(place).map(|vlan| vlan.value());
+    let vlans = Vlans {
+        outer: tag(0),
+        inner: tag(1),
+    };
     let is_malformed = sliced.stop_err.is_some();
     let mut packet = match &sliced.net {
         Some(LaxNetSlice::Ipv4(ip)) => {
@@ -126,7 +134,7 @@ fn any_network(ether_type: EtherType, bytes: &[u8], depth: u8) -> Result<Packet<
         Some(LaxNetSlice::Arp(arp)) => arp_packet(arp)?,
         None => return inner_ether_type(&sliced, depth, ether_type),
     };
-    packet.vlan = packet.vlan.or(vlan);
+    packet.vlans = vlans.around(packet.vlans);
     if is_malformed {
         packet.marks |= marks::MALFORMED;
     }
@@ -188,7 +196,8 @@ impl<'a> Packet<'a> {
             protocol: NOT_IP,
             tcp_flags: 0,
             marks: 0,
-            vlan: None,
+            vlans: Vlans::default(),
+            print: Print::default(),
             inside: Inside::Nothing,
             payload: &[],
         }
@@ -202,12 +211,12 @@ impl<'a> Packet<'a> {
             return;
         }
         if depth < TUNNEL_DEPTH_MAX
-            && let Some((ether_type, inner)) = link::tunnel(number, payload)
-            && let Ok(inside) = network(ether_type, inner, depth + 1)
+            && let Some(tunnel) = link::tunnel(number, payload)
+            && let Ok(inside) = network(tunnel.ether_type, tunnel.payload, depth + 1)
         {
-            let outer_vlan = self.vlan;
+            let outer = self.vlans;
             *self = inside;
-            self.vlan = outer_vlan.or(self.vlan);
+            self.vlans = outer.around(tunnel.vlans).around(self.vlans);
             self.marks |= marks::TUNNELLED;
             return;
         }

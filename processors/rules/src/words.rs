@@ -123,7 +123,7 @@ pub fn field_reference() -> String {
         let rows = match source {
             Source::Packet => "One row for each packet.",
             Source::Connection => {
-                "One row for each attempt to open a TCP connection, once it is known what came of it, and one when it ends."
+                "One row for each step of an attempt to open a TCP connection: when it is tried, when it is known what came of it, when the connection is first used, and when it ends."
             }
             Source::Neighbour => {
                 "One row for each ARP message and each neighbour advertisement, with what was known before."

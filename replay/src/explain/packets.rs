@@ -223,7 +223,7 @@ impl Counted {
         if view.number(end) < first.0 {
             return;
         }
-        let meeting = self.rows.as_ref().map(|rows| rows.rows(batch));
+        let meeting = self.rows.as_mut().map(|rows| rows.rows(batch));
         for row in 0..view.len() {
             let number = view.number(row);
             let ranges = &self.seen_by.packets.ranges;

@@ -8,6 +8,7 @@ mod explains;
 mod files;
 mod follows;
 mod output;
+mod outside;
 mod peers;
 mod processes;
 mod properties;

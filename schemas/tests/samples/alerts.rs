@@ -20,10 +20,12 @@ use super::{START, after, events};
 pub fn observations() -> Vec<(&'static str, Body)> {
     vec![
         ("", Body::Batch(Box::new(batch()))),
+        ("copies", Body::Batch(Box::new(copies()))),
         ("", verdict(SubjectKind::Address, "203.0.113.9")),
         ("name", verdict(SubjectKind::Name, "bad.example")),
         ("packets", rules(Chain::Packets)),
         ("site", rules(Chain::Site)),
+        ("withdrawn", withdrawn()),
         ("began", finding(AttackStage::Began)),
         ("grew", finding(AttackStage::Grew)),
         ("ended", finding(AttackStage::Ended)),
@@ -67,6 +69,16 @@ pub fn events() -> Vec<(&'static str, EventBody)> {
     bodies
 }
 
+/// One packet on two ways, behind two tags.
+fn copies() -> PacketBatch {
+    PacketBatch {
+        prints: [7_u32, 7].iter().flat_map(|print| print.to_le_bytes()).collect(),
+        paths: [1_u16, 2].iter().flat_map(|path| path.to_le_bytes()).collect(),
+        inner_vlans: vec![(0, 13)],
+        ..batch()
+    }
+}
+
 fn batch() -> PacketBatch {
     let wide = |values: [i32; 2]| values.iter().flat_map(|value| value.to_le_bytes()).collect();
     let narrow = |values: [u16; 2]| values.iter().flat_map(|value| value.to_le_bytes()).collect();
@@ -97,7 +109,10 @@ fn batch() -> PacketBatch {
         protocols: vec![17, 255],
         tcp_flags: vec![0, 0],
         marks: vec![marks::PAYLOAD, marks::TRUNCATED],
+        prints: Vec::new(),
+        paths: Vec::new(),
         vlans: vec![(0, 12)],
+        inner_vlans: Vec::new(),
         dns: vec![DnsRow {
             row: 0,
             name: "a.example".into(),
@@ -178,6 +193,18 @@ fn rules(chain: Chain) -> Body {
     }))
 }
 
+/// A rule that counts copies, and takes back what was used.
+fn withdrawn() -> Body {
+    let Body::Rules(mut activation) = rules(Chain::Packets) else {
+        unreachable!("rules are an activation");
+    };
+    for rule in &mut activation.set.rules {
+        rule.counts_duplicates = true;
+        rule.withdrawn_by = Some(field_test(Compare::Equals, Value::Text("used".into())));
+    }
+    Body::Rules(activation)
+}
+
 /// Every trigger, test, comparison, value, state and source stands in one of them.
 fn all_rules() -> Vec<Rule> {
     let group_by = || vec!["source.ip".to_owned()];
@@ -225,6 +252,8 @@ fn all_rules() -> Vec<Rule> {
         subject: group_by(),
         cooldown_ms: 15_000,
         reputation: Some("source.ip".into()),
+        counts_duplicates: false,
+        withdrawn_by: None,
         message: "{source.ip} did {observed} in {window}".into(),
     };
     triggers.into_iter().enumerate().map(rule).collect()
@@ -308,6 +337,7 @@ fn seen_by() -> SeenBy {
         collector: "capture-eth0".into(),
         incarnation: 1_769_846_400_000,
         interface: "eth0".into(),
+        vlans: Vec::new(),
         packets: PacketRanges {
             ranges: vec![(7, 42)],
             total: 15,

@@ -173,6 +173,7 @@ fn attack(which: u64, second: u64, ended: bool) -> Attack {
             collector: "capture-lan".into(),
             incarnation: 1,
             interface: "eth0".into(),
+            vlans: Vec::new(),
             packets: PacketRanges {
                 ranges: vec![(second * 100, second * 100 + 14)],
                 total: 15,

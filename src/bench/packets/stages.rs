@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use watchfold_capture::batch::{BatchBuilder, Pushed};
 use watchfold_capture::file::CaptureFile;
 use watchfold_capture::observe::{FileObservations, FileOptions};
-use watchfold_capture::parse::{Inside, Packet, decode as decode_packet};
+use watchfold_capture::parse::{Inside, Packet, Print, Vlans, decode as decode_packet};
 use watchfold_folds::{PacketChain, StateMachine};
 use watchfold_kit::Progress;
 use watchfold_log::{Append, Embedded, MessageLog, Options, Start, StreamOptions};
@@ -366,7 +366,11 @@ pub fn flood(sources: u64) -> anyhow::Result<Flood> {
             protocol: 6,
             tcp_flags: 2,
             marks: 0,
-            vlan: None,
+            vlans: Vlans::default(),
+            print: Print {
+                content: number as u32 | 1,
+                path: 1,
+            },
             inside: Inside::Nothing,
             payload: &[],
         };

@@ -86,6 +86,7 @@ pub fn finding(
             collector: COLLECTOR.to_owned(),
             incarnation: 1,
             interface: "lan0".to_owned(),
+            vlans: Vec::new(),
             packets: PacketRanges {
                 ranges: vec![(1, 15)],
                 total: 15,

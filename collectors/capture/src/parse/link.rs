@@ -70,12 +70,49 @@ pub fn named(number: i32) -> String {
     format!("{number} ({name})")
 }
 
+/// The first two VLAN tags of a packet, the outermost first.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Vlans {
+    pub outer: Option<u16>,
+    pub inner: Option<u16>,
+}
+
+impl Vlans {
+    /// These tags, and those found further inside.
+    pub fn around(self, inside: Vlans) -> Vlans {
+        let mut tags = [self.outer, self.inner, inside.outer, inside.inner]
+            .into_iter()
+            .flatten();
+        Vlans {
+            outer: tags.next(),
+            inner: tags.next(),
+        }
+    }
+
+    pub const fn one(vlan: u16) -> Vlans {
+        Vlans {
+            outer: Some(vlan),
+            inner: None,
+        }
+    }
+}
+
 /// A frame without its link header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Opened<'a> {
     pub ether_type: EtherType,
     pub payload: &'a [u8],
-    pub vlan: Option<u16>,
+    pub vlans: Vlans,
+}
+
+impl<'a> Opened<'a> {
+    fn untagged(ether_type: EtherType, payload: &'a [u8]) -> Opened<'a> {
+        Opened {
+            ether_type,
+            payload,
+            vlans: Vlans::default(),
+        }
+    }
 }
 
 impl LinkType {
@@ -96,16 +133,16 @@ impl LinkType {
             LinkType::Other(number) => return Err(Undecoded::LinkType(number)),
         };
         // Tags are read here, so that what they hold may be anything that is understood below.
-        let (mut ether_type, mut payload, mut vlan) = (ether_type, payload, None);
+        let (mut ether_type, mut payload, mut vlans) = (ether_type, payload, Vlans::default());
         while VLAN_TAGS.contains(&ether_type) {
-            vlan = vlan.or(Some(be16(payload, 0)? & 0x0FFF));
+            vlans = vlans.around(Vlans::one(be16(payload, 0)? & 0x0FFF));
             ether_type = be16(payload, 2)?;
             payload = after(payload, 4)?;
         }
         Ok(Opened {
             ether_type: EtherType(ether_type),
             payload,
-            vlan,
+            vlans,
         })
     }
 }
@@ -157,16 +194,16 @@ pub fn open_mpls(bytes: &[u8]) -> Result<(EtherType, &[u8]), Undecoded> {
 }
 
 /// What a tunnel holds: IP in IP, GRE with IP, Ethernet or ERSPAN in it.
-pub fn tunnel(number: IpNumber, payload: &[u8]) -> Option<(EtherType, &[u8])> {
+pub fn tunnel(number: IpNumber, payload: &[u8]) -> Option<Opened<'_>> {
     match number {
-        IpNumber::IPV4 => Some((EtherType::IPV4, payload)),
-        IpNumber::IPV6 => Some((EtherType::IPV6, payload)),
+        IpNumber::IPV4 => Some(Opened::untagged(EtherType::IPV4, payload)),
+        IpNumber::IPV6 => Some(Opened::untagged(EtherType::IPV6, payload)),
         IpNumber::GRE => open_gre(payload),
         _ => None,
     }
 }
 
-fn open_gre(bytes: &[u8]) -> Option<(EtherType, &[u8])> {
+fn open_gre(bytes: &[u8]) -> Option<Opened<'_>> {
     let flags = be16(bytes, 0).ok()?;
     let protocol = be16(bytes, 2).ok()?;
     if flags & 0x0007 != 0 {
@@ -182,13 +219,12 @@ fn open_gre(bytes: &[u8]) -> Option<(EtherType, &[u8])> {
         ERSPAN_2 if flags & 0x1000 == 0 => open_inner_ethernet(rest),
         ERSPAN_2 => open_inner_ethernet(rest.get(8..)?),
         ERSPAN_3 => open_inner_ethernet(rest.get(12..)?),
-        other => Some((EtherType(other), rest)),
+        other => Some(Opened::untagged(EtherType(other), rest)),
     }
 }
 
-fn open_inner_ethernet(bytes: &[u8]) -> Option<(EtherType, &[u8])> {
-    let opened = LinkType::Ethernet.open(bytes).ok()?;
-    Some((opened.ether_type, opened.payload))
+fn open_inner_ethernet(bytes: &[u8]) -> Option<Opened<'_>> {
+    LinkType::Ethernet.open(bytes).ok()
 }
 
 fn ip_version(bytes: &[u8]) -> Result<EtherType, Undecoded> {

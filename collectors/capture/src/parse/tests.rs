@@ -128,7 +128,7 @@ fn tags_tunnels_and_other_links() {
     for (link, frame, vlan, marks) in checks {
         let packet = decode(link, &frame, frame.len() as u32).unwrap();
         assert_eq!(
-            (packet.destination_port, packet.vlan, packet.marks),
+            (packet.destination_port, packet.vlans.outer, packet.marks),
             (443, vlan, marks),
             "{link:?}"
         );

@@ -5,6 +5,9 @@ use std::borrow::Cow;
 
 use watchfold_schemas::fields::Field;
 
+use super::print::Print;
+use super::segment::Segment;
+
 /// A field's value.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Cell<'a> {
@@ -18,6 +21,21 @@ pub enum Cell<'a> {
 /// Something that rules look at. A field that the row lacks is `None`.
 pub trait Row {
     fn cell(&self, field: Field) -> Option<Cell<'_>>;
+
+    /// Where its addresses mean something.
+    fn segment(&self) -> Segment {
+        Segment::NONE
+    }
+
+    /// The print of a field: of an address, that of the address in its segment.
+    fn print(&self, field: Field) -> Option<Print> {
+        let cell = self.cell(field)?;
+        let print = Print::of(&cell);
+        Some(match cell {
+            Cell::Address(_) => self.segment().print(print),
+            _ => print,
+        })
+    }
 }
 
 impl<'a> Cell<'a> {

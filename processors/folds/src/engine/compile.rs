@@ -54,6 +54,10 @@ pub struct CompiledRule {
     pub rule: Rule,
     pub reference: RuleRef,
     pub condition: Expression,
+    /// Rows whose value no longer counts.
+    pub withdrawn: Option<Expression>,
+    /// Copies of packets are packets too.
+    pub counts_duplicates: bool,
     pub when: When,
     pub subject: Vec<Field>,
     pub reputation: Option<Field>,
@@ -151,6 +155,16 @@ impl Compiled {
         })
     }
 
+    /// Whether a row takes back what a rule counted.
+    pub fn is_withdrawn(&self, rule: &CompiledRule, row: &dyn Row) -> bool {
+        rule.withdrawn.as_ref().is_some_and(|condition| {
+            condition.holds(&mut |number| {
+                let leaf = &self.leaves[number];
+                leaf.check.holds(row.cell(leaf.field).as_ref())
+            })
+        })
+    }
+
     /// Whether any rule looks at this field of such rows.
     pub fn reads(&self, source: Source, field: Field) -> bool {
         self.rules
@@ -178,6 +192,8 @@ pub fn judges_alike(one: &Rule, other: &Rule) -> bool {
         && one.source == other.source
         && one.test == other.test
         && excludes(one) == excludes(other)
+        && one.counts_duplicates == other.counts_duplicates
+        && one.withdrawn_by == other.withdrawn_by
         && one.trigger == other.trigger
 }
 
@@ -207,6 +223,8 @@ impl Compiler {
         if !exclusions.is_empty() {
             condition.push(Expression::Not(Box::new(Expression::Any(exclusions))));
         }
+        let withdrawn = self.withdrawn(rule);
+        let counts_duplicates = rule.counts_duplicates || self.names(&condition, Field::Duplicate);
         let when = self.when(rule);
         let subject = self.fields(rule, &rule.subject, "its subject");
         let reputation = rule
@@ -230,6 +248,8 @@ impl Compiler {
                 set: set.to_owned(),
             },
             condition: Expression::All(condition),
+            withdrawn,
+            counts_duplicates,
             when,
             subject,
             reputation,
@@ -243,6 +263,24 @@ impl Compiler {
             Some(until) => Expression::All(vec![Expression::Before(until), rows]),
             None => rows,
         }
+    }
+
+    fn withdrawn(&mut self, rule: &Rule) -> Option<Expression> {
+        let test = rule.withdrawn_by.as_ref()?;
+        if rule.source != Source::Connection || !matches!(rule.trigger, Trigger::Distinct { .. }) {
+            let reason = "only a count of distinct values of connections can be withdrawn".to_owned();
+            self.complain(&rule.name, None, reason);
+        }
+        Some(self.test(rule, test, 0))
+    }
+
+    /// Whether a condition looks at this field.
+    fn names(&self, condition: &[Expression], field: Field) -> bool {
+        let mut leaves = Vec::new();
+        condition.iter().for_each(|part| part.leaves(&mut leaves));
+        leaves
+            .iter()
+            .any(|number| self.compiled.leaves[*number].field == field)
     }
 
     fn test(&mut self, rule: &Rule, test: &Test, depth: usize) -> Expression {

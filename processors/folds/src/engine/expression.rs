@@ -31,6 +31,27 @@ impl Expression {
         }
     }
 
+    /// Whether it holds, given what some checks say; `None` where it depends on others.
+    pub fn known(&self, leaf: &dyn Fn(usize) -> Option<bool>) -> Option<bool> {
+        let several = |parts: &[Expression], decides: bool| {
+            let mut is_open = false;
+            for part in parts {
+                match part.known(leaf) {
+                    Some(holds) if holds == decides => return Some(decides),
+                    Some(_) => {}
+                    None => is_open = true,
+                }
+            }
+            (!is_open).then_some(!decides)
+        };
+        match self {
+            Expression::All(parts) => several(parts, false),
+            Expression::Any(parts) => several(parts, true),
+            Expression::Not(part) => part.known(leaf).map(|holds| !holds),
+            Expression::Leaf(number) => leaf(*number),
+        }
+    }
+
     /// The numbers of the checks in it.
     pub fn leaves(&self, out: &mut Vec<usize>) {
         match self {

@@ -54,12 +54,12 @@ pub fn measure(
 
 /// The key of a row within a group of fields; `None` where it lacks one.
 pub fn key_of(group: &[Field], row: &dyn Row) -> Option<Print> {
-    joined(group, |field| row.cell(field).map(|cell| Print::of(&cell)))
+    joined(group, |field| row.print(field))
 }
 
 /// What an alert about this row is about. A field that the row lacks is a value like others.
 pub fn subject_of(rule: &CompiledRule, row: &dyn Row) -> Print {
-    let print = |field| Some(row.cell(field).map_or(Print::default(), |cell| Print::of(&cell)));
+    let print = |field| Some(row.print(field).unwrap_or_default());
     joined(&rule.subject, print).unwrap_or_default()
 }
 
@@ -76,7 +76,7 @@ pub fn joined(fields: &[Field], print: impl Fn(Field) -> Option<Print>) -> Optio
 fn amount(window: &WindowRule, row: &dyn Row) -> Option<u64> {
     match window.measure {
         Measure::Rows => Some(1),
-        Measure::Distinct(field) => Some(value_of(&row.cell(field)?)),
+        Measure::Distinct(field) => value_of(row, field),
         Measure::Sum { field, .. } => amount_of(&row.cell(field)?),
     }
 }
@@ -90,9 +90,17 @@ pub fn amount_of(cell: &Cell<'_>) -> Option<u64> {
 }
 
 /// What tells a value apart within a window: numbers as they are.
-pub fn value_of(cell: &Cell<'_>) -> u64 {
-    match cell {
-        Cell::Number(number) => *number as u64,
-        cell => Print::of(cell).short(),
+pub fn value_of(row: &dyn Row, field: Field) -> Option<u64> {
+    match row.cell(field)? {
+        Cell::Number(number) => Some(number as u64),
+        _ => row.print(field).map(Print::short),
+    }
+}
+
+/// Takes back what a row says: its value no longer counts for its key.
+pub fn withdraw(compiled: &Compiled, window: &WindowRule, windows: &mut Windows, row: &dyn Row) {
+    let key = key_of(&compiled.groups[window.group], row);
+    if let (Some(key), Some(value)) = (key, amount(window, row)) {
+        windows.withdraw(key, value);
     }
 }

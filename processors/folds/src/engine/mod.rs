@@ -12,6 +12,7 @@ pub mod keyed;
 pub mod measure;
 pub mod message;
 pub mod print;
+pub mod segment;
 mod ranges;
 pub mod varint;
 pub mod window;

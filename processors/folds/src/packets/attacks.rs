@@ -23,6 +23,7 @@ use super::reputation::{self, Verdicts};
 use super::telling::{self, RowFacts};
 use crate::engine::compile::CompiledRule;
 use crate::engine::print::Print;
+use crate::engine::segment::Segment;
 
 /// The most attacks of one collector that are open at a time; the one that would end first ends early.
 pub const ATTACKS_MAX: usize = 4_096;
@@ -69,7 +70,7 @@ pub struct Hold<'a> {
 /// Whom it was done to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Victim<'a> {
-    Address(IpAddr),
+    Address(IpAddr, Segment),
     Text(&'a str),
 }
 
@@ -331,7 +332,7 @@ impl Open {
     ) -> Open {
         let subject = telling::subject(hold.rule, row);
         let told_at = hold.at + shift;
-        let id = attack_id(seen, &hold.rule.rule, &subject, told_at);
+        let id = attack_id(seen, &hold.rule.rule, &subject, row.segment(), told_at);
         let alert = alert(seen, hold, row, verdicts, &id, subject);
         let mut open = Open {
             key: (hold.key.0, hold.key.1),
@@ -464,7 +465,7 @@ impl Open {
 impl Victim<'_> {
     fn text(self) -> String {
         match self {
-            Victim::Address(address) => address.to_string(),
+            Victim::Address(address, _) => address.to_string(),
             Victim::Text(text) => text.to_owned(),
         }
     }
@@ -472,10 +473,14 @@ impl Victim<'_> {
     /// What tells it apart from others.
     fn mark(self) -> [u64; 2] {
         match self {
-            Victim::Address(IpAddr::V4(address)) => [0, u64::from(address.to_bits())],
-            Victim::Address(IpAddr::V6(address)) => {
+            Victim::Address(IpAddr::V4(address), segment) => {
+                [u64::from(segment.0) << 32, u64::from(address.to_bits())]
+            }
+            Victim::Address(IpAddr::V6(address), segment) => {
                 let bits = address.to_bits();
-                [(bits >> 64) as u64, bits as u64]
+                let here = hash_words(0, &[u64::from(segment.0)]);
+                let mixed = if segment == Segment::NONE { 0 } else { here };
+                [(bits >> 64) as u64 ^ mixed, bits as u64]
             }
             Victim::Text(text) => [hash_bytes(1, text.as_bytes()), hash_bytes(2, text.as_bytes())],
         }
@@ -498,7 +503,12 @@ fn place_of(category: &str, key: (u64, u64)) -> u64 {
 }
 
 /// Rules that are only recorded have attacks of their own: what nobody is told keeps nobody from being told.
-fn attack_id(seen: Seen<'_>, rule: &Rule, subject: &str, at: Time) -> String {
+fn attack_id(seen: Seen<'_>, rule: &Rule, subject: &str, segment: Segment, at: Time) -> String {
+    // One address in two segments is two subjects of one name.
+    let subject = match segment {
+        Segment::NONE => subject,
+        Segment(ids) => &format!("{subject} in {ids}"),
+    };
     match rule.state {
         RuleState::Record => {
             let category = format!("{} recorded", rule.category);
@@ -539,6 +549,7 @@ fn alert(
             collector: seen.collector.to_owned(),
             incarnation: seen.incarnation,
             interface: seen.interface.to_owned(),
+            vlans: row.segment().vlans(),
             packets: row.packets(),
         },
         facts: telling::facts(rule, row),

@@ -14,7 +14,7 @@ use watchfold_schemas::packets::{CaptureCounts, PacketBatch};
 use watchfold_schemas::rules::{RuleState, RulesActivation};
 
 use super::attacks::{Said, Seen};
-use super::clock::{CAPTURES_MAX, CaptureClock, CaptureClocks, PacketCounters};
+use super::clock::{CAPTURES_MAX, CaptureClock, CaptureClocks, Order, PacketCounters};
 use super::emit::Emitter;
 use super::extract::connections::Connections;
 use super::point::Point;
@@ -162,7 +162,7 @@ impl PacketChain {
         self.renew(observation, out);
         let first = view
             .filter(|view| !view.is_empty())
-            .map_or(observation.through, |view| view.at(0));
+            .map_or(observation.through, |view| view.at(0).min(observation.through));
         self.jump_over_unseen(observation, first, gap);
         let clock = self.clocks.captures.entry_or_default(collector);
         let mut times = Vec::new();
@@ -171,8 +171,9 @@ impl PacketChain {
             times.reserve_exact(view.len());
             self.counters.packets += view.len() as u64;
             for row in 0..view.len() {
-                let (at, is_late) = clock.count(view.at(row));
-                self.counters.late_packets += u64::from(is_late);
+                let (at, order) = clock.count(view.at(row), observation.through);
+                self.counters.late_packets += u64::from(order == Order::Late);
+                self.counters.ahead_packets += u64::from(order == Order::Ahead);
                 times.push(at);
             }
         }
@@ -204,6 +205,8 @@ impl PacketChain {
             }
             None => turn.quiet(through),
         }
+        self.counters.duplicate_packets += std::mem::take(&mut point.copies);
+        self.counters.originals_evicted += std::mem::take(&mut point.duplicates.evicted);
         let (windows, facts) = point.take_evicted();
         self.counters.windows_evicted += windows;
         self.counters.facts_evicted += facts;

@@ -5,8 +5,9 @@ use watchfold_schemas::{Span, Time};
 
 use crate::table::{Change, Table};
 
-/// A packet earlier than the newest of its collector by more than this is counted as late.
-pub const LATE_AFTER: Span = Span::from_seconds(1);
+/// Connections count in the order of their packets' own times within this. A packet that is earlier than the newest of its
+/// collector by more, or later than what its collector says of time, is counted.
+pub const ORDER_WITHIN: Span = Span::from_seconds(1);
 
 /// The most capture points of one site. With a further one, the one whose packets are oldest is forgotten.
 pub const CAPTURES_MAX: usize = 64;
@@ -20,6 +21,12 @@ pub struct PacketCounters {
     pub malformed_batches: u64,
     /// Packets more than a second older than the newest of their collector; they count at the newest's time.
     pub late_packets: u64,
+    /// Packets more than a second later than their record says that time has come; they count at the newest's time.
+    pub ahead_packets: u64,
+    /// Packets that were seen before: rules pass over them.
+    pub duplicate_packets: u64,
+    /// Packets forgotten, because there were too many, while copies of them might still come.
+    pub originals_evicted: u64,
     /// Capture points forgotten, and their attacks ended, because a further one came.
     pub captures_forgotten: u64,
     /// Keys of windows, and rows of exact sums, forgotten before their time because there were too many.
@@ -48,14 +55,33 @@ pub struct CaptureClock {
 }
 
 impl CaptureClock {
-    /// When a packet with this time counts, and whether it came late. The clock follows it.
-    pub fn count(&mut self, at: Time) -> (Time, bool) {
+    /// When a packet with this time counts, of a record that is complete up to `through`. The clock follows it, but not one
+    /// that is far ahead of its record: that would make everything after it count at one instant.
+    pub fn count(&mut self, at: Time, through: Time) -> (Time, Order) {
+        if at.since(through) > ORDER_WITHIN && at > self.newest {
+            if self.newest == Time::default() {
+                self.newest = through;
+            }
+            return (self.newest, Order::Ahead);
+        }
         if at >= self.newest {
             self.newest = at;
-            return (at, false);
+            return (at, Order::Within);
         }
-        (self.newest, self.newest.since(at) > LATE_AFTER)
+        if self.newest.since(at) > ORDER_WITHIN {
+            return (self.newest, Order::Late);
+        }
+        (self.newest, Order::Within)
     }
+}
+
+/// How a packet's time stands to those around it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Order {
+    /// In order within a second.
+    Within,
+    Late,
+    Ahead,
 }
 
 /// All capture points.

@@ -6,11 +6,13 @@ use core::net::IpAddr;
 use watchfold_schemas::Time;
 use watchfold_schemas::packets::{ArpRow, DnsRow, NO_ADDRESS, PacketBatch, PacketView, marks};
 
+use super::arrivals::{Arrivals, hash_words};
 use super::extract::addresses::{Class, Site};
 use super::extract::dns::{NameFacts, facts};
 use super::mask::Mask;
 use super::protocols;
 use crate::engine::print::Print;
+use crate::engine::segment::Segment;
 
 /// The protocol of what is not IP.
 const NOT_IP: u8 = 255;
@@ -40,7 +42,38 @@ pub struct Columns<'a> {
     pub names: Vec<NameFacts<'a>>,
     /// For each ARP row whether it is a reply that changes an owner; `None` for other messages.
     pub arp_changed: Vec<Option<bool>>,
+    /// Copies of packets that were seen before.
+    pub duplicates: Mask,
+    segments: Segments,
     is_in_order: bool,
+}
+
+/// The segments of rows with a VLAN tag, by row.
+#[derive(Clone, Debug, Default)]
+pub struct Segments(Vec<(u16, Segment)>);
+
+impl Segments {
+    pub fn of(batch: &PacketBatch) -> Segments {
+        let tagged = batch.vlans.iter();
+        let mut rows: Vec<(u16, Segment)> = tagged
+            .map(|(row, vlan)| (*row, Segment::NONE.within(*vlan)))
+            .collect();
+        if !rows.is_sorted_by_key(|(row, _)| *row) {
+            rows.sort_by_key(|(row, _)| *row);
+        }
+        for (row, vlan) in &batch.inner_vlans {
+            if let Ok(place) = rows.binary_search_by_key(row, |(row, _)| *row) {
+                rows[place].1 = rows[place].1.within(*vlan);
+            }
+        }
+        rows.retain(|(_, segment)| *segment != Segment::NONE);
+        Segments(rows)
+    }
+
+    pub fn of_row(&self, row: u16) -> Segment {
+        let place = self.0.binary_search_by_key(&row, |(row, _)| *row);
+        place.map_or(Segment::NONE, |place| self.0[place].1)
+    }
 }
 
 /// Which rows are what.
@@ -67,6 +100,8 @@ impl<'a> Columns<'a> {
         times: &'a [Time],
         site: &Site,
         arp_changed: Vec<Option<bool>>,
+        duplicates: Mask,
+        segments: Segments,
     ) -> Columns<'a> {
         let batch = view.batch();
         let known_of = |address: IpAddr| Known {
@@ -90,6 +125,7 @@ impl<'a> Columns<'a> {
                 }
             }
         }
+        tell_segments_apart(&segments, &mut known, [&mut sources, &mut destinations]);
         let is_private = |index: u16| {
             known
                 .get(usize::from(index))
@@ -119,6 +155,8 @@ impl<'a> Columns<'a> {
             lengths: view.lengths().collect(),
             names: batch.dns.iter().map(|dns| facts(&dns.name)).collect(),
             arp_changed,
+            duplicates,
+            segments,
             is_in_order: are_in_order(batch),
         }
     }
@@ -154,6 +192,15 @@ impl<'a> Columns<'a> {
         found(rows, row, self.is_in_order, |(row, _)| *row).map(|number| rows[number].1)
     }
 
+    pub fn inner_vlan(&self, row: u16) -> Option<u16> {
+        let rows = &self.batch().inner_vlans;
+        found(rows, row, self.is_in_order, |(row, _)| *row).map(|number| rows[number].1)
+    }
+
+    pub fn segment(&self, row: u16) -> Segment {
+        self.segments.of_row(row)
+    }
+
     pub fn tls_name(&self, row: u16) -> Option<&'a str> {
         let rows = &self.batch().tls_names;
         found(rows, row, self.is_in_order, |(row, _)| *row).map(|number| rows[number].1.as_str())
@@ -170,6 +217,34 @@ impl<'a> Columns<'a> {
     }
 }
 
+/// Gives an address an entry of its own for each segment that it is seen in, so that every column of addresses tells them
+/// apart.
+fn tell_segments_apart(segments: &Segments, known: &mut Vec<Known>, columns: [&mut Vec<u16>; 2]) {
+    let mut entries: Arrivals<(Segment, u16, u16)> = Arrivals::default();
+    for column in columns {
+        for (row, segment) in &segments.0 {
+            let index = column[usize::from(*row)];
+            let Some(address) = known.get(usize::from(index)).copied() else {
+                continue;
+            };
+            // Of this batch alone, so no hash has to be kept from anybody.
+            let hash = hash_words(0, &[u64::from(segment.0), u64::from(index)]);
+            let entry = entries.find(hash, |entry| (entry.0, entry.1) == (*segment, index));
+            if let Some((_, _, here)) = entry.and_then(|slot| entries.get(slot)) {
+                column[usize::from(*row)] = *here;
+            } else if known.len() < usize::from(NO_ADDRESS) {
+                let here = known.len() as u16;
+                entries.push(hash, (*segment, index, here));
+                column[usize::from(*row)] = here;
+                known.push(Known {
+                    print: segment.print(address.print),
+                    ..address
+                });
+            }
+        }
+    }
+}
+
 /// Where a side table has this row.
 fn found<T>(rows: &[T], row: u16, is_in_order: bool, row_of: impl Fn(&T) -> u16) -> Option<usize> {
     if is_in_order {
@@ -183,6 +258,7 @@ fn are_in_order(batch: &PacketBatch) -> bool {
     batch.dns.is_sorted_by_key(|dns| dns.row)
         && batch.arp.is_sorted_by_key(|arp| arp.row)
         && batch.vlans.is_sorted_by_key(|(row, _)| *row)
+        && batch.inner_vlans.is_sorted_by_key(|(row, _)| *row)
         && batch.tls_names.is_sorted_by_key(|(row, _)| *row)
         && batch.http_hosts.is_sorted_by_key(|(row, _)| *row)
         && batch.heads.is_sorted_by_key(|head| head.row)

@@ -76,6 +76,7 @@ impl ColumnCheck {
             Field::HasPayload => self.bits(columns.view.all_marks(), marks::PAYLOAD, &kinds.all),
             Field::Transport => self.transports(columns),
             Field::OwnService => self.own_service(columns, site),
+            Field::Duplicate => self.truths(columns.duplicates.clone(), &kinds.all, columns),
             _ => self.side_table(columns),
         }
     }
@@ -253,6 +254,10 @@ impl ColumnCheck {
         match self.field {
             Field::Vlan => batch
                 .vlans
+                .iter()
+                .for_each(|(row, vlan)| see(*row, number(u32::from(*vlan)))),
+            Field::InnerVlan => batch
+                .inner_vlans
                 .iter()
                 .for_each(|(row, vlan)| see(*row, number(u32::from(*vlan)))),
             Field::TlsServerName => batch

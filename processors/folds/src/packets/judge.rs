@@ -223,7 +223,7 @@ impl<'a> Judge<'a> {
             let known = self.columns.known(indices[usize::from(row)]);
             return known.map(|known| known.print.short());
         }
-        self.row(row).cell(field).map(|cell| value_of(&cell))
+        value_of(&self.row(row), field)
     }
 
     /// What is thought of the address or name that a rule asks about.

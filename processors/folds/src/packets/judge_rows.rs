@@ -8,8 +8,8 @@ use super::reputation::{ASK_FROM_PERMILLE, Verdicts, threshold};
 use super::rulebook::Rulebook;
 use super::telling::nearness_permille;
 use crate::engine::cell::{Cell, Row};
-use crate::engine::compile::CompiledRule;
-use crate::engine::measure::measure;
+use crate::engine::compile::{CompiledRule, When};
+use crate::engine::measure::{measure, withdraw};
 use crate::engine::window::Windows;
 
 /// A row that is no packet, and the packet that made it.
@@ -33,10 +33,15 @@ pub fn judge_row(
 ) {
     for number in rules {
         let rule = book.rule(*number);
+        let mut windows = windows.get_mut(*number).and_then(Option::as_mut);
+        if book.compiled.is_withdrawn(rule, single.row)
+            && let (When::Window(window), Some(windows)) = (&rule.when, windows.as_deref_mut())
+        {
+            withdraw(&book.compiled, window, windows, single.row);
+        }
         if !book.compiled.holds(rule, single.row, single.at) {
             continue;
         }
-        let windows = windows.get_mut(*number).and_then(Option::as_mut);
         let measured = measure(
             &book.compiled,
             rule,

@@ -71,6 +71,11 @@ impl Mask {
         self.words.iter().all(|word| *word == 0)
     }
 
+    /// How many rows.
+    pub fn count(&self) -> usize {
+        self.words.iter().map(|word| word.count_ones() as usize).sum()
+    }
+
     /// The rows in order.
     pub fn rows(&self) -> impl Iterator<Item = u16> + '_ {
         self.words.iter().enumerate().flat_map(|(number, word)| {

@@ -7,13 +7,15 @@ use watchfold_schemas::fields::{Field, Source};
 use watchfold_schemas::packets::PacketBatch;
 use watchfold_schemas::rules::{RuleSet, RuleState, RulesActivation};
 
-use super::columns::Columns;
+use super::columns::{Columns, Segments};
+use super::duplicates::Duplicates;
 use super::rulebook::Rulebook;
 
 /// One rule of packets, as it was in force.
 #[derive(Debug)]
 pub struct RuleRows {
     book: Rulebook,
+    duplicates: Duplicates,
 }
 
 impl RuleRows {
@@ -38,17 +40,23 @@ impl RuleRows {
         });
         let is_whole = book.of_packets().len() == 1;
         (is_whole && !book.compiled.reads(Source::Packet, Field::ArpReplyChanged))
-            .then_some(RuleRows { book })
+            .then(|| RuleRows {
+                book,
+                duplicates: Duplicates::default(),
+            })
     }
 
     /// The rows that meet it, in order. A batch whose columns disagree has none.
-    pub fn rows(&self, batch: &PacketBatch) -> Vec<u16> {
+    /// Batches are given in order, so that copies are told from what they are copies of.
+    pub fn rows(&mut self, batch: &PacketBatch) -> Vec<u16> {
         let Ok(view) = batch.view() else {
             return Vec::new();
         };
         let times: Vec<Time> = (0..view.len()).map(|row| view.at(row)).collect();
         let arp_changed = vec![None; batch.arp.len()];
-        let columns = Columns::of(view, &times, &self.book.site, arp_changed);
+        let duplicates = self.duplicates.of(view, &times);
+        let segments = Segments::of(batch);
+        let columns = Columns::of(view, &times, &self.book.site, arp_changed, duplicates, segments);
         let found = self.book.rows(&columns);
         found.iter().flat_map(|(_, rows)| rows.rows()).collect()
     }
@@ -66,7 +74,7 @@ mod tests {
         let Body::Rules(rules) = activation(&classic(), Surroundings::default()).body else {
             unreachable!("an activation holds rules");
         };
-        let found = RuleRows::of(rule, &rules).map(|rule| rule.rows(&batch(packets, 1)));
+        let found = RuleRows::of(rule, &rules).map(|mut rule| rule.rows(&batch(packets, 1)));
         assert_eq!(found.as_deref(), want, "{rule}");
     }
 

@@ -10,6 +10,7 @@ mod clock;
 mod columns;
 mod community_id;
 mod conditions;
+mod duplicates;
 mod emit;
 mod extract;
 mod hits;

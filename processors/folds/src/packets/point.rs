@@ -1,8 +1,10 @@
-//! What is kept of one capture point: windows of each rule, attempts to connect, neighbours, attacks, questions.
+//! What is kept of one capture point: windows of each rule, attempts to connect, neighbours, packets that may be copied, attacks,
+//! questions.
 
 use watchfold_schemas::rules::Rule;
 
 use super::attacks::Attacks;
+use super::duplicates::Duplicates;
 use super::extract::connections::Connections;
 use super::extract::neighbours::Neighbours;
 use super::reputation::Questions;
@@ -17,6 +19,9 @@ pub struct Point {
     pub windows: Vec<Option<Windows>>,
     pub connections: Connections,
     pub neighbours: Neighbours,
+    pub duplicates: Duplicates,
+    /// Copies of packets since the last look.
+    pub copies: u64,
     pub attacks: Attacks,
     pub questions: Questions,
 }

@@ -15,6 +15,7 @@ use super::extract::neighbours::NeighbourFact;
 use super::protocols;
 use super::telling::RowFacts;
 use crate::engine::cell::{Cell, Row};
+use crate::engine::segment::Segment;
 
 /// Bits of TCP's flags, as the header has them.
 const FIN: u8 = 1;
@@ -44,6 +45,8 @@ impl Row for PacketRow<'_> {
             Field::Transport => Some(Cell::text(self.transport_word())),
             Field::Bytes => self.number(u32::from(self.columns.lengths[self.at()])),
             Field::Vlan => self.number(u32::from(self.columns.vlan(self.row)?)),
+            Field::InnerVlan => self.number(u32::from(self.columns.inner_vlan(self.row)?)),
+            Field::Duplicate => Some(Cell::Truth(self.columns.duplicates.has(self.row))),
             Field::TcpFlags => self.number(u32::from(self.flags()?)),
             Field::TcpSyn => self.flag(SYN),
             Field::TcpAck => self.flag(ACK),
@@ -65,6 +68,10 @@ impl Row for PacketRow<'_> {
                 .map(|bytes| Cell::Text(Cow::Owned(payload_text(bytes)))),
             _ => self.dns(field),
         }
+    }
+
+    fn segment(&self) -> Segment {
+        self.columns.segment(self.row)
     }
 }
 
@@ -181,6 +188,7 @@ impl Row for AttemptRow<'_> {
         match field {
             Field::SourceIp => Some(Cell::Address(ends.source)),
             Field::DestinationIp => Some(Cell::Address(ends.destination)),
+            Field::SourcePort => Some(Cell::Number(i64::from(ends.source_port))),
             Field::DestinationPort => Some(Cell::Number(i64::from(ends.destination_port))),
             Field::SourcePrivate => class(ends.source, Class::private),
             Field::DestinationPrivate => class(ends.destination, Class::private),
@@ -208,6 +216,10 @@ impl Row for AttemptRow<'_> {
             _ => None,
         }
     }
+
+    fn segment(&self) -> Segment {
+        self.row.ends.segment
+    }
 }
 
 /// An announcement of a hardware address.
@@ -234,6 +246,10 @@ impl Row for AnnouncementRow<'_> {
             _ => None,
         }
     }
+
+    fn segment(&self) -> Segment {
+        self.fact.segment
+    }
 }
 
 /// A row with what its alert says beside its fields.
@@ -249,6 +265,10 @@ pub struct Told<'a> {
 impl Row for Told<'_> {
     fn cell(&self, field: Field) -> Option<Cell<'_>> {
         self.row.cell(field)
+    }
+
+    fn segment(&self) -> Segment {
+        self.row.segment()
     }
 }
 

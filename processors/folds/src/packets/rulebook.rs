@@ -7,7 +7,9 @@ use watchfold_schemas::rules::RulesActivation;
 use super::columns::Columns;
 use super::conditions::{ColumnCheck, rows_of};
 use super::extract::addresses::Site;
+use super::extract::connections::Outcome;
 use super::mask::Mask;
+use crate::engine::cell::Cell;
 use crate::engine::compile::{
     Compiled, CompiledRule, Measure, When, WindowRule, compiled_as_far_as_possible,
 };
@@ -38,6 +40,8 @@ pub struct Rulebook {
     /// By the number of the check, where a rule of packets has it.
     checks: Vec<Option<ColumnCheck>>,
     by_source: [Vec<usize>; 3],
+    /// Rules of connections, by the outcome that they may look at.
+    by_outcome: [Vec<usize>; Outcome::ALL.len()],
 }
 
 impl Rulebook {
@@ -52,6 +56,12 @@ impl Rulebook {
                 .collect()
         };
         let by_source = [of(Source::Packet), of(Source::Connection), of(Source::Neighbour)];
+        let by_outcome = Outcome::ALL.map(|outcome| {
+            let rules = by_source[1].iter().copied();
+            rules
+                .filter(|rule| may_look_at(&compiled, &compiled.rules[*rule], outcome))
+                .collect()
+        });
         let mut numbers = Vec::new();
         for rule in &by_source[0] {
             compiled.rules[*rule].condition.leaves(&mut numbers);
@@ -68,6 +78,7 @@ impl Rulebook {
             refused,
             checks,
             by_source,
+            by_outcome,
         }
     }
 
@@ -77,6 +88,11 @@ impl Rulebook {
 
     pub fn of_connections(&self) -> &[usize] {
         &self.by_source[1]
+    }
+
+    /// Those that may look at an attempt of which this came.
+    pub fn of_outcome(&self, outcome: Outcome) -> &[usize] {
+        &self.by_outcome[outcome as usize]
     }
 
     pub fn of_neighbours(&self) -> &[usize] {
@@ -97,11 +113,13 @@ impl Rulebook {
         let all = &columns.kinds.all;
         self.of_packets()
             .iter()
-            .map(|rule| {
-                (
-                    *rule,
-                    rows_of(&self.rule(*rule).condition, &leaves, all, columns.times),
-                )
+            .map(|number| {
+                let rule = self.rule(*number);
+                let mut rows = rows_of(&rule.condition, &leaves, all, columns.times);
+                if !rule.counts_duplicates {
+                    rows.without(&columns.duplicates);
+                }
+                (*number, rows)
             })
             .filter(|(_, rows)| !rows.is_empty())
             .collect()
@@ -124,6 +142,16 @@ impl Rulebook {
             cells: share.max(CELLS_MIN).max(needed),
         }
     }
+}
+
+/// Whether a rule's condition can hold, or take something back, for rows of this outcome.
+fn may_look_at(compiled: &Compiled, rule: &CompiledRule, outcome: Outcome) -> bool {
+    let says = |number: usize| {
+        let leaf = &compiled.leaves[number];
+        (leaf.field == Field::ConnectionOutcome).then(|| leaf.check.holds(Some(&Cell::text(outcome.name()))))
+    };
+    let mut conditions = std::iter::once(&rule.condition).chain(&rule.withdrawn);
+    conditions.any(|condition| condition.known(&says) != Some(false))
 }
 
 /// What a rule needs so that single keys stay exact, whatever its share is.

@@ -233,6 +233,8 @@ pub(crate) mod tests {
             subject: vec!["source.ip".into()],
             cooldown_ms: 15_000,
             reputation: Some("external.ip".into()),
+            counts_duplicates: false,
+            withdrawn_by: None,
             message: "{source.ip} tried {observed} ports".into(),
         };
         change(&mut rule);

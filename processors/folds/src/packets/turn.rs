@@ -6,12 +6,13 @@ use watchfold_schemas::alert::Measured;
 use watchfold_schemas::event::EventBody;
 use watchfold_schemas::fields::Field;
 use watchfold_schemas::origin::Cause;
-use watchfold_schemas::packets::{PacketBatch, PacketView};
+use watchfold_schemas::packets::{PacketBatch, PacketView, marks};
 
 use super::attacks::{Because, Hold, Said, Seen, Victim};
-use super::columns::Columns;
+use super::clock::ORDER_WITHIN;
+use super::columns::{Columns, Segments};
 use super::emit::Emitter;
-use super::extract::connections::{Ends, OPENS_OR_CLOSES, Segment};
+use super::extract::connections::{Ends, OPENS_OR_CLOSES, TcpPacket};
 use super::hits::{Attempted, Found, Hit, Place, What};
 use super::judge::Judge;
 use super::judge_rows::{SingleRow, judge_row};
@@ -38,8 +39,11 @@ impl<'a> Turn<'a> {
     /// Judges the packets of a batch, of which each counts at its time in `times`, and then everything up to `through`.
     pub fn batch(&mut self, view: PacketView<'_>, times: &[Time], through: Time) {
         let mut found = Found::default();
-        let arp_changed = self.neighbours(view, times, &mut found);
-        let columns = Columns::of(view, times, &self.book.site, arp_changed);
+        let segments = Segments::of(view.batch());
+        let duplicates = self.point.duplicates.of(view, times);
+        self.point.copies += duplicates.count() as u64;
+        let arp_changed = self.neighbours(view, times, &segments, &duplicates, &mut found);
+        let columns = Columns::of(view, times, &self.book.site, arp_changed, duplicates, segments);
         let mut judge = Judge::new(self.book, self.verdicts, &columns);
         judge.packets(&mut self.point.windows);
         found.hits = judge.hits;
@@ -78,7 +82,15 @@ impl<'a> Turn<'a> {
     }
 
     /// Who announces which hardware address, and for each ARP message whether it changes an owner.
-    fn neighbours(&mut self, view: PacketView<'_>, times: &[Time], found: &mut Found) -> Vec<Option<bool>> {
+    /// A copy announces nothing again; a rule that counts copies sees what an ARP reply changes in each of them.
+    fn neighbours(
+        &mut self,
+        view: PacketView<'_>,
+        times: &[Time],
+        segments: &Segments,
+        duplicates: &Mask,
+        found: &mut Found,
+    ) -> Vec<Option<bool>> {
         let batch = view.batch();
         let arp = batch
             .arp
@@ -99,18 +111,21 @@ impl<'a> Turn<'a> {
         order.sort_unstable();
         let mut changed = vec![None; batch.arp.len()];
         for (row, kind, number) in order {
-            let at = times[usize::from(row)];
+            let (at, segment) = (times[usize::from(row)], segments.of_row(row));
             let known = &mut self.point.neighbours;
+            if kind == 1 {
+                changed[number] = known.reply_changed(segment, &batch.arp[number]);
+            }
+            if duplicates.has(row) {
+                continue;
+            }
             let fact = match kind {
                 0 => {
-                    known.dhcp(&batch.dhcp[number]);
+                    known.dhcp(segment, &batch.dhcp[number]);
                     None
                 }
-                1 => {
-                    changed[number] = known.reply_changed(&batch.arp[number]);
-                    known.arp(at, &batch.arp[number])
-                }
-                _ => known.neighbour(at, &batch.neighbours[number]),
+                1 => known.arp(at, segment, &batch.arp[number]),
+                _ => known.neighbour(at, segment, &batch.neighbours[number]),
             };
             let packet = view.number(usize::from(row));
             found.announcements.extend(fact.map(|fact| (fact, packet)));
@@ -140,7 +155,7 @@ impl<'a> Turn<'a> {
         }
     }
 
-    /// What becomes of attempts to connect: by packets that open or close, and by time.
+    /// What becomes of attempts to connect: by packets that open or close, by first data, and by time.
     fn connections(&mut self, columns: &Columns<'_>, through: Time, found: &mut Found) {
         if self.book.of_connections().is_empty() {
             return;
@@ -148,16 +163,28 @@ impl<'a> Turn<'a> {
         let mut rows = Mask::of(columns.view.all_tcp_flags(), |flags: u8| {
             flags & OPENS_OR_CLOSES != 0
         });
+        let mut with_data = Mask::of(columns.view.all_marks(), |bits: u8| bits & marks::PAYLOAD != 0);
+        with_data.without(&rows);
+        let opens_or_closes = rows.clone();
+        rows.or(&with_data);
         rows.and(&columns.kinds.with_flags);
+        rows.without(&columns.duplicates);
+        let mut came = Vec::new();
         for row in rows.rows() {
-            let at = columns.times[usize::from(row)];
+            let number = usize::from(row);
+            let ports = (columns.source_ports[number], columns.destination_ports[number]);
+            if !opens_or_closes.has(row) && !self.point.connections.may_use(ports.0, ports.1) {
+                continue;
+            }
+            let at = columns.times[number];
             self.unanswered(columns.times, at, found);
-            let Some(segment) = segment(columns, row, at) else {
+            let Some(packet) = tcp_packet(columns, row, at) else {
                 continue;
             };
-            if let Some(attempt) = self.point.connections.see(&segment) {
+            self.point.connections.see(&packet, &mut came);
+            for (number, attempt) in came.drain(..).enumerate() {
                 found.attempts.push(Attempted {
-                    place: Place::through_row(row, 0),
+                    place: Place::through_row(row, number as u32),
                     row: attempt,
                     is_due: false,
                 });
@@ -176,7 +203,8 @@ impl<'a> Turn<'a> {
                 at: attempt.row.at,
                 number: attempt.row.number,
             };
-            let (rules, windows) = (self.book.of_connections(), &mut self.point.windows);
+            let rules = self.book.of_outcome(attempt.row.outcome);
+            let windows = &mut self.point.windows;
             judge_row(self.book, rules, self.verdicts, windows, single, &mut found.hits);
         }
     }
@@ -235,7 +263,7 @@ impl<'a> Turn<'a> {
         let rule = book.rule(usize::from(hit.rule));
         if hit.holds {
             let victim = match row.cell(Field::DestinationIp) {
-                Some(Cell::Address(address)) => Some(Victim::Address(address)),
+                Some(Cell::Address(address)) => Some(Victim::Address(address, row.segment())),
                 _ => None,
             };
             let hold = Hold {
@@ -332,17 +360,22 @@ fn measured(rule: &CompiledRule, hit: &Hit) -> Measured {
     }
 }
 
-fn segment(columns: &Columns<'_>, row: u16, at: Time) -> Option<Segment> {
+fn tcp_packet(columns: &Columns<'_>, row: u16, at: Time) -> Option<TcpPacket> {
     let number = usize::from(row);
-    Some(Segment {
+    let own = columns.view.at(number);
+    let is_within = own < at && at.since(own) <= ORDER_WITHIN;
+    Some(TcpPacket {
         at,
+        seen: if is_within { own } else { at },
         number: columns.view.number(number),
         ends: Ends {
             source: columns.known(columns.sources[number])?.address,
             destination: columns.known(columns.destinations[number])?.address,
             source_port: columns.source_ports[number],
             destination_port: columns.destination_ports[number],
+            segment: columns.segment(row),
         },
         flags: columns.view.tcp_flags(number),
+        has_payload: columns.view.marks(number) & marks::PAYLOAD != 0,
     })
 }

@@ -7,6 +7,7 @@ use watchfold_schemas::fields::Field;
 use watchfold_schemas::observation::{Outcome, PingRowRef};
 
 use crate::engine::cell::{Cell, Row};
+use crate::engine::segment::Segment;
 use crate::packets::attacks::Victim;
 use crate::packets::telling::RowFacts;
 
@@ -55,7 +56,9 @@ impl RowFacts for Probe<'_> {
 impl<'a> Probe<'a> {
     pub fn victim(&self) -> Victim<'a> {
         self.address()
-            .map_or(Victim::Text(self.0.address), Victim::Address)
+            .map_or(Victim::Text(self.0.address), |address| {
+                Victim::Address(address, Segment::NONE)
+            })
     }
 
     fn address(&self) -> Option<IpAddr> {

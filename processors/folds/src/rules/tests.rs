@@ -38,6 +38,8 @@ fn loss(change: impl FnOnce(&mut Rule)) -> Rule {
         subject: vec!["ping.target".into()],
         cooldown_ms: 5_000,
         reputation: None,
+        counts_duplicates: false,
+        withdrawn_by: None,
         message: "{ping.target} lost {observed} probes in {window}".into(),
     };
     change(&mut rule);

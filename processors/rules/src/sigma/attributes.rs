@@ -40,6 +40,9 @@ pub struct Attributes {
     pub version: u32,
     pub message: Option<String>,
     pub parts: Option<u32>,
+    pub counts_duplicates: bool,
+    /// Rows whose value no longer counts.
+    pub withdrawn_by: Option<Test>,
     /// The number whose threshold reputation may scale.
     pub scaled: Option<Field>,
 }
@@ -61,6 +64,8 @@ pub fn attributes(document: &Document, source: Source, problems: &mut Vec<Proble
         version: reader.number("watchfold.version", 1, u32::MAX).unwrap_or(1),
         message: reader.message(),
         parts: reader.number("watchfold.parts", 1, PARTS_MAX),
+        counts_duplicates: reader.counts_duplicates(),
+        withdrawn_by: reader.withdrawn_by(),
         scaled: reader.scaled(),
     }
 }
@@ -275,6 +280,31 @@ impl<'d> Reader<'d> {
             rest = after;
         }
         Some(text.to_owned())
+    }
+
+    fn counts_duplicates(&mut self) -> bool {
+        let Some((value, path)) = self.given("watchfold.duplicates") else {
+            return false;
+        };
+        match value.as_str() {
+            Some("count") => true,
+            Some("skip") => false,
+            _ => {
+                let reason = "`watchfold.duplicates` is skip or count".to_owned();
+                self.wrong(&path, reason, None);
+                false
+            }
+        }
+    }
+
+    fn withdrawn_by(&mut self) -> Option<Test> {
+        let (value, path) = self.given("watchfold.withdrawn_by")?;
+        if self.source != Source::Connection {
+            let reason = "`watchfold.withdrawn_by` is for rules on `category: connection`".to_owned();
+            self.wrong(&path, reason, None);
+            return None;
+        }
+        Some(selection(self.document, self.source, &path, value, self.problems))
     }
 
     fn scaled(&mut self) -> Option<Field> {

@@ -38,7 +38,7 @@ const TOLD: [&str; 17] = [
 ];
 
 /// Keys of our own.
-pub const ATTRIBUTES: [&str; 10] = [
+pub const ATTRIBUTES: [&str; 12] = [
     "watchfold.category",
     "watchfold.subject",
     "watchfold.cooldown",
@@ -49,6 +49,8 @@ pub const ATTRIBUTES: [&str; 10] = [
     "watchfold.message",
     "watchfold.parts",
     "watchfold.scaled",
+    "watchfold.duplicates",
+    "watchfold.withdrawn_by",
 ];
 
 /// What Sigma calls the window of a correlation, now and before.

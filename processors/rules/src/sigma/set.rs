@@ -295,6 +295,11 @@ impl Set<'_> {
         {
             problems.push(document.problem(&path, "`watchfold.parts` is for value_sum"));
         }
+        if attributes.withdrawn_by.is_some()
+            && let Some((_, path)) = document.attribute("watchfold.withdrawn_by")
+        {
+            problems.push(document.problem(&path, "`watchfold.withdrawn_by` is for value_count"));
+        }
         let severity = severity(document, detection.rule.level, problems);
         let (test, trigger) = match attributes.scaled {
             None => (detection.test.clone(), Trigger::Each),
@@ -352,6 +357,8 @@ impl Set<'_> {
             subject,
             cooldown_ms: attributes.cooldown_ms,
             reputation: attributes.reputation,
+            counts_duplicates: attributes.counts_duplicates,
+            withdrawn_by: attributes.withdrawn_by,
             message,
             name,
         }

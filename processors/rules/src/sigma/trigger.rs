@@ -57,6 +57,10 @@ pub fn trigger_of(
         let (_, path) = document.attribute("watchfold.parts")?;
         problems.push(document.problem(&path, "`watchfold.parts` is for value_sum"));
     }
+    if attributes.withdrawn_by.is_some() && correlation.correlation_type != CorrelationType::ValueCount {
+        let (_, path) = document.attribute("watchfold.withdrawn_by")?;
+        problems.push(document.problem(&path, "`watchfold.withdrawn_by` is for value_count"));
+    }
     let (window_ms, at_least) = (window?, at_least?);
     if !is_sum && at_least > THRESHOLD_MAX {
         problems.push(wrong(

@@ -237,6 +237,8 @@ fn a_correlation_becomes_a_rule_whole() {
         subject: vec!["source.ip".into()],
         cooldown_ms: 60_000,
         reputation: Some("source.ip".into()),
+        counts_duplicates: false,
+        withdrawn_by: None,
         message: "{source.ip} failed at {observed} of {threshold} in {window}".into(),
     };
     assert_eq!(read(SWEEP).unwrap().rules, [want.clone()]);

@@ -50,6 +50,31 @@ pub fn transfer(
 }
 
 #[test]
+fn ports_that_answer_and_are_used_are_ordinary() {
+    // FTP: a connection for commands, and one at another port for each file; uploads, downloads, and a directory that is empty.
+    let (client, server) = (format!("{PC}:40000"), "192.168.1.200");
+    for (up, down) in [(0, 15_000), (15_000, 0), (0, 0)] {
+        let mut packets = transfer(0.0, &client, &format!("{server}:21"), 3_000, 3_000, 9_000.0);
+        for file in 0..25 {
+            let at = 100.0 + f64::from(file) * 333.0;
+            let (from, to) = (format!("{PC}:{}", 41_000 + file), format!("{server}:{}", 50_228 + file));
+            if up + down > 0 {
+                packets.extend(transfer(at, &from, &to, up, down, 30.0));
+                continue;
+            }
+            packets.extend([
+                tcp(at, &from, &to, super::story::SYN),
+                tcp(at + 0.2, &to, &from, super::story::SYN | ACK),
+                tcp(at + 0.4, &from, &to, ACK),
+                tcp(at + 5.0, &to, &from, super::story::FIN | ACK),
+                tcp(at + 5.2, &from, &to, super::story::FIN | ACK),
+            ]);
+        }
+        ordinary(packets, &["port_scan"]);
+    }
+}
+
+#[test]
 fn a_browser_is_ordinary() {
     let mut packets = Vec::new();
     for number in 0..40 {

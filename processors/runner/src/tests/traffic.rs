@@ -198,6 +198,8 @@ fn rules() -> RuleSet {
         subject: vec![subject.to_owned()],
         cooldown_ms: 15_000,
         reputation: None,
+        counts_duplicates: false,
+        withdrawn_by: None,
         message: "{observed} of {threshold} in {window}".to_owned(),
     };
     let opening = Test::All(vec![

@@ -277,6 +277,7 @@ pub mod tests {
                 collector: "capture-lan".into(),
                 incarnation: 7,
                 interface: "eth0".into(),
+                vlans: Vec::new(),
                 packets: PacketRanges {
                     ranges: vec![(100, 114)],
                     total: 15,

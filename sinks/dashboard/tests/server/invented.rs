@@ -109,6 +109,7 @@ pub fn attack(id: &str, began: i64, ended: Option<i64>) -> Attack {
             collector: "capture-lan".into(),
             incarnation: 7,
             interface: "eth0".into(),
+            vlans: Vec::new(),
             packets: PacketRanges {
                 ranges: vec![(100, 114)],
                 total: 15,

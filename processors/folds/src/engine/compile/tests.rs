@@ -30,6 +30,8 @@ fn rule(name: &str) -> Rule {
         subject: vec!["source.ip".to_owned()],
         cooldown_ms: 15_000,
         reputation: None,
+        counts_duplicates: false,
+        withdrawn_by: None,
         message: String::new(),
     }
 }

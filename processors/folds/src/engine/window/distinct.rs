@@ -88,6 +88,12 @@ impl Window for DistinctWindow {
         u64::from(self.len)
     }
 
+    fn withdraw(&mut self, value: u64) {
+        if let Some(number) = self.find(value) {
+            self.remove(number);
+        }
+    }
+
     fn last(&self) -> Time {
         self.node(self.newest).map_or(Time(i64::MIN), |node| node.last)
     }
@@ -201,10 +207,12 @@ impl DistinctWindow {
     }
 
     fn remove_oldest(&mut self) {
-        let number = self.oldest;
-        if number == NONE {
-            return;
+        if self.oldest != NONE {
+            self.remove(self.oldest);
         }
+    }
+
+    fn remove(&mut self, number: u32) {
         if !self.index.is_empty() {
             self.take_out(self.nodes[number as usize].value);
         }

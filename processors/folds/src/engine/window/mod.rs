@@ -48,6 +48,9 @@ pub trait Window: Sized {
     /// Takes a row and tells what is measured now.
     fn push(&mut self, plan: &Plan, entry: Entry) -> u64;
 
+    /// Takes a value back, where values are told apart.
+    fn withdraw(&mut self, _value: u64) {}
+
     /// When the last row came.
     fn last(&self) -> Time;
 
@@ -110,6 +113,11 @@ impl Windows {
     /// Takes one row; for rows that come one by one.
     pub fn push(&mut self, key: Print, entry: Entry) -> Pushed {
         each!(self, table => table.push(key, None, entry))
+    }
+
+    /// Takes back a value that was counted for a key.
+    pub fn withdraw(&mut self, key: Print, value: u64) {
+        each!(self, table => table.withdraw(key, value));
     }
 
     /// The first packet that counts in the window with this number, and how many count.

@@ -105,6 +105,17 @@ impl<W: Window> Table<W> {
         }
     }
 
+    /// Takes a value of this key back.
+    pub fn withdraw(&mut self, key: Print, value: u64) {
+        if let Some(number) = self.windows.find(key) {
+            let window = self.windows.at_mut(number);
+            let before = window.cells();
+            window.withdraw(value);
+            self.cells = self.cells + window.cells() - before;
+            self.dirty |= 1 << shard_of(key);
+        }
+    }
+
     fn sweep_now_and_then(&mut self, at: Time) {
         match self.next_sweep {
             Some(next) if at < next => return,

@@ -28,7 +28,7 @@ fn hold(rule: &CompiledRule, at: Time) -> Hold<'_> {
             window_ms: 10_000,
         },
         tier: Tier::Clean,
-        victim: Some(Victim::Address(IpAddr::from([10, 0, 0, 5]))),
+        victim: Some(Victim::Address(IpAddr::from([10, 0, 0, 5]), Segment::NONE)),
     }
 }
 
@@ -205,9 +205,10 @@ fn an_attack_names_its_victims_and_packets() {
     let scan = rule(|_| {});
     let holds: Vec<Hold<'_>> = (0..400_u32)
         .map(|number| Hold {
-            victim: Some(Victim::Address(IpAddr::from(
-                (0x0a00_0000 + number % 300).to_be_bytes(),
-            ))),
+            victim: Some(Victim::Address(
+                IpAddr::from((0x0a00_0000 + number % 300).to_be_bytes()),
+                Segment::NONE,
+            )),
             packet: Some(u64::from(number)),
             ..hold(&scan, Time(i64::from(number)))
         })

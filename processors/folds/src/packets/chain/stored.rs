@@ -8,6 +8,7 @@ use watchfold_schemas::rules::RulesActivation;
 use super::{PacketChain, Point, Rulebook, Unstored};
 use crate::machine::{LoadError, StateEntries};
 use crate::packets::attacks::Attacks;
+use crate::packets::duplicates::Duplicates;
 use crate::packets::extract::connections::Connections;
 use crate::packets::extract::neighbours::Neighbours;
 use crate::packets::reputation::{Questions, Verdicts};
@@ -91,6 +92,7 @@ impl PacketChain {
         }
         match part {
             "connections" => point.connections = Connections::load(decoded(name, bytes)?, incarnation),
+            "duplicates" => point.duplicates = Duplicates::load(decoded(name, bytes)?),
             "neighbours" => point.neighbours = Neighbours::load(decoded(name, bytes)?, incarnation),
             "attacks" => point.attacks = Attacks::load(decoded(name, bytes)?),
             "questions" => point.questions = Questions::load(decoded(name, bytes)?),
@@ -123,6 +125,7 @@ impl PacketChain {
     fn blobs_of_point(&self, collector: &str, point: &Point, all: bool, out: &mut Vec<Blob>) {
         let part = |part: &str| format!("{POINTS}{collector}/{part}");
         out.push((part("connections"), encoded(&point.connections.store())));
+        out.push((part("duplicates"), encoded(&point.duplicates.store())));
         out.push((part("neighbours"), encoded(&point.neighbours.store())));
         out.push((part("attacks"), encoded(&point.attacks.store())));
         out.push((part("questions"), encoded(&point.questions.store())));

@@ -1,6 +1,9 @@
 //! The packet chain from batches to events: thresholds, time, order, restarts.
 
+mod copies;
+mod order;
 mod points;
+mod segments;
 
 use proptest::prelude::*;
 use watchfold_schemas::rules::{Rule, Surroundings, Trigger};
@@ -424,7 +427,12 @@ fn traffic() -> impl Strategy<Value = Vec<Wire>> {
         let mut out = Vec::new();
         for (step, source, destination, kind, port, late) in packets {
             at += if step > 390 { 2_500 } else { step / 10 };
-            let wire = Wire::at(if late == 0 { at - 700 } else { at });
+            let mut wire = Wire::at(if late == 0 { at - 700 } else { at });
+            wire.print = (u32::from(port % 3) * u32::from(source), u16::from(late));
+            wire.vlans = [&[][..], &[10], &[10, 20]][usize::from(port) % 3].to_vec();
+            if kind % 5 == 0 {
+                wire.marks = watchfold_schemas::packets::marks::PAYLOAD;
+            }
             let wire = wire
                 .from(&format!(
                     "{}.{source}",

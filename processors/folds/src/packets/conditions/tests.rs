@@ -96,11 +96,15 @@ fn wires() -> impl Strategy<Value = Vec<Wire>> {
             flags,
             marks,
             length,
+            vlans: match length % 4 {
+                0 => vec![7],
+                1 => vec![7, flags.into()],
+                _ => Vec::new(),
+            },
             side: match side {
                 0 => Side::Dns("www.example.org".to_owned(), length % 30, flags > 99),
                 1 => Side::Dns("xyz.xn.example.co.uk".to_owned(), 1, true),
                 2 => Side::Arp(u16::from(flags % 3), [flags % 2; 6]),
-                3 => Side::Vlan(length % 30),
                 4 => Side::Tls("WWW.example.org".to_owned()),
                 5 => Side::Http("example.org".to_owned()),
                 6 => Side::Head(vec![b'x', flags]),
@@ -121,7 +125,9 @@ proptest! {
         let times: Vec<Time> = (0..view.len() as i64).map(Time::from_millis).collect();
         let changed = batch.arp.iter().map(|arp| (arp.operation == 2).then_some(arp.row % 2 == 0)).collect();
         let site = site();
-        let columns = Columns::of(view, &times, &site, changed);
+        let copies = crate::packets::mask::Mask::of(view.protocols(), |protocol: u8| protocol == 17);
+        let segments = crate::packets::columns::Segments::of(&batch);
+        let columns = Columns::of(view, &times, &site, changed, copies, segments);
         for field in Field::ALL.iter().filter(|field| field.is_of(Source::Packet)) {
             for test in tests_of(*field) {
                 let leaf = Leaf { field: *field, check: Check::compile(*field, &test).unwrap() };

@@ -1,20 +1,28 @@
 //! Attempts to open TCP connections, and what came of them.
 //!
-//! Only packets with SYN, FIN or RST are given to it. What an ICMP message refuses is not known here: its row does not say
-//! which attempt it quotes, so such an attempt goes unanswered.
+//! Only packets with SYN, FIN or RST are given to it, and the first data of a connection. Packets count in the order of their
+//! own times within [`ORDER_WITHIN`]: an answer that is stored before its SYN waits for it. What an ICMP message refuses is
+//! not known here: its row does not say which attempt it quotes, so such an attempt goes unanswered.
+
+mod stored;
 
 use core::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 use watchfold_schemas::{Span, Time};
 
+use crate::engine::segment::Segment;
 use crate::packets::arrivals::{Arrivals, Slot, hash_words};
+use crate::packets::clock::ORDER_WITHIN;
 
 /// The most attempts that wait for an answer; in a flood the oldest is forgotten and nothing is said about it.
 pub const WAITING_MAX: usize = 65_536;
 
 /// The most open connections whose end is awaited; the longest open is forgotten first.
 pub const OPENED_MAX: usize = 65_536;
+
+/// The most packets that came before what they belong to; the oldest is forgotten first.
+pub const EARLY_MAX: usize = 16_384;
 
 /// An attempt is unanswered once it is this old.
 pub const ANSWER_WITHIN: Span = Span::from_seconds(3);
@@ -28,6 +36,9 @@ pub const ACK: u8 = 16;
 /// A packet with one of these is worth a look.
 pub const OPENS_OR_CLOSES: u8 = FIN | SYN | RST;
 
+/// Counters by ports: few enough to be at hand for every packet that carries data.
+const PORT_PAIRS: usize = 4_096;
+
 /// Two ends, the source of the SYN first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Ends {
@@ -35,34 +46,52 @@ pub struct Ends {
     pub destination: IpAddr,
     pub source_port: u16,
     pub destination_port: u16,
+    pub segment: Segment,
 }
 
-/// A TCP packet with SYN, FIN or RST.
-#[derive(Clone, Copy, Debug)]
-pub struct Segment {
+/// A TCP packet with SYN, FIN, RST or data.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TcpPacket {
+    /// When it counts.
     pub at: Time,
+    /// Its own time, where that is at most [`ORDER_WITHIN`] earlier.
+    pub seen: Time,
     /// The packet's number.
     pub number: u64,
     /// As in the packet.
     pub ends: Ends,
     pub flags: u8,
+    pub has_payload: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Outcome {
+    Tried,
     Opened,
     Refused,
     Unanswered,
+    Used,
     Ended,
 }
 
 impl Outcome {
+    pub const ALL: [Outcome; 6] = [
+        Outcome::Tried,
+        Outcome::Opened,
+        Outcome::Refused,
+        Outcome::Unanswered,
+        Outcome::Used,
+        Outcome::Ended,
+    ];
+
     /// As rules spell it.
     pub const fn name(self) -> &'static str {
         match self {
+            Outcome::Tried => "tried",
             Outcome::Opened => "opened",
             Outcome::Refused => "refused",
             Outcome::Unanswered => "unanswered",
+            Outcome::Used => "used",
             Outcome::Ended => "ended",
         }
     }
@@ -72,7 +101,7 @@ impl Outcome {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ConnectionRow {
     pub at: Time,
-    /// The packet that tells: the answer or the end; of an unanswered attempt its SYN.
+    /// The packet that tells: the SYN, the answer, the first data or the end; of an unanswered attempt its SYN.
     pub number: u64,
     pub ends: Ends,
     pub outcome: Outcome,
@@ -83,8 +112,13 @@ pub struct ConnectionRow {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct Attempt {
     ends: Ends,
+    /// Of the packet itself.
     syn_at: Time,
+    /// When it counted.
+    counted_at: Time,
     syn_number: u64,
+    /// It carried data. While it waits, that is known before its answer is.
+    is_used: bool,
 }
 
 /// The attempts and connections of one collector.
@@ -92,21 +126,20 @@ struct Attempt {
 pub struct Connections {
     /// For hashing; senders of packets do not know it.
     seed: u64,
-    /// In the order of their SYNs, so the oldest is due first.
+    /// In the order in which their SYNs counted, so the oldest is due first.
     waiting: Arrivals<Attempt>,
     opened: Arrivals<Attempt>,
-    /// Attempts and connections forgotten because there were too many.
+    /// Packets that belong to nothing that is known, for as long as an earlier one may still come.
+    early: Arrivals<TcpPacket>,
+    /// By ports, how many attempts, connections without data and early packets there are: data of all others needs no look.
+    unused: PortPairs,
+    /// Attempts, connections and early packets forgotten because there were too many.
     pub evicted: u64,
 }
 
-/// [`Connections`] as a store holds them.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(default)]
-pub struct StoredConnections {
-    waiting: Vec<Attempt>,
-    opened: Vec<Attempt>,
-    evicted: u64,
-}
+/// How many there are by ports, whichever end they belong to.
+#[derive(Clone, Debug, Default)]
+struct PortPairs(Vec<u32>);
 
 impl Connections {
     /// `seed` should differ between collectors and runs, and be in the input: the incarnation, say.
@@ -117,69 +150,246 @@ impl Connections {
         }
     }
 
-    /// What a packet says about an attempt. Packets come in time order, after those attempts that were due by then.
-    pub fn see(&mut self, segment: &Segment) -> Option<ConnectionRow> {
-        match segment.flags & (SYN | FIN | RST | ACK) {
-            SYN => {
-                self.attempt(segment);
-                None
+    /// Whether data between these ports may be the first of a connection.
+    pub fn may_use(&self, source_port: u16, destination_port: u16) -> bool {
+        self.unused.may_have(source_port, destination_port)
+    }
+
+    /// What a packet says about an attempt. Packets come as they count, after those attempts that were due by then.
+    pub fn see(&mut self, packet: &TcpPacket, rows: &mut Vec<ConnectionRow>) {
+        self.forget_early(packet.at);
+        self.apply(packet, rows);
+    }
+
+    fn apply(&mut self, packet: &TcpPacket, rows: &mut Vec<ConnectionRow>) {
+        match packet.flags & (SYN | FIN | RST | ACK) {
+            SYN => self.attempt(packet, rows),
+            flags if flags == SYN | ACK => self.opened(packet, rows),
+            flags if flags & SYN != 0 && flags & RST == 0 => {}
+            flags => {
+                let is_known = (packet.has_payload && self.used(packet, rows))
+                    | (flags & (FIN | RST) != 0 && self.closed(packet, flags, rows));
+                if !is_known && (flags & (FIN | RST) != 0 || self.has_early(packet.ends)) {
+                    self.keep_early(packet);
+                }
             }
-            flags if flags == SYN | ACK => self.answer(segment, Outcome::Opened),
-            flags if flags & RST != 0 => {
-                let refused = self.answer(segment, Outcome::Refused);
-                refused.or_else(|| self.end(segment))
-            }
-            flags if flags & FIN != 0 => self.end(segment),
-            _ => None,
         }
     }
 
-    /// A SYN that is sent again is the same attempt. One with the ends of an open connection is a new one.
-    fn attempt(&mut self, segment: &Segment) {
-        let hash = self.hash(&segment.ends);
-        if self
-            .waiting
-            .find(hash, |attempt| attempt.ends == segment.ends)
-            .is_some()
-        {
+    /// A SYN that is sent again is the same attempt. One with the ends of an open connection is a new one, unless it is the
+    /// connection's own that comes late.
+    fn attempt(&mut self, packet: &TcpPacket, rows: &mut Vec<ConnectionRow>) {
+        let ends = packet.ends;
+        let hash = self.hash(&ends);
+        if self.waiting.find(hash, |attempt| attempt.ends == ends).is_some() {
             return;
         }
-        if let Some(slot) = self.opened.find(hash, |attempt| attempt.ends == segment.ends) {
-            self.opened.remove(slot);
+        if let Some(slot) = self.opened.find(hash, |attempt| attempt.ends == ends) {
+            let is_same = |attempt: &Attempt| packet.seen.since(attempt.syn_at) < ANSWER_WITHIN;
+            if self.opened.get(slot).is_some_and(is_same) {
+                return;
+            }
+            self.forget_opened(slot);
         }
-        self.evicted += make_room(&mut self.waiting, WAITING_MAX);
+        while self.waiting.len() >= WAITING_MAX
+            && let Some((slot, _)) = self.waiting.oldest()
+        {
+            self.forget_waiting_one(slot);
+            self.evicted += 1;
+        }
         let attempt = Attempt {
-            ends: segment.ends,
-            syn_at: segment.at,
-            syn_number: segment.number,
+            ends,
+            syn_at: packet.seen,
+            counted_at: packet.at,
+            syn_number: packet.number,
+            is_used: false,
         };
         self.waiting.push(hash, attempt);
+        self.unused.add(&ends);
+        rows.push(attempt.row(packet, Outcome::Tried));
+        self.apply_early(packet, rows);
     }
 
-    /// From the other end, while the attempt waits.
-    fn answer(&mut self, segment: &Segment, outcome: Outcome) -> Option<ConnectionRow> {
-        let ends = segment.ends.turned();
+    /// The other end answers an attempt that waits.
+    fn opened(&mut self, packet: &TcpPacket, rows: &mut Vec<ConnectionRow>) {
+        let ends = packet.ends.turned();
         let hash = self.hash(&ends);
-        let slot = self.waiting.find(hash, |attempt| attempt.ends == ends)?;
-        let attempt = self.waiting.remove(slot)?;
-        if outcome == Outcome::Opened {
-            self.evicted += make_room(&mut self.opened, OPENED_MAX);
-            self.opened.push(hash, attempt);
+        let Some(slot) = self.waiting.find(hash, |attempt| attempt.ends == ends) else {
+            if self.find_opened(ends).is_none() {
+                self.keep_early(packet);
+            }
+            return;
+        };
+        let Some(attempt) = self.waiting.remove(slot) else {
+            return;
+        };
+        while self.opened.len() >= OPENED_MAX
+            && let Some((slot, _)) = self.opened.oldest()
+        {
+            self.forget_opened(slot);
+            self.evicted += 1;
         }
-        Some(attempt.row(segment, outcome))
+        self.opened.push(hash, attempt);
+        rows.push(attempt.row(packet, Outcome::Opened));
+        if attempt.is_used {
+            self.unused.remove(&ends);
+            rows.push(attempt.row(packet, Outcome::Used));
+        }
+        self.apply_early(packet, rows);
     }
 
-    /// From either end of an open connection.
-    fn end(&mut self, segment: &Segment) -> Option<ConnectionRow> {
-        let slot = self
-            .find_opened(segment.ends)
-            .or_else(|| self.find_opened(segment.ends.turned()))?;
-        let attempt = self.opened.remove(slot)?;
-        Some(attempt.row(segment, Outcome::Ended))
+    /// Data from either end. Says whether it belongs to anything.
+    fn used(&mut self, packet: &TcpPacket, rows: &mut Vec<ConnectionRow>) -> bool {
+        for ends in [packet.ends, packet.ends.turned()] {
+            let hash = self.hash(&ends);
+            if let Some(slot) = self.opened.find(hash, |attempt| attempt.ends == ends) {
+                self.use_opened(slot, packet, rows);
+                return true;
+            }
+            let slot = self.waiting.find(hash, |attempt| attempt.ends == ends);
+            if let Some(attempt) = slot.and_then(|slot| self.waiting.get_mut(slot)) {
+                // Its answer is stored later, or was never sent.
+                attempt.is_used = true;
+                return true;
+            }
+        }
+        false
+    }
+
+    fn use_opened(&mut self, slot: Slot, packet: &TcpPacket, rows: &mut Vec<ConnectionRow>) {
+        if let Some(attempt) = self.opened.get_mut(slot)
+            && !std::mem::replace(&mut attempt.is_used, true)
+        {
+            rows.push(attempt.row(packet, Outcome::Used));
+            self.unused.remove(&attempt.ends);
+        }
+    }
+
+    /// A refusal, or the end of a connection from either end. Says whether it belongs to anything.
+    fn closed(&mut self, packet: &TcpPacket, flags: u8, rows: &mut Vec<ConnectionRow>) -> bool {
+        let turned = packet.ends.turned();
+        let hash = self.hash(&turned);
+        if flags & RST != 0
+            && let Some(slot) = self.waiting.find(hash, |attempt| attempt.ends == turned)
+            && let Some(attempt) = self.waiting.remove(slot)
+        {
+            self.unused.remove(&turned);
+            rows.push(attempt.row(packet, Outcome::Refused));
+            return true;
+        }
+        let from_server = self.find_opened(turned);
+        let Some(slot) = from_server.or_else(|| self.find_opened(packet.ends)) else {
+            return false;
+        };
+        if from_server.is_some() && flags & RST == 0 {
+            // A server that has nothing to send says so: a directory may be empty.
+            self.use_opened(slot, packet, rows);
+        }
+        if let Some(attempt) = self.forget_opened(slot) {
+            rows.push(attempt.row(packet, Outcome::Ended));
+        }
+        true
     }
 
     fn find_opened(&self, ends: Ends) -> Option<Slot> {
         self.opened.find(self.hash(&ends), |attempt| attempt.ends == ends)
+    }
+
+    fn forget_opened(&mut self, slot: Slot) -> Option<Attempt> {
+        let attempt = self.opened.remove(slot)?;
+        if !attempt.is_used {
+            self.unused.remove(&attempt.ends);
+        }
+        Some(attempt)
+    }
+
+    fn forget_waiting_one(&mut self, slot: Slot) -> Option<Attempt> {
+        let attempt = self.waiting.remove(slot)?;
+        self.unused.remove(&attempt.ends);
+        Some(attempt)
+    }
+
+    /// A packet that may belong to one that was captured before it and is stored after it; of several that say the same, the
+    /// first.
+    fn keep_early(&mut self, packet: &TcpPacket) {
+        let hash = self.hash(&packet.ends.sorted());
+        let says_the_same =
+            |early: &TcpPacket| early.ends == packet.ends && Step::of(early) == Step::of(packet);
+        if self.early.find(hash, says_the_same).is_some() {
+            return;
+        }
+        while self.early.len() >= EARLY_MAX
+            && let Some((slot, _)) = self.early.oldest()
+        {
+            self.forget_early_one(slot);
+            self.evicted += 1;
+        }
+        self.early.push(hash, *packet);
+        self.unused.add(&packet.ends);
+    }
+
+    fn has_early(&self, ends: Ends) -> bool {
+        let sorted = ends.sorted();
+        let is_of = |packet: &TcpPacket| packet.ends.sorted() == sorted;
+        self.early.find(self.hash(&sorted), is_of).is_some()
+    }
+
+    /// What came before this packet and was captured after it: the answer first, then data, then the end.
+    fn apply_early(&mut self, packet: &TcpPacket, rows: &mut Vec<ConnectionRow>) {
+        if self.early.len() == 0 {
+            return;
+        }
+        let sorted = packet.ends.sorted();
+        let hash = self.hash(&sorted);
+        for step in [Step::Answer, Step::Data, Step::End] {
+            while let Some(slot) = self.early_of(hash, sorted, packet.seen, step)
+                && let Some(early) = self.forget_early_one(slot)
+            {
+                let now = TcpPacket {
+                    at: packet.at,
+                    ..early
+                };
+                self.apply(&now, rows);
+            }
+        }
+    }
+
+    /// An early packet of these ends, captured since then, that can be taken up now. What would only wait again is left where
+    /// it is.
+    fn early_of(&self, hash: u64, sorted: Ends, since: Time, step: Step) -> Option<Slot> {
+        self.early.find(hash, |early| {
+            let is_of = early.ends.sorted() == sorted && early.seen >= since;
+            is_of && Step::of(early) == step && self.applies(early)
+        })
+    }
+
+    /// Whether a packet belongs to an attempt or a connection that is known.
+    fn applies(&self, packet: &TcpPacket) -> bool {
+        let turned = packet.ends.turned();
+        let waits = |ends: Ends| {
+            let is_it = |attempt: &Attempt| attempt.ends == ends;
+            self.waiting.find(self.hash(&ends), is_it).is_some()
+        };
+        let is_open = || self.find_opened(turned).or_else(|| self.find_opened(packet.ends)).is_some();
+        match Step::of(packet) {
+            Step::Answer => waits(turned),
+            Step::Data => is_open() || waits(turned) || waits(packet.ends),
+            Step::End => is_open() || (packet.flags & RST != 0 && waits(turned)),
+        }
+    }
+
+    fn forget_early(&mut self, at: Time) {
+        while let Some((slot, packet)) = self.early.oldest()
+            && at.since(packet.at) > ORDER_WITHIN
+        {
+            self.forget_early_one(slot);
+        }
+    }
+
+    fn forget_early_one(&mut self, slot: Slot) -> Option<TcpPacket> {
+        let packet = self.early.remove(slot)?;
+        self.unused.remove(&packet.ends);
+        Some(packet)
     }
 
     /// When the next attempt goes unanswered, if nothing answers it. `None` while none waits.
@@ -195,7 +405,7 @@ impl Connections {
         if at > until {
             return None;
         }
-        let attempt = self.waiting.remove(slot)?;
+        let attempt = self.forget_waiting_one(slot)?;
         Some(ConnectionRow {
             at,
             number: attempt.syn_number,
@@ -207,11 +417,18 @@ impl Connections {
 
     /// Nobody measured for a while, so nobody knows what became of those that wait.
     pub fn forget_waiting(&mut self) {
-        self.waiting = Arrivals::default();
+        while let Some((slot, _)) = self.waiting.oldest() {
+            self.forget_waiting_one(slot);
+        }
+        while let Some((slot, _)) = self.early.oldest() {
+            self.forget_early_one(slot);
+        }
     }
 
     fn hash(&self, ends: &Ends) -> u64 {
-        let ports = u64::from(ends.source_port) << 16 | u64::from(ends.destination_port);
+        let ports = u64::from(ends.segment.0) << 32
+            | u64::from(ends.source_port) << 16
+            | u64::from(ends.destination_port);
         match (ends.source, ends.destination) {
             (IpAddr::V4(source), IpAddr::V4(destination)) => {
                 let addresses = u64::from(source.to_bits()) << 32 | u64::from(destination.to_bits());
@@ -233,40 +450,54 @@ impl Connections {
             }
         }
     }
+}
 
-    pub fn store(&self) -> StoredConnections {
-        StoredConnections {
-            waiting: self.waiting.iter().copied().collect(),
-            opened: self.opened.iter().copied().collect(),
-            evicted: self.evicted,
-        }
-    }
+/// What an early packet is to its connection.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Step {
+    Answer,
+    Data,
+    End,
+}
 
-    pub fn load(stored: StoredConnections, seed: u64) -> Connections {
-        let mut out = Connections {
-            evicted: stored.evicted,
-            ..Connections::new(seed)
-        };
-        for attempt in stored.waiting {
-            out.waiting.push(out.hash(&attempt.ends), attempt);
+impl Step {
+    fn of(packet: &TcpPacket) -> Step {
+        match packet.flags & (SYN | FIN | RST) {
+            SYN => Step::Answer,
+            0 => Step::Data,
+            _ => Step::End,
         }
-        for attempt in stored.opened {
-            out.opened.push(out.hash(&attempt.ends), attempt);
-        }
-        out
     }
 }
 
-/// Forgets the oldest until there is room for one more; tells how many.
-fn make_room(attempts: &mut Arrivals<Attempt>, max: usize) -> u64 {
-    let mut forgotten = 0;
-    while attempts.len() >= max
-        && let Some((slot, _)) = attempts.oldest()
-    {
-        attempts.remove(slot);
-        forgotten += 1;
+impl PortPairs {
+    /// The same whichever port is whose.
+    fn place(source_port: u16, destination_port: u16) -> usize {
+        let sum = usize::from(source_port.wrapping_add(destination_port));
+        (sum ^ sum >> 12) % PORT_PAIRS
     }
-    forgotten
+
+    fn may_have(&self, source_port: u16, destination_port: u16) -> bool {
+        self.0
+            .get(PortPairs::place(source_port, destination_port))
+            .is_some_and(|count| *count > 0)
+    }
+
+    fn add(&mut self, ends: &Ends) {
+        if self.0.is_empty() {
+            self.0 = vec![0; PORT_PAIRS];
+        }
+        self.0[PortPairs::place(ends.source_port, ends.destination_port)] += 1;
+    }
+
+    fn remove(&mut self, ends: &Ends) {
+        if let Some(count) = self
+            .0
+            .get_mut(PortPairs::place(ends.source_port, ends.destination_port))
+        {
+            *count = count.saturating_sub(1);
+        }
+    }
 }
 
 impl Ends {
@@ -276,243 +507,35 @@ impl Ends {
             destination: self.source,
             source_port: self.destination_port,
             destination_port: self.source_port,
+            segment: self.segment,
+        }
+    }
+
+    /// The same for packets of both directions.
+    fn sorted(self) -> Ends {
+        if (self.source, self.source_port) <= (self.destination, self.destination_port) {
+            self
+        } else {
+            self.turned()
         }
     }
 }
 
 impl Attempt {
     fn deadline(&self) -> Time {
-        self.syn_at + ANSWER_WITHIN
+        self.counted_at + ANSWER_WITHIN
     }
 
-    fn row(&self, segment: &Segment, outcome: Outcome) -> ConnectionRow {
+    fn row(&self, packet: &TcpPacket, outcome: Outcome) -> ConnectionRow {
         ConnectionRow {
-            at: segment.at,
-            number: segment.number,
+            at: packet.at,
+            number: packet.number,
             ends: self.ends,
             outcome,
-            duration: segment.at.since(self.syn_at),
+            duration: packet.seen.since(self.syn_at).max(Span::ZERO),
         }
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn ends(client: u32, port: u16) -> Ends {
-        Ends {
-            source: IpAddr::from(client.to_be_bytes()),
-            destination: IpAddr::from([10, 0, 0, 5]),
-            source_port: 40_000,
-            destination_port: port,
-        }
-    }
-
-    /// Milliseconds, the flags in letters, whether the server sent it, and the port.
-    type Line<'a> = (i64, &'a str, bool, u16);
-
-    fn segment((ms, letters, from_server, port): Line<'_>, number: u64) -> Segment {
-        let flag = |letter| match letter {
-            'S' => SYN,
-            'A' => ACK,
-            'F' => FIN,
-            'R' => RST,
-            _ => 8,
-        };
-        let ends = ends(0xc000_0207, port);
-        Segment {
-            at: Time::from_millis(ms),
-            number,
-            ends: if from_server { ends.turned() } else { ends },
-            flags: letters.chars().map(flag).sum(),
-        }
-    }
-
-    /// Gives packets in order, each after what was due, and then lets an hour pass.
-    fn check(lines: &[Line<'_>], want: &[&str]) {
-        let mut connections = Connections::new(9);
-        let mut rows = Vec::new();
-        for (number, line) in lines.iter().enumerate() {
-            let segment = segment(*line, number as u64 + 1);
-            while let Some(row) = connections.pop_due(segment.at) {
-                rows.push(row);
-            }
-            rows.extend(connections.see(&segment));
-            connections = Connections::load(connections.store(), 5);
-        }
-        while let Some(row) = connections.pop_due(Time::from_seconds(3_600)) {
-            rows.push(row);
-        }
-        assert_eq!(connections.next_deadline(), None);
-        let text = |row: &ConnectionRow| {
-            let (at, port) = (row.at.as_millis(), row.ends.destination_port);
-            assert_eq!(row.ends, ends(0xc000_0207, port));
-            format!(
-                "{at} {} {port} #{} {}",
-                row.outcome.name(),
-                row.number,
-                row.duration.as_millis()
-            )
-        };
-        assert_eq!(rows.iter().map(text).collect::<Vec<_>>(), want, "{lines:?}");
-    }
-
-    #[test]
-    fn attempts_are_opened_refused_or_unanswered() {
-        check(
-            &[(0, "S", false, 80), (20, "SA", true, 80)],
-            &["20 opened 80 #2 20"],
-        );
-        check(
-            &[(0, "S", false, 80), (20, "RA", true, 80)],
-            &["20 refused 80 #2 20"],
-        );
-        check(
-            &[(0, "S", false, 80), (20, "R", true, 80)],
-            &["20 refused 80 #2 20"],
-        );
-        check(&[(0, "S", false, 80)], &["3000 unanswered 80 #1 3000"]);
-        // An answer at exactly the deadline is too late.
-        check(
-            &[(0, "S", false, 80), (3_000, "SA", true, 80)],
-            &["3000 unanswered 80 #1 3000"],
-        );
-        check(
-            &[(0, "S", false, 80), (2_999, "SA", true, 80)],
-            &["2999 opened 80 #2 2999"],
-        );
-    }
-
-    #[test]
-    fn connections_end_once() {
-        let opened = [(0, "S", false, 80), (20, "SA", true, 80)];
-        let with = |more: &[Line<'static>]| [&opened[..], more].concat();
-        check(
-            &with(&[(500, "FA", false, 80), (510, "FA", true, 80)]),
-            &["20 opened 80 #2 20", "500 ended 80 #3 500"],
-        );
-        check(
-            &with(&[(500, "FA", true, 80), (510, "R", false, 80)]),
-            &["20 opened 80 #2 20", "500 ended 80 #3 500"],
-        );
-        // A scanner that resets what it opened.
-        check(
-            &with(&[(21, "R", false, 80)]),
-            &["20 opened 80 #2 20", "21 ended 80 #3 21"],
-        );
-    }
-
-    #[test]
-    fn a_syn_that_is_sent_again_counts_once() {
-        check(
-            &[
-                (0, "S", false, 80),
-                (1_000, "S", false, 80),
-                (1_500, "SA", true, 80),
-            ],
-            &["1500 opened 80 #3 1500"],
-        );
-        // After its deadline it is another attempt.
-        check(
-            &[(0, "S", false, 80), (3_000, "S", false, 80)],
-            &["3000 unanswered 80 #1 3000", "6000 unanswered 80 #2 3000"],
-        );
-        // So is one with the ends of a connection whose end nobody saw.
-        check(
-            &[
-                (0, "S", false, 80),
-                (10, "SA", true, 80),
-                (5_000, "S", false, 80),
-                (5_010, "RA", true, 80),
-            ],
-            &["10 opened 80 #2 10", "5010 refused 80 #4 10"],
-        );
-    }
-
-    #[test]
-    fn what_belongs_to_no_attempt_says_nothing() {
-        check(
-            &[
-                (0, "SA", true, 80),
-                (1, "R", true, 80),
-                (2, "FA", false, 80),
-                (3, "A", false, 80),
-            ],
-            &[],
-        );
-        // The client's own reset is no refusal.
-        check(
-            &[(0, "S", false, 80), (10, "R", false, 80)],
-            &["3000 unanswered 80 #1 3000"],
-        );
-        // Flags that no stack sends.
-        check(
-            &[(0, "SF", false, 80), (1, "SR", false, 80), (2, "P", false, 80)],
-            &[],
-        );
-    }
-
-    #[test]
-    fn attempts_are_due_in_the_order_of_their_syns() {
-        check(
-            &[
-                (0, "S", false, 1),
-                (1, "S", false, 2),
-                (2, "S", false, 3),
-                (10, "RA", true, 2),
-            ],
-            &[
-                "10 refused 2 #4 9",
-                "3000 unanswered 1 #1 3000",
-                "3002 unanswered 3 #3 3000",
-            ],
-        );
-    }
-
-    #[test]
-    fn a_flood_forgets_the_oldest_and_stays_within_its_bound() {
-        let mut connections = Connections::new(1);
-        let flood = 3 * WAITING_MAX as u32;
-        for client in 0..flood {
-            let segment = Segment {
-                at: Time(i64::from(client)),
-                number: u64::from(client),
-                ends: ends(client, 80),
-                flags: SYN,
-            };
-            assert_eq!(connections.see(&segment), None);
-        }
-        assert_eq!(
-            (connections.waiting.len(), connections.evicted),
-            (WAITING_MAX, 2 * WAITING_MAX as u64)
-        );
-        let first = connections.pop_due(Time::from_seconds(9)).unwrap();
-        assert_eq!(first.number, u64::from(flood) - WAITING_MAX as u64);
-    }
-
-    #[test]
-    fn ends_of_both_families_are_told_apart() {
-        let mut connections = Connections::new(1);
-        let ends = Ends {
-            source: "2001:db8::7".parse().unwrap(),
-            destination: "2001:db8::5".parse().unwrap(),
-            source_port: 40_000,
-            destination_port: 22,
-        };
-        let segment = |ends, flags| Segment {
-            at: Time::EPOCH,
-            number: 1,
-            ends,
-            flags,
-        };
-        connections.see(&segment(ends, SYN));
-        let other = Ends {
-            source: "2001:db8::8".parse().unwrap(),
-            ..ends
-        };
-        assert_eq!(connections.see(&segment(other.turned(), SYN | ACK)), None);
-        let row = connections.see(&segment(ends.turned(), SYN | ACK)).unwrap();
-        assert_eq!((row.outcome, row.ends), (Outcome::Opened, ends));
-    }
-}
+mod tests;

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use watchfold_schemas::packets::{ArpRow, DhcpRow, NeighbourRow};
 use watchfold_schemas::{Span, Time};
 
+use crate::engine::segment::Segment;
 use crate::packets::arrivals::{Arrivals, Slot, hash_words};
 
 /// The most addresses whose owner is known; the one that was announced longest ago is forgotten first.
@@ -85,6 +86,7 @@ impl Change {
 pub struct NeighbourFact {
     /// The packet's row.
     pub row: u16,
+    pub segment: Segment,
     /// Whose hardware address it announces.
     pub address: IpAddr,
     /// Whom it asks for or answers.
@@ -101,6 +103,7 @@ pub struct NeighbourFact {
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 struct Known {
+    segment: Segment,
     address: IpAddr,
     mac: Mac,
     heard_at: Time,
@@ -111,12 +114,13 @@ struct Known {
 
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 struct Lease {
+    segment: Segment,
     address: Ipv4Addr,
     mac: Mac,
     released: bool,
 }
 
-/// What is known of one collector's link.
+/// What is known of one collector's links: an address in two segments is two addresses.
 #[derive(Clone, Debug, Default)]
 pub struct Neighbours {
     seed: u64,
@@ -125,9 +129,9 @@ pub struct Neighbours {
     /// In the order in which they were given.
     leases: Arrivals<Lease>,
     /// The address that each client was given last; as many as there are leases.
-    clients: BTreeMap<Mac, Ipv4Addr>,
+    clients: BTreeMap<(Segment, Mac), Ipv4Addr>,
     /// By address, the hardware address of the last ARP reply.
-    replies: BTreeMap<[u8; 4], Mac>,
+    replies: BTreeMap<(Segment, [u8; 4]), Mac>,
     /// Addresses and leases forgotten because there were too many.
     pub evicted: u64,
 }
@@ -138,7 +142,7 @@ pub struct Neighbours {
 pub struct StoredNeighbours {
     known: Vec<Known>,
     leases: Vec<Lease>,
-    replies: Vec<([u8; 4], Mac)>,
+    replies: Vec<((Segment, [u8; 4]), Mac)>,
     evicted: u64,
 }
 
@@ -152,7 +156,7 @@ impl Neighbours {
     }
 
     /// What an ARP message announces. A probe for an address that its sender has not taken yet announces nothing.
-    pub fn arp(&mut self, at: Time, arp: &ArpRow) -> Option<NeighbourFact> {
+    pub fn arp(&mut self, at: Time, segment: Segment, arp: &ArpRow) -> Option<NeighbourFact> {
         let (sender, target) = (Ipv4Addr::from(arp.sender_ip), Ipv4Addr::from(arp.target_ip));
         let message = match arp.operation {
             ARP_REQUEST | ARP_REPLY if sender == target => Message::Gratuitous,
@@ -167,28 +171,33 @@ impl Neighbours {
             row: arp.row,
             target: Some(IpAddr::V4(target)),
             message,
-            ..self.announce(at, IpAddr::V4(sender), arp.sender_mac)
+            ..self.announce(at, segment, IpAddr::V4(sender), arp.sender_mac)
         };
         Some(fact)
     }
 
     /// What a neighbour message of IPv6 announces: advertisements that carry a hardware address. A router's advertisement is
     /// remembered and announces none.
-    pub fn neighbour(&mut self, at: Time, neighbour: &NeighbourRow) -> Option<NeighbourFact> {
+    pub fn neighbour(
+        &mut self,
+        at: Time,
+        segment: Segment,
+        neighbour: &NeighbourRow,
+    ) -> Option<NeighbourFact> {
         let address = IpAddr::V6(Ipv6Addr::from(neighbour.target));
         match (neighbour.message_type, neighbour.mac) {
             (ROUTER_ADVERTISEMENT, mac) => {
-                self.router(at, address, mac);
+                self.router(at, segment, address, mac);
                 None
             }
             (NEIGHBOUR_ADVERTISEMENT, Some(mac)) => {
                 let mut fact = NeighbourFact {
                     row: neighbour.row,
                     message: Message::Advertisement,
-                    ..self.announce(at, address, mac)
+                    ..self.announce(at, segment, address, mac)
                 };
                 if neighbour.flags & IS_ROUTER != 0 {
-                    self.router(at, address, None);
+                    self.router(at, segment, address, None);
                     fact.router = true;
                 }
                 Some(fact)
@@ -198,14 +207,16 @@ impl Neighbours {
     }
 
     /// Learns who was given which address, and who gave one back.
-    pub fn dhcp(&mut self, dhcp: &DhcpRow) {
+    pub fn dhcp(&mut self, segment: Segment, dhcp: &DhcpRow) {
         match dhcp.message_type {
-            DHCP_ACKNOWLEDGE if dhcp.your_ip != [0; 4] => self.lease(dhcp.client_mac, dhcp.your_ip.into()),
+            DHCP_ACKNOWLEDGE if dhcp.your_ip != [0; 4] => {
+                self.lease(segment, dhcp.client_mac, dhcp.your_ip.into());
+            }
             DHCP_RELEASE => {
-                let Some(address) = self.clients.get(&dhcp.client_mac).copied() else {
+                let Some(address) = self.clients.get(&(segment, dhcp.client_mac)).copied() else {
                     return;
                 };
-                let slot = self.find_lease(address);
+                let slot = self.find_lease(segment, address);
                 if let Some(lease) = slot.and_then(|slot| self.leases.get_mut(slot)) {
                     lease.released |= lease.mac == dhcp.client_mac;
                 }
@@ -216,25 +227,26 @@ impl Neighbours {
 
     /// Whether an ARP reply gives an address another hardware address than the reply before; `None` for what is no reply.
     /// The first is believed, and each change is.
-    pub fn reply_changed(&mut self, arp: &ArpRow) -> Option<bool> {
+    pub fn reply_changed(&mut self, segment: Segment, arp: &ArpRow) -> Option<bool> {
         if arp.operation != ARP_REPLY {
             return None;
         }
-        if let Some(mac) = self.replies.get_mut(&arp.sender_ip) {
+        if let Some(mac) = self.replies.get_mut(&(segment, arp.sender_ip)) {
             let before = std::mem::replace(mac, arp.sender_mac);
             return Some(before != arp.sender_mac);
         }
         if self.replies.len() < ARP_REPLIES_MAX {
-            self.replies.insert(arp.sender_ip, arp.sender_mac);
+            self.replies.insert((segment, arp.sender_ip), arp.sender_mac);
         }
         Some(false)
     }
 
     /// Takes over an announcement. Its row, target and message are the caller's.
-    fn announce(&mut self, at: Time, address: IpAddr, mac: Mac) -> NeighbourFact {
-        let hash = hash_address(self.seed, address);
+    fn announce(&mut self, at: Time, segment: Segment, address: IpAddr, mac: Mac) -> NeighbourFact {
+        let hash = hash_address(self.seed, segment, address);
         let mut fact = NeighbourFact {
             row: 0,
+            segment,
             address,
             target: None,
             mac,
@@ -244,7 +256,7 @@ impl Neighbours {
             explained: false,
             router: false,
         };
-        match self.known.find(hash, |known| known.address == address) {
+        match self.known.find(hash, |known| known.is_of(segment, address)) {
             Some(slot) => {
                 if let Some(known) = self.known.get_mut(slot) {
                     fact.previous = (known.mac != mac).then_some(known.mac);
@@ -253,9 +265,9 @@ impl Neighbours {
                 }
                 self.known.renew(slot);
             }
-            None => self.learn(hash, Known::of(at, address, mac)),
+            None => self.learn(hash, Known::of(at, segment, address, mac)),
         }
-        fact.explained = self.is_explained(address, mac, fact.previous);
+        fact.explained = self.is_explained(segment, address, mac, fact.previous);
         fact
     }
 
@@ -271,32 +283,32 @@ impl Neighbours {
 
     /// Remembers that an address is a router's. Its hardware address is believed only while none is known: otherwise a
     /// forged advertisement would hide the change that the next one tells.
-    fn router(&mut self, at: Time, address: IpAddr, mac: Option<Mac>) {
-        let hash = hash_address(self.seed, address);
-        if let Some(slot) = self.known.find(hash, |known| known.address == address) {
+    fn router(&mut self, at: Time, segment: Segment, address: IpAddr, mac: Option<Mac>) {
+        let hash = hash_address(self.seed, segment, address);
+        if let Some(slot) = self.known.find(hash, |known| known.is_of(segment, address)) {
             if let Some(known) = self.known.get_mut(slot) {
                 known.router = true;
             }
         } else if let Some(mac) = mac {
             let known = Known {
                 router: true,
-                ..Known::of(at, address, mac)
+                ..Known::of(at, segment, address, mac)
             };
             self.learn(hash, known);
         }
     }
 
     /// DHCP gave this address to its new owner, or the owner before gave it back.
-    fn is_explained(&self, address: IpAddr, mac: Mac, previous: Option<Mac>) -> bool {
+    fn is_explained(&self, segment: Segment, address: IpAddr, mac: Mac, previous: Option<Mac>) -> bool {
         let IpAddr::V4(address) = address else {
             return false;
         };
-        let lease = self.find_lease(address).and_then(|slot| self.leases.get(slot));
+        let lease = self.find_lease(segment, address).and_then(|slot| self.leases.get(slot));
         lease.is_some_and(|lease| lease.mac == mac || (lease.released && previous == Some(lease.mac)))
     }
 
-    fn lease(&mut self, mac: Mac, address: Ipv4Addr) {
-        if let Some(slot) = self.find_lease(address) {
+    fn lease(&mut self, segment: Segment, mac: Mac, address: Ipv4Addr) {
+        if let Some(slot) = self.find_lease(segment, address) {
             self.forget_lease(slot);
         }
         while self.leases.len() >= LEASES_MAX
@@ -306,26 +318,28 @@ impl Neighbours {
             self.evicted += 1;
         }
         let lease = Lease {
+            segment,
             address,
             mac,
             released: false,
         };
-        self.clients.insert(mac, address);
+        self.clients.insert((segment, mac), address);
         self.leases
-            .push(hash_address(self.seed, IpAddr::V4(address)), lease);
+            .push(hash_address(self.seed, segment, IpAddr::V4(address)), lease);
     }
 
     fn forget_lease(&mut self, slot: Slot) {
         if let Some(lease) = self.leases.remove(slot)
-            && self.clients.get(&lease.mac) == Some(&lease.address)
+            && self.clients.get(&(lease.segment, lease.mac)) == Some(&lease.address)
         {
-            self.clients.remove(&lease.mac);
+            self.clients.remove(&(lease.segment, lease.mac));
         }
     }
 
-    fn find_lease(&self, address: Ipv4Addr) -> Option<Slot> {
-        let hash = hash_address(self.seed, IpAddr::V4(address));
-        self.leases.find(hash, |lease| lease.address == address)
+    fn find_lease(&self, segment: Segment, address: Ipv4Addr) -> Option<Slot> {
+        let hash = hash_address(self.seed, segment, IpAddr::V4(address));
+        self.leases
+            .find(hash, |lease| (lease.segment, lease.address) == (segment, address))
     }
 
     pub fn store(&self) -> StoredNeighbours {
@@ -348,26 +362,32 @@ impl Neighbours {
             ..Neighbours::new(seed)
         };
         for known in stored.known {
-            out.known.push(hash_address(seed, known.address), known);
+            out.known
+                .push(hash_address(seed, known.segment, known.address), known);
         }
         for lease in stored.leases {
-            out.clients.insert(lease.mac, lease.address);
-            out.leases
-                .push(hash_address(seed, IpAddr::V4(lease.address)), lease);
+            out.clients.insert((lease.segment, lease.mac), lease.address);
+            let hash = hash_address(seed, lease.segment, IpAddr::V4(lease.address));
+            out.leases.push(hash, lease);
         }
         out
     }
 }
 
 impl Known {
-    fn of(at: Time, address: IpAddr, mac: Mac) -> Known {
+    fn of(at: Time, segment: Segment, address: IpAddr, mac: Mac) -> Known {
         Known {
+            segment,
             address,
             mac,
             heard_at: at,
             before: Vec::new(),
             router: false,
         }
+    }
+
+    fn is_of(&self, segment: Segment, address: IpAddr) -> bool {
+        self.segment == segment && self.address == address
     }
 
     /// Believes what is announced now, and says what it changes.
@@ -388,12 +408,13 @@ impl Known {
     }
 }
 
-fn hash_address(seed: u64, address: IpAddr) -> u64 {
+fn hash_address(seed: u64, segment: Segment, address: IpAddr) -> u64 {
+    let segment = u64::from(segment.0);
     match address {
-        IpAddr::V4(address) => hash_words(seed, &[u64::from(address.to_bits())]),
+        IpAddr::V4(address) => hash_words(seed, &[segment << 32 | u64::from(address.to_bits())]),
         IpAddr::V6(address) => {
             let bits = address.to_bits();
-            hash_words(seed, &[(bits >> 64) as u64, bits as u64])
+            hash_words(seed, &[segment, (bits >> 64) as u64, bits as u64])
         }
     }
 }

@@ -27,6 +27,10 @@ pub struct Wire {
     pub flags: u8,
     pub marks: u8,
     pub length: u16,
+    /// The outermost first.
+    pub vlans: Vec<u16>,
+    /// What its content and its way are, as hashes; 0 says nothing.
+    pub print: (u32, u16),
     pub side: Side,
 }
 
@@ -37,7 +41,6 @@ pub enum Side {
     Dns(String, u16, bool),
     /// Operation, sender's hardware address.
     Arp(u16, [u8; 6]),
-    Vlan(u16),
     Tls(String),
     Http(String),
     Head(Vec<u8>),
@@ -58,6 +61,8 @@ impl Wire {
             flags: 16,
             marks: 0,
             length: 60,
+            vlans: Vec::new(),
+            print: (0, 0),
             side: Side::Nothing,
         }
     }
@@ -75,6 +80,17 @@ impl Wire {
 
     pub fn syn(mut self) -> Wire {
         self.flags = 2;
+        self
+    }
+
+    pub fn vlans(mut self, vlans: &[u16]) -> Wire {
+        self.vlans = vlans.to_vec();
+        self
+    }
+
+    /// Content and way.
+    pub fn print(mut self, content: u32, path: u16) -> Wire {
+        self.print = (content, path);
         self
     }
 
@@ -139,6 +155,11 @@ pub fn batch(packets: &[Wire], first: u64) -> PacketBatch {
         out.protocols.push(wire.protocol);
         out.tcp_flags.push(wire.flags);
         out.marks.push(wire.marks);
+        out.prints.extend(wire.print.0.to_le_bytes());
+        out.paths.extend(wire.print.1.to_le_bytes());
+        let mut vlans = wire.vlans.iter().map(|vlan| (row as u16, *vlan));
+        out.vlans.extend(vlans.next());
+        out.inner_vlans.extend(vlans.next());
         push_side(&mut out, row as u16, wire);
     }
     out
@@ -167,7 +188,6 @@ fn push_side(out: &mut PacketBatch, row: u16, wire: &Wire) {
             target_mac: [0; 6],
             target_ip: v4(wire.destination),
         }),
-        Side::Vlan(vlan) => out.vlans.push((row, *vlan)),
         Side::Tls(name) => out.tls_names.push((row, name.clone())),
         Side::Http(host) => out.http_hosts.push((row, host.clone())),
         Side::Head(bytes) => out.heads.push(PayloadHead {

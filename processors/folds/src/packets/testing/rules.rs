@@ -75,6 +75,8 @@ pub fn rule(name: &str, test: Test, trigger: Trigger, subject: &[&str]) -> Rule 
         subject: names(subject),
         cooldown_ms: 15_000,
         reputation: None,
+        counts_duplicates: false,
+        withdrawn_by: None,
         message: "{observed} of {threshold} in {window}".to_owned(),
     }
 }
@@ -205,6 +207,18 @@ pub fn varied() -> RuleSet {
                 distinct("destination.port", &["source.ip", "destination.ip"], 60_000, 5),
                 &["source.ip"],
             ),
+        ),
+        of(
+            Source::Connection,
+            Rule {
+                withdrawn_by: Some(word("connection.outcome", "used")),
+                ..rule(
+                    "tried_ports",
+                    word("connection.outcome", "tried"),
+                    distinct("destination.port", &["source.ip", "destination.ip"], 10_000, 12),
+                    &["source.ip"],
+                )
+            },
         ),
         of(
             Source::Neighbour,

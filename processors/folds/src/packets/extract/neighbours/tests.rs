@@ -45,7 +45,7 @@ fn check(owners: &[(i64, Mac)], want: &[(Change, Option<Mac>)]) {
     let mut got = Vec::new();
     for (seconds, mac) in owners {
         let fact = neighbours
-            .arp(Time::from_seconds(*seconds), &reply(HOST, *mac))
+            .arp(Time::from_seconds(*seconds), Segment::NONE, &reply(HOST, *mac))
             .unwrap();
         assert_eq!((fact.address, fact.mac, fact.row), (IpAddr::from(HOST), *mac, 3));
         got.push((fact.change, fact.previous));
@@ -100,7 +100,7 @@ fn messages_are_told_apart() {
             target_ip,
             ..reply(sender_ip, A)
         };
-        neighbours.arp(Time::EPOCH, &arp).map(|fact| fact.message)
+        neighbours.arp(Time::EPOCH, Segment::NONE, &arp).map(|fact| fact.message)
     };
     let other = [10, 0, 0, 9];
     for (operation, sender, target, want) in [
@@ -123,9 +123,9 @@ fn messages_are_told_apart() {
 fn dhcp_explains_a_new_owner() {
     let mut neighbours = Neighbours::new(1);
     let mut explained = |steps: &[DhcpRow], mac| {
-        steps.iter().for_each(|step| neighbours.dhcp(step));
+        steps.iter().for_each(|step| neighbours.dhcp(Segment::NONE, step));
         neighbours = Neighbours::load(neighbours.store(), 3);
-        neighbours.arp(Time::EPOCH, &reply(HOST, mac)).unwrap().explained
+        neighbours.arp(Time::EPOCH, Segment::NONE, &reply(HOST, mac)).unwrap().explained
     };
     assert!(!explained(&[], A));
     // The address was given to another client.
@@ -152,9 +152,9 @@ fn routers_announce_themselves() {
         message_type: ROUTER_ADVERTISEMENT,
         ..advertisement(ROUTER, Some(A), 0)
     };
-    assert_eq!(neighbours.neighbour(Time::EPOCH, &announcement), None);
+    assert_eq!(neighbours.neighbour(Time::EPOCH, Segment::NONE, &announcement), None);
     let mut of = |row: &NeighbourRow| {
-        let fact = neighbours.neighbour(Time::EPOCH, row);
+        let fact = neighbours.neighbour(Time::EPOCH, Segment::NONE, row);
         fact.map(|fact| (fact.change, fact.router, fact.previous))
     };
     // The router's advertisement told its hardware address, so another one is a change.
@@ -201,7 +201,7 @@ fn replies_that_change_are_told_and_believed() {
         operation: ARP_REQUEST,
         ..reply(HOST, B)
     };
-    let mut changed = |arp: &ArpRow| neighbours.reply_changed(arp);
+    let mut changed = |arp: &ArpRow| neighbours.reply_changed(Segment::NONE, arp);
     assert_eq!(changed(&reply(HOST, A)), Some(false));
     assert_eq!(changed(&request), None);
     assert_eq!(changed(&reply(HOST, A)), Some(false));
@@ -216,14 +216,14 @@ fn replies_are_learnt_up_to_a_bound() {
     let mut neighbours = Neighbours::new(1);
     let address = |number: usize| (number as u32).to_be_bytes();
     for number in 0..=ARP_REPLIES_MAX {
-        assert_eq!(neighbours.reply_changed(&reply(address(number), A)), Some(false));
+        assert_eq!(neighbours.reply_changed(Segment::NONE, &reply(address(number), A)), Some(false));
     }
     assert_eq!(
-        neighbours.reply_changed(&reply(address(ARP_REPLIES_MAX - 1), B)),
+        neighbours.reply_changed(Segment::NONE, &reply(address(ARP_REPLIES_MAX - 1), B)),
         Some(true)
     );
     assert_eq!(
-        neighbours.reply_changed(&reply(address(ARP_REPLIES_MAX), B)),
+        neighbours.reply_changed(Segment::NONE, &reply(address(ARP_REPLIES_MAX), B)),
         Some(false)
     );
 }
@@ -234,7 +234,7 @@ fn what_was_announced_longest_ago_is_forgotten_first() {
     let address = |number: usize| (number as u32 + 1).to_be_bytes();
     let mut announce = |number: usize, mac| {
         neighbours
-            .arp(Time::EPOCH, &reply(address(number), mac))
+            .arp(Time::EPOCH, Segment::NONE, &reply(address(number), mac))
             .unwrap()
             .change
     };
@@ -257,7 +257,7 @@ fn leases_are_bounded_and_forgotten_with_their_clients() {
         [2, 0, a, b, c, d]
     };
     for number in 0..LEASES_MAX as u32 + 10 {
-        neighbours.dhcp(&dhcp(DHCP_ACKNOWLEDGE, mac(number), (number + 1).to_be_bytes()));
+        neighbours.dhcp(Segment::NONE, &dhcp(DHCP_ACKNOWLEDGE, mac(number), (number + 1).to_be_bytes()));
     }
     assert_eq!(
         (
@@ -269,7 +269,7 @@ fn leases_are_bounded_and_forgotten_with_their_clients() {
     );
     // One client, many addresses: it is known by its last.
     for number in 0..100_u32 {
-        neighbours.dhcp(&dhcp(DHCP_ACKNOWLEDGE, A, (1_000_000 + number).to_be_bytes()));
+        neighbours.dhcp(Segment::NONE, &dhcp(DHCP_ACKNOWLEDGE, A, (1_000_000 + number).to_be_bytes()));
     }
     assert!(neighbours.clients.len() <= neighbours.leases.len());
     let again = Neighbours::load(neighbours.store(), 9);
