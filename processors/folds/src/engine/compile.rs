@@ -156,9 +156,9 @@ impl Compiled {
     }
 
     /// Whether a row takes back what a rule counted.
-    pub fn is_withdrawn(&self, rule: &CompiledRule, row: &dyn Row) -> bool {
+    pub fn is_withdrawn(&self, rule: &CompiledRule, row: &dyn Row, at: Time) -> bool {
         rule.withdrawn.as_ref().is_some_and(|condition| {
-            condition.holds(&mut |number| {
+            condition.holds(at, &mut |number| {
                 let leaf = &self.leaves[number];
                 leaf.check.holds(row.cell(leaf.field).as_ref())
             })

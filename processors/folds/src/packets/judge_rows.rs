@@ -34,7 +34,7 @@ pub fn judge_row(
     for number in rules {
         let rule = book.rule(*number);
         let mut windows = windows.get_mut(*number).and_then(Option::as_mut);
-        if book.compiled.is_withdrawn(rule, single.row)
+        if book.compiled.is_withdrawn(rule, single.row, single.at)
             && let (When::Window(window), Some(windows)) = (&rule.when, windows.as_deref_mut())
         {
             withdraw(&book.compiled, window, windows, single.row);
