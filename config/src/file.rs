@@ -2,7 +2,8 @@
 
 use std::net::SocketAddr;
 
-use serde::Deserialize;
+use serde::de::Error;
+use serde::{Deserialize, Deserializer};
 
 use super::duration::Millis;
 
@@ -49,6 +50,7 @@ pub struct Flapping {
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Target {
+    #[serde(deserialize_with = "readable")]
     pub name: String,
     pub address: OneOrMany,
     #[serde(default)]
@@ -132,12 +134,14 @@ pub struct Range {
     pub count: Option<u32>,
     pub cidr: Option<String>,
     /// `{n}` counts from 1 through all ranges with this pattern; `PC-{n}` when not given.
+    #[serde(default, deserialize_with = "readable_if_any")]
     pub name: Option<String>,
 }
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Host {
+    #[serde(deserialize_with = "readable")]
     pub name: String,
     pub address: String,
     pub mac: Option<String>,
@@ -187,4 +191,40 @@ impl<D, H, V> Default for Sinks<D, H, V> {
 
 fn none<S>() -> Option<S> {
     None
+}
+
+/// Characters of a name at most.
+const NAME_CHARS_MAX: usize = 100;
+
+/// A name that looks on a page, in a message and in a terminal like what it is: one line, without invisible characters and without marks
+/// that change the direction of what follows.
+fn readable<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
+    let name = String::deserialize(deserializer)?;
+    if let Some(odd) = name.chars().find(|char| !is_readable(*char)) {
+        let point = u32::from(odd);
+        return Err(D::Error::custom(format!(
+            "`name` holds U+{point:04X}, a control or invisible character: write the name without it"
+        )));
+    }
+    match name.chars().count() {
+        count if count > NAME_CHARS_MAX => Err(D::Error::custom(format!(
+            "`name` has {count} characters: use at most {NAME_CHARS_MAX}"
+        ))),
+        _ => Ok(name),
+    }
+}
+
+fn readable_if_any<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
+    readable(deserializer).map(Some)
+}
+
+/// Control characters (newline and NUL among them), separators of lines, directional marks (Unicode, UAX 9) and characters without width.
+/// The joiners U+200C and U+200D belong to the writing of some languages.
+fn is_readable(char: char) -> bool {
+    let is_odd = char.is_control()
+        || matches!(
+            char,
+            '\u{061c}' | '\u{200b}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}'
+        );
+    !is_odd
 }

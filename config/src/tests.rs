@@ -288,3 +288,31 @@ fn a_byte_order_mark_is_no_part_of_a_file() {
     );
     std::fs::remove_dir_all(&directory).unwrap();
 }
+
+#[test]
+fn names_with_control_or_invisible_characters_report_line_and_key() {
+    let sections = [
+        "[[network.targets]]\naddress = \"::1\"\nname = ",
+        "[[occupancy.hosts]]\naddress = \"192.0.2.1\"\nname = ",
+        "[[occupancy.ranges]]\ncidr = \"192.0.2.0/30\"\nname = ",
+    ];
+    for section in sections {
+        for (escaped, point) in [
+            ("PC\\n1", "U+000A"),
+            ("PC\\u00001", "U+0000"),
+            ("PC\\u001b[2J", "U+001B"),
+            ("PC\\u202Etxt", "U+202E"),
+            ("PC\\u2066", "U+2066"),
+            ("PC\\u200B", "U+200B"),
+            ("PC\\u2028", "U+2028"),
+        ] {
+            let text = format!("site = \"a\"\n{section}\"{escaped}\"\n");
+            refused(&text, Naming::Required, &["line 4", "`name`", point]);
+        }
+        let long = format!("site = \"a\"\n{section}\"{}\"\n", "x".repeat(101));
+        refused(&long, Naming::Required, &["line 4", "`name`", "at most 100"]);
+    }
+    let fine =
+        "site = \"a\"\n[[occupancy.hosts]]\naddress = \"192.0.2.1\"\nname = \"Büro 1 – می\u{200c}خواهم\"\n";
+    assert!(lamp(fine, Naming::Required).is_ok());
+}
