@@ -210,4 +210,24 @@ mod tests {
             .collect();
         assert_eq!(described, routed);
     }
+
+    #[test]
+    fn the_description_lists_the_kinds_of_events_that_the_server_takes() {
+        let description: serde_json::Value = serde_json::from_str(OPENAPI).unwrap();
+        let parameters = &description["paths"]["/api/v1/events"]["get"]["parameters"];
+        let kind = parameters
+            .as_array()
+            .unwrap()
+            .iter()
+            .find(|one| one["name"] == "kind")
+            .unwrap();
+        let listed: Vec<&str> = kind["schema"]["enum"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .filter_map(|one| one.as_str())
+            .collect();
+        let taken: Vec<&str> = ["*"].into_iter().chain(read::EVENT_KINDS).collect();
+        assert_eq!(listed, taken);
+    }
 }

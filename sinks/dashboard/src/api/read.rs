@@ -255,7 +255,7 @@ async fn read_events(
 }
 
 /// The kinds of event, as [`watchfold_schemas::EventBody::kind`] spells them.
-const EVENT_KINDS: [&str; 19] = [
+pub const EVENT_KINDS: [&str; 19] = [
     "subject_changed",
     "subject_degraded",
     "jitter_recorded",

@@ -153,3 +153,47 @@ fn check(description: &Value, schema: &Value, value: &Value, place: &str) {
         }
     }
 }
+
+/// Each value is just beyond what the description allows; the server refuses it, too.
+#[tokio::test]
+async fn values_beyond_the_description_are_refused_by_the_server() {
+    let served = Served::furnished().await;
+    let names: Vec<&str> = vec!["router"; 1_001];
+    let window = serde_json::json!({
+        "subjects": names, "from": "2099-01-01T00:00:00Z", "until": "2099-01-01T02:00:00Z",
+    });
+    assert_eq!(
+        served.post("/api/v1/maintenance", &window.to_string()).await.0,
+        400
+    );
+    let note = "x".repeat(1_001);
+    for body in [
+        serde_json::json!({ "for_ms": 7_776_000_001_u64 }),
+        serde_json::json!({ "for_ms": 0 }),
+        serde_json::json!({ "for_ms": 1_000, "note": note }),
+        serde_json::json!({ "for_ms": 1_000, "other": 1 }),
+    ] {
+        let (status, answer) = served
+            .post("/api/v1/targets/router/mute", &body.to_string())
+            .await;
+        assert_eq!(status, 400, "{answer}");
+    }
+    let long = "x".repeat(201);
+    for path in [
+        "/api/v1/events?after=18446744073709551616".to_owned(),
+        "/api/v1/events?kind=a.b".to_owned(),
+        format!("/api/v1/events?kind={}", &long[..49]),
+        format!("/api/v1/alerts?text={long}"),
+        "/api/v1/alerts?source=example.org".to_owned(),
+        "/api/v1/alerts?destination=10.0.0.0/8/8".to_owned(),
+        "/api/v1/incidents?after=1".to_owned(),
+        "/api/v1/sessions?after=x~y".to_owned(),
+        "/api/v1/alerts?after=1".to_owned(),
+        "/api/v1/attacks?after=1".to_owned(),
+        "/api/v1/maintenance?after=1".to_owned(),
+        "/api/v1/targets?limit=1001".to_owned(),
+    ] {
+        assert_eq!(served.get(&path).await.0, 400, "{path}");
+    }
+    served.stop().await;
+}
