@@ -41,6 +41,8 @@ fn main() -> ExitCode {
     // What a log says while it is driven to its limits would stand between the figures.
     let quiet = matches!(cli.command, Command::Bench(_)).then_some("error");
     watchfold_process::tracing_setup::start_tracing(cli.log_level.as_deref().or(quiet));
+    watchfold_process::address_space::bound();
+    watchfold_process::files::create_privately();
     watchfold_process::open_files::raise();
     match run(cli.command) {
         Ok(code) => code,

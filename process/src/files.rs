@@ -5,6 +5,16 @@ use std::path::Path;
 
 use anyhow::Context;
 
+/// Makes every file that this process creates from now on readable by its owner only (0600, directories 0700): the log, states, spools,
+/// recordings and captures hold who was where and what passed.
+#[cfg(unix)]
+pub fn create_privately() {
+    rustix::process::umask(rustix::fs::Mode::RWXG | rustix::fs::Mode::RWXO);
+}
+
+#[cfg(not(unix))]
+pub fn create_privately() {}
+
 /// Makes a directory where there is none, readable by its owner only.
 pub fn create_private(directory: &Path) -> anyhow::Result<()> {
     std::fs::create_dir_all(directory)
@@ -33,6 +43,12 @@ pub fn write_private(path: &Path, text: &str) -> std::io::Result<()> {
         options.mode(0o600);
     }
     let mut file = options.open(path)?;
+    // A file that was there before keeps its mode otherwise.
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt;
+        file.set_permissions(std::fs::Permissions::from_mode(0o600))?;
+    }
     file.write_all(text.as_bytes())?;
     file.sync_all()
 }

@@ -6,6 +6,7 @@
 
 mod activation;
 pub mod answers;
+pub mod address_space;
 pub mod args;
 pub mod configured;
 pub mod console;

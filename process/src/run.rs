@@ -10,9 +10,10 @@ use tokio_util::sync::CancellationToken;
 use watchfold_config::{Naming, Sinks};
 use watchfold_connect::Patience;
 
+use crate::address_space;
 use crate::args::ProcessArgs;
 use crate::exit;
-use crate::files::create_private;
+use crate::files::{create_private, create_privately};
 use crate::frame::Frame;
 use crate::notify::Notifier;
 use crate::open_files;
@@ -53,6 +54,8 @@ pub fn run<P: Program>() -> ExitCode {
         Err(error) => return exit::of_usage(P::command().get_name(), &error),
     };
     start_tracing(program.process().log_level.as_deref());
+    address_space::bound();
+    create_privately();
     open_files::raise();
     choose_tls();
     let name = P::command().get_name().to_owned();

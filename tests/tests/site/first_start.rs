@@ -57,4 +57,22 @@ async fn first_start() {
     );
     assert!(running.stop().await.success(), "{}", house.said());
     Recorded::checked(&data);
+    sh(&format!(
+        "test -z \"$(find {} -perm /077 | tee /dev/stderr)\"",
+        data.display()
+    ));
+    // Limits as shells and service managers set them. A process that runs out of address space cannot start its threads.
+    for limit in ["-v 600000", "-n 1024"] {
+        let running = house.spawn_under(limit);
+        house.ready().await;
+        house
+            .wait_for(
+                &format!("it watches under ulimit {limit}"),
+                "targets",
+                |targets| crate::outage::state(targets, "router") == Some("up"),
+            )
+            .await;
+        assert!(running.stop().await.success(), "{}", house.said());
+    }
+    assert!(!house.said().contains("panicked"), "{}", house.said());
 }

@@ -46,6 +46,21 @@ impl House {
     pub fn spawn_with(&self, arguments: &[&str]) -> Running {
         let mut command = Command::new(built_command());
         command.args(["up", "--data"]).arg(&self.data).args(arguments);
+        self.without_environment(command)
+    }
+
+    /// The same under a limit of the shell, `-v 600000` for example.
+    pub fn spawn_under(&self, limit: &str) -> Running {
+        let mut command = Command::new("sh");
+        command
+            .args(["-c", &format!("ulimit {limit} && exec \"$0\" \"$@\"")])
+            .arg(built_command())
+            .args(["up", "--data"])
+            .arg(&self.data);
+        self.without_environment(command)
+    }
+
+    fn without_environment(&self, mut command: Command) -> Running {
         command.env_clear();
         command.env("PATH", std::env::var_os("PATH").unwrap_or_default());
         self.beside(command)
