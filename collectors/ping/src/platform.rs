@@ -6,6 +6,10 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 #[cfg(target_os = "linux")]
+mod echo;
+#[cfg(target_os = "linux")]
+mod icmp;
+#[cfg(target_os = "linux")]
 mod linux;
 #[cfg(target_os = "linux")]
 mod netlink;

@@ -1,11 +1,10 @@
-//! Linux: echo by surge-ping over unprivileged datagram sockets, or raw ones; neighbours, routes and carriers by
-//! netlink.
+//! Linux: the echo sockets of both families; neighbours, routes and carriers by netlink.
 
 use std::collections::HashMap;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicU16, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use netlink_packet_route::AddressFamily;
@@ -16,8 +15,9 @@ use netlink_packet_route::neighbour::{
 };
 use netlink_packet_route::route::{RouteAddress, RouteAttribute, RouteHeader, RouteMessage};
 use socket2::{Domain, Protocol, Socket, Type};
-use surge_ping::{Client, Config, ICMP, IcmpPacket, PingIdentifier, PingSequence, SurgeError};
 
+use super::echo::Channel;
+use super::icmp::Family;
 use super::{
     ECHO_ADVICE, EchoAccess, EchoAnswer, GatewayInfo, NEIGHBOUR_ADVICE, Neighbour, NeighbourAccess,
     NeighbourState, PermissionReport, Subnet, mac_text, netlink,
@@ -32,20 +32,22 @@ const TICK: Duration = Duration::from_millis(10);
 /// Echo sockets, one for each family, opened when first allowed.
 #[derive(Default)]
 pub(crate) struct Echo {
-    v4: Mutex<Option<Client>>,
-    v6: Mutex<Option<Client>>,
+    v4: Slot,
+    v6: Slot,
     sequence: AtomicU16,
 }
+
+type Slot = Mutex<Option<Arc<Channel>>>;
 
 impl Echo {
     /// Opens what is not open and allowed by now. Whether IPv4 works. Must run inside the runtime.
     pub(crate) fn open(&self) -> bool {
-        for (slot, kind) in [(&self.v4, ICMP::V4), (&self.v6, ICMP::V6)] {
+        for (slot, family) in [(&self.v4, Family::V4), (&self.v6, Family::V6)] {
             let mut slot = slot.lock().unwrap_or_else(PoisonError::into_inner);
             if slot.is_none() {
-                match Client::new(&Config::builder().kind(kind).build()) {
-                    Ok(client) => *slot = Some(client),
-                    Err(error) => tracing::debug!(?kind, %error, "no echo socket"),
+                match Channel::open(family) {
+                    Ok(channel) => *slot = Some(Arc::new(channel)),
+                    Err(error) => tracing::debug!(?family, %error, "no echo socket"),
                 }
             }
         }
@@ -55,40 +57,12 @@ impl Echo {
     /// Sends one request and waits for what becomes of it.
     pub(crate) async fn ask(&self, to: SocketAddr, timeout: Duration) -> EchoAnswer {
         let slot = if to.is_ipv4() { &self.v4 } else { &self.v6 };
-        let client = slot.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let Some(client) = client else {
+        let channel = slot.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let Some(channel) = channel else {
             return EchoAnswer::Denied;
         };
         let sequence = self.sequence.fetch_add(1, Ordering::Relaxed);
-        // The identifier tells raw sockets apart; datagram sockets get one from the kernel.
-        let mut pinger = client
-            .pinger(to.ip(), PingIdentifier(std::process::id() as u16))
-            .await;
-        pinger.timeout(timeout);
-        if let SocketAddr::V6(to) = to {
-            pinger.scope_id(to.scope_id());
-        }
-        match pinger.ping(PingSequence(sequence), &ECHO_PAYLOAD).await {
-            Ok((packet, round_trip)) => answer(&packet, round_trip),
-            Err(SurgeError::Timeout { .. }) => EchoAnswer::Silence,
-            Err(SurgeError::IOError(error)) => EchoAnswer::Failed(error),
-            Err(error) => EchoAnswer::Failed(io::Error::other(error.to_string())),
-        }
-    }
-}
-
-/// Errors quote our request (RFC 792, RFC 4443); only raw sockets are given them.
-fn answer(packet: &IcmpPacket, round_trip: Duration) -> EchoAnswer {
-    let kind = match packet {
-        IcmpPacket::V4(packet) => packet.get_icmp_type().0,
-        IcmpPacket::V6(packet) => packet.get_icmpv6_type().0,
-    };
-    match (packet, kind) {
-        (IcmpPacket::V4(_), 0) | (IcmpPacket::V6(_), 129) => EchoAnswer::Reply { round_trip },
-        (IcmpPacket::V4(_), 11) | (IcmpPacket::V6(_), 3) => {
-            EchoAnswer::Unreachable("time exceeded on the way")
-        }
-        _ => EchoAnswer::Unreachable("the network says unreachable"),
+        channel.ask(to, sequence, &ECHO_PAYLOAD, timeout).await
     }
 }
 
