@@ -31,6 +31,7 @@ fn tell(event: &Event) {
             subject = incident.subject,
             since = %incident.started_at,
             class = incident.class.name(),
+            seen = incident.in_words(),
             attack = incident.attack.as_ref().map(|attack| attack.message.as_str()),
             "incident opened"
         ),

@@ -515,7 +515,11 @@ fn rows_of(round: &watchfold_schemas::observation::PingRound, subject: Option<&s
     let rows = rows
         .into_iter()
         .filter(|row| subject.is_none_or(|subject| row.subject == subject));
-    rows.map(|row| row.to_row()).collect()
+    rows.map(|row| PingRow {
+        detail: row.in_words(),
+        ..row.to_row()
+    })
+    .collect()
 }
 
 fn json<T: Serialize>(value: &T) -> Result<Value, ReplayError> {

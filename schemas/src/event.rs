@@ -9,6 +9,7 @@ use crate::alert::{Alert, Attack, LookupWanted};
 use crate::origin::{Cause, EventId, MessageId, short_hash};
 use crate::subjects::Chain;
 use crate::time::Time;
+use crate::why::{self, ProbeReason};
 
 /// The version of the stored form of an [`Event`]; see `docs/formats.md` for the rule of change.
 pub const EVENT_VERSION: u16 = 1;
@@ -282,8 +283,11 @@ pub struct Incident {
     pub suppressed: Vec<String>,
     /// Why it ended.
     pub close_reason: Option<CloseReason>,
-    /// What the probes said, or the attack's message.
+    /// What the probes said that have no reason below, or the attack's message.
     pub detail: Option<String>,
+    /// Why probes got an unexpected answer, for [`IncidentClass::Outage`]; at most 16. Absent otherwise, like `attack`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub reasons: Vec<ProbeReason>,
     /// The attack, for [`IncidentClass::Attack`]. Absent otherwise, so that the bytes of other incidents, and digests of
     /// them, are what they were before there were attacks.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -302,6 +306,11 @@ pub enum CloseReason {
 }
 
 impl Incident {
+    /// Returns what was seen and why, as one line for a person.
+    pub fn in_words(&self) -> Option<String> {
+        why::in_words(self.detail.as_deref(), &self.reasons)
+    }
+
     pub fn derive_id(site: &str, class: IncidentClass, subject: &str, started_at: Time) -> String {
         short_hash(&["incident", site, class.name(), subject, &started_at.0.to_string()])[..16].to_owned()
     }

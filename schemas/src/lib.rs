@@ -19,6 +19,7 @@ pub mod snapshot;
 pub mod subjects;
 pub mod texts;
 pub mod time;
+pub mod why;
 
 pub use codec::{CodecError, decode_event, decode_observation, encode_event, encode_observation};
 pub use config::SiteConfig;

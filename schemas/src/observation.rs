@@ -13,6 +13,7 @@ use crate::rules::RulesActivation;
 use crate::subjects::{Chain, Stream};
 use crate::texts::Texts;
 use crate::time::Time;
+use crate::why::Why;
 
 /// The version of the stored form of an [`Observation`]; see `docs/formats.md` for the rule of change.
 pub const OBSERVATION_VERSION: u16 = 1;
@@ -186,8 +187,14 @@ pub struct PingRow {
     pub rtt_us: Option<u32>,
     /// The hardware address that the neighbour table held, lower case with colons.
     pub mac: Option<String>,
-    /// Why, in a few words, for outcomes that need it.
+    /// Why, in a few words, for outcomes that need it and have no [`PingRow::why`].
     pub detail: Option<String>,
+    /// Why, for [`Outcome::Unexpected`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub why: Option<Why>,
+    /// The address that was asked, where the one probed is a name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resolved: Option<String>,
 }
 
 /// A row of a [`PingRound`] without a copy of its text.
@@ -201,6 +208,8 @@ pub struct PingRowRef<'a> {
     pub rtt_us: Option<u32>,
     pub mac: Option<&'a str>,
     pub detail: Option<&'a str>,
+    pub why: Option<&'a Why>,
+    pub resolved: Option<&'a str>,
 }
 
 impl PingRow {
@@ -214,6 +223,8 @@ impl PingRow {
             rtt_us: self.rtt_us,
             mac: self.mac.as_deref(),
             detail: self.detail.as_deref(),
+            why: self.why.as_ref(),
+            resolved: self.resolved.as_deref(),
         }
     }
 }
@@ -229,6 +240,20 @@ impl PingRowRef<'_> {
             rtt_us: self.rtt_us,
             mac: self.mac.map(str::to_owned),
             detail: self.detail.map(str::to_owned),
+            why: self.why.cloned(),
+            resolved: self.resolved.map(str::to_owned),
+        }
+    }
+
+    /// Returns why it failed and which address answered, in words for a person.
+    pub fn in_words(self) -> Option<String> {
+        let why = self.why.map(ToString::to_string);
+        let why = why.or_else(|| self.detail.map(str::to_owned));
+        match (why, self.resolved) {
+            (Some(why), Some(address)) => Some(format!("{why} ({address})")),
+            (None, Some(address)) if self.outcome == Outcome::Ok => Some(format!("answered by {address}")),
+            (None, Some(address)) => Some(format!("asked {address}")),
+            (why, None) => why,
         }
     }
 }
@@ -266,6 +291,12 @@ pub struct PingRound {
     pub macs: Vec<(u16, String)>,
     /// Sparse: (row, why).
     pub details: Vec<(u16, String)>,
+    /// Sparse: (row, why), as data.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub whys: Vec<(u16, Why)>,
+    /// Sparse: (row, the address behind its name).
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub resolved: Vec<(u16, String)>,
 }
 
 /// The most rows in one ping round; a longer sweep is several records.
@@ -301,6 +332,8 @@ impl PingRound {
                 .push(row.rtt_us.map_or(0, |rtt| rtt.saturating_add(1)));
             out.macs.extend(row.mac.map(|mac| (index, mac)));
             out.details.extend(row.detail.map(|detail| (index, detail)));
+            out.whys.extend(row.why.map(|why| (index, why)));
+            out.resolved.extend(row.resolved.map(|address| (index, address)));
         }
         out
     }
@@ -327,7 +360,12 @@ impl PingRound {
             return Err(MalformedRound("lengths"));
         }
         let sparse = |table: &[(u16, String)]| table.iter().all(|(row, _)| usize::from(*row) < len);
-        if !sparse(&self.macs) || !sparse(&self.details) {
+        let is_past = |(row, _): &(u16, Why)| usize::from(*row) >= len;
+        if !sparse(&self.macs)
+            || !sparse(&self.details)
+            || !sparse(&self.resolved)
+            || self.whys.iter().any(is_past)
+        {
             return Err(MalformedRound("a side table points past the last row"));
         }
         let mut rows = Vec::with_capacity(len);
@@ -341,6 +379,8 @@ impl PingRound {
                 rtt_us: self.rtt_us_plus_1[i].checked_sub(1),
                 mac: None,
                 detail: None,
+                why: None,
+                resolved: None,
             });
         }
         for (row, mac) in &self.macs {
@@ -348,6 +388,12 @@ impl PingRound {
         }
         for (row, detail) in &self.details {
             rows[usize::from(*row)].detail = Some(detail);
+        }
+        for (row, why) in &self.whys {
+            rows[usize::from(*row)].why = Some(why);
+        }
+        for (row, address) in &self.resolved {
+            rows[usize::from(*row)].resolved = Some(address);
         }
         rows.sort_by_key(|row| row.at);
         Ok(rows)
@@ -547,6 +593,8 @@ mod tests {
             rtt_us: Some(0),
             mac: None,
             detail: None,
+            why: None,
+            resolved: None,
         }
     }
 
@@ -556,6 +604,8 @@ mod tests {
         late.mac = Some("02:00:00:00:00:01".into());
         late.outcome = Outcome::TimedOut;
         late.rtt_us = None;
+        late.why = Some(Why::DnsCode(3));
+        late.resolved = Some("192.0.2.9".into());
         let early = row(1_000_000, "router");
         let round = PingRound::from_rows(9, 1, vec![late.clone(), early.clone()]);
         assert_eq!(round.rows().unwrap(), [early.as_row(), late.as_row()]);
@@ -564,11 +614,13 @@ mod tests {
     #[test]
     fn columns_that_disagree_are_an_error() {
         let good = PingRound::from_rows(1, 1, vec![row(0, "router")]);
-        let broken: [fn(&mut PingRound); 4] = [
+        let broken: [fn(&mut PingRound); 6] = [
             |round| round.at_us.clear(),
             |round| round.outcomes[0] = 99,
             |round| round.signals[0] = 99,
             |round| round.macs.push((1, String::new())),
+            |round| round.whys.push((1, Why::NotDns)),
+            |round| round.resolved.push((1, String::new())),
         ];
         for damage in broken {
             let mut round = good.clone();

@@ -221,6 +221,8 @@ impl Days {
             rtt_us: answers.then_some(rtt_us),
             mac: None,
             detail: None,
+            why: None,
+            resolved: None,
         }
     }
 
@@ -437,6 +439,8 @@ fn pc_row(pc: usize, signal: Signal, at: Time, answers: bool, present: bool, rtt
         rtt_us: rtt_us.filter(|_| answers),
         mac: present.then(|| format!("02:00:5e:10:00:{:02x}", pc + 1)),
         detail: None,
+        why: None,
+        resolved: None,
     }
 }
 

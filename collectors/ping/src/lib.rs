@@ -3,6 +3,7 @@
 //! It measures and never judges: what an outage is, who is present and who is told, is decided elsewhere. What could
 //! not be measured (no permission, no route of our own, no resolver) is a fault, and never looks like an answer.
 
+mod body;
 mod config;
 mod fault;
 mod parse;

@@ -4,8 +4,11 @@ use std::io::{self, ErrorKind};
 use std::time::Duration;
 
 use hickory_resolver::proto::op::{Message, MessageType, Query, ResponseCode};
+use rustls::CertificateError;
 use watchfold_schemas::observation::Outcome;
+use watchfold_schemas::why::{CertificateProblem, Why};
 
+use crate::body::{self, Body};
 use crate::platform::{EchoAnswer, Neighbour, NeighbourState};
 
 /// The longest reason in a row, in characters; with it the largest round stays below the limit of a record.
@@ -26,15 +29,18 @@ pub(crate) struct Measured {
     pub outcome: Outcome,
     pub rtt_us: Option<u32>,
     pub detail: Option<String>,
+    pub why: Option<Why>,
 }
 
 impl Measured {
     pub(crate) fn ok(round_trip: Duration) -> Measured {
-        let rtt_us = u32::try_from(round_trip.as_micros()).unwrap_or(u32::MAX);
+        // Rounded up: 0 would read as a measurement that failed.
+        let rtt_us = u32::try_from(round_trip.as_nanos().div_ceil(1_000)).unwrap_or(u32::MAX);
         Measured {
             outcome: Outcome::Ok,
             rtt_us: Some(rtt_us),
             detail: None,
+            why: None,
         }
     }
 
@@ -43,16 +49,26 @@ impl Measured {
             outcome: Outcome::TimedOut,
             rtt_us: None,
             detail: None,
+            why: None,
         }
     }
 
     pub(crate) fn with(outcome: Outcome, detail: impl Into<String>) -> Measured {
-        let detail: String = detail.into();
-        let detail = detail.chars().take(DETAIL_CHARS_MAX).collect();
         Measured {
             outcome,
             rtt_us: None,
-            detail: Some(detail),
+            detail: Some(short(&detail.into())),
+            why: None,
+        }
+    }
+
+    /// An answer that is not the expected one.
+    pub(crate) fn unexpected(why: Why) -> Measured {
+        Measured {
+            outcome: Outcome::Unexpected,
+            rtt_us: None,
+            detail: None,
+            why: Some(why),
         }
     }
 
@@ -60,6 +76,11 @@ impl Measured {
     pub(crate) fn failed(&self) -> bool {
         !matches!(self.outcome, Outcome::Ok | Outcome::Fault)
     }
+}
+
+/// Foreign text as it may stand in a row.
+pub(crate) fn short(text: &str) -> String {
+    text.chars().take(DETAIL_CHARS_MAX).collect()
 }
 
 /// An error of the socket. What says something about the far end is a result; what says that this machine could
@@ -103,9 +124,8 @@ pub(crate) fn from_echo(answer: EchoAnswer) -> Measured {
 
 /// A DNS answer to `asked`. Any record counts; an answer cut short by its size had records.
 pub(crate) fn from_dns(asked: u16, query: &Query, bytes: &[u8], round_trip: Duration) -> Option<Measured> {
-    let unexpected = |why: String| Some(Measured::with(Outcome::Unexpected, why));
     let Ok(answer) = Message::from_vec(bytes) else {
-        return unexpected("not a DNS message".into());
+        return Some(Measured::unexpected(Why::NotDns));
     };
     let ours = answer.metadata.id == asked && answer.metadata.message_type == MessageType::Response;
     if !ours
@@ -121,39 +141,61 @@ pub(crate) fn from_dns(asked: u16, query: &Query, bytes: &[u8], round_trip: Dura
         ResponseCode::NoError if !answer.answers.is_empty() || answer.metadata.truncation => {
             Some(Measured::ok(round_trip))
         }
-        ResponseCode::NoError => unexpected("an answer without records".into()),
-        code => unexpected(format!("answered {code}")),
+        ResponseCode::NoError => Some(Measured::unexpected(Why::DnsEmpty)),
+        code => Some(Measured::unexpected(Why::DnsCode(code.into()))),
     }
 }
 
 /// An HTTP answer. A captive portal redirects or serves a page of its own, so both are unexpected.
 pub(crate) fn from_http(
     want: (u16, Option<&str>),
-    got: (u16, &[u8]),
+    got: (u16, Body),
     redirected_to: Option<&str>,
     round_trip: Duration,
 ) -> Measured {
     let (want_status, want_text) = want;
     let (status, body) = got;
     if status != want_status {
-        let to = redirected_to
-            .map(|host| format!(" to {host}"))
-            .unwrap_or_default();
-        return Measured::with(
-            Outcome::Unexpected,
-            format!("status {status}{to} instead of {want_status}"),
-        );
+        return Measured::unexpected(Why::HttpStatus {
+            got: status,
+            want: want_status,
+            redirected_to: redirected_to.map(short),
+        });
     }
-    match want_text {
-        Some(text) if !contains(body, text.as_bytes()) => {
-            Measured::with(Outcome::Unexpected, "the page lacks the expected text")
-        }
-        _ => Measured::ok(round_trip),
+    let Some(text) = want_text else {
+        return Measured::ok(round_trip);
+    };
+    let page = body::page(body);
+    if page.contains(text) {
+        return Measured::ok(round_trip);
     }
+    let searched_bytes = page.searched_bytes();
+    Measured::unexpected(match page.broken {
+        Some(encoding) => Why::UndecodableBody {
+            encoding: short(&encoding),
+        },
+        None => Why::TextMissing {
+            searched_bytes,
+            is_cut: page.is_cut,
+        },
+    })
 }
 
-fn contains(body: &[u8], text: &[u8]) -> bool {
-    text.is_empty() || body.windows(text.len()).any(|window| window == text)
+/// What rustls says of a certificate; `None` for what it took from elsewhere and only has words for.
+pub(crate) fn from_certificate(error: &CertificateError) -> Option<CertificateProblem> {
+    Some(match error {
+        CertificateError::Expired | CertificateError::ExpiredContext { .. } => CertificateProblem::Expired,
+        CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
+            CertificateProblem::NotYetValid
+        }
+        CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
+            CertificateProblem::WrongName
+        }
+        CertificateError::UnknownIssuer => CertificateProblem::UnknownIssuer,
+        CertificateError::Revoked => CertificateProblem::Revoked,
+        CertificateError::Other(_) => return None,
+        _ => CertificateProblem::Invalid,
+    })
 }
 
 /// How fresh the neighbour table is kept.
@@ -188,6 +230,7 @@ pub(crate) fn from_neighbour(entry: Option<&Neighbour>, age_max: Duration) -> Me
             outcome: Outcome::Ok,
             rtt_us: None,
             detail: None,
+            why: None,
         },
         (NeighbourState::Reachable | NeighbourState::Unconfirmed, _) => absent("an old neighbour entry"),
     }
@@ -290,9 +333,13 @@ mod tests {
 
     #[test]
     fn http_answers() {
+        let body = |bytes: &[u8]| Body {
+            bytes: bytes.to_vec(),
+            ..Body::default()
+        };
         let check = |want: (u16, Option<&str>), got: (u16, &[u8]), outcome| {
             assert_eq!(
-                from_http(want, got, None, Duration::ZERO).outcome,
+                from_http(want, (got.0, body(got.1)), None, Duration::ZERO).outcome,
                 outcome,
                 "{want:?} {got:?}"
             );
@@ -304,14 +351,31 @@ mod tests {
         check((200, Some("")), (200, b""), Outcome::Ok);
         let portal = from_http(
             (200, None),
-            (302, b""),
+            (302, body(b"")),
             Some("login.hotel.example"),
             Duration::ZERO,
         );
         assert_eq!(
-            portal.detail.unwrap(),
+            portal.why.unwrap().to_string(),
             "status 302 to login.hotel.example instead of 200"
         );
+        let why = |body: Body| from_http((200, Some("x")), (200, body), None, Duration::ZERO).why;
+        let missing = |is_cut| Why::TextMissing {
+            searched_bytes: 1,
+            is_cut,
+        };
+        assert_eq!(why(body(b"y")), Some(missing(false)));
+        let cut = Body {
+            is_cut: true,
+            ..body(b"y")
+        };
+        assert_eq!(why(cut), Some(missing(true)));
+        let broken = Body {
+            encodings: "gzip".into(),
+            ..body(b"y")
+        };
+        let encoding = "gzip".to_owned();
+        assert_eq!(why(broken), Some(Why::UndecodableBody { encoding }));
     }
 
     #[test]

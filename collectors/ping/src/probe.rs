@@ -2,12 +2,14 @@
 
 mod dns;
 mod https;
+mod race;
 mod tcp;
 
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use tokio::sync::{Semaphore, SemaphorePermit};
 use watchfold_kit::{Moment, Publisher};
@@ -31,7 +33,7 @@ const DISCARD_PORT: u16 = 9;
 #[derive(Debug)]
 pub(crate) struct Sent {
     pub moment: Moment,
-    /// The address behind the configured one, where there is one.
+    /// The address that was asked, where there is one.
     pub to: Option<SocketAddr>,
     pub measured: Measured,
 }
@@ -61,8 +63,8 @@ impl Prober {
     /// Sends one probe and waits for what comes of it, at most for its timeout.
     pub(crate) async fn probe(&self, probe: &Probe) -> Sent {
         let _permit = self.permit().await;
-        let to = match self.names.address(&probe.address).await {
-            Ok(to) => to,
+        let addresses = match self.names.addresses(&probe.address).await {
+            Ok(addresses) => addresses,
             Err(reason) => {
                 let measured = Measured::with(Outcome::Fault, reason);
                 return Sent {
@@ -72,8 +74,23 @@ impl Prober {
                 };
             }
         };
+        let ask = |to, timeout| self.ask(probe, to, timeout);
+        let outcome_of = |sent: &Sent| sent.measured.outcome;
+        let sent = race::first_answer(&addresses, probe.timeout, ask, outcome_of).await;
+        let sent = sent.unwrap_or_else(|| Sent {
+            moment: self.publisher.moment(),
+            to: None,
+            measured: Measured::with(Outcome::Fault, "the name has no address"),
+        });
+        if let (true, Outcome::Ok, Some(to)) = (addresses.len() > 1, sent.measured.outcome, sent.to) {
+            self.names.prefer(&probe.address, to);
+        }
+        sent
+    }
+
+    /// Asks one address of the probe's name.
+    async fn ask(&self, probe: &Probe, to: SocketAddr, timeout: Duration) -> Sent {
         let moment = self.publisher.moment();
-        let timeout = probe.timeout;
         let measured = match &probe.signal {
             SignalSpec::Echo => parse::from_echo(self.echo.ask(to, timeout).await),
             SignalSpec::Dns { query, port } => dns::ask(with_port(to, *port), query, timeout).await,

@@ -31,6 +31,9 @@ const SWEEP_SLACK: Duration = Duration::from_millis(200);
 /// A sweep is sent over this part of its interval at least, and one half at most, whatever the timeout.
 const SWEEP_PART_MIN: u32 = 8;
 
+/// Rows in a record where some are of names: a name, the address behind it and a reason take up to 600 bytes.
+const NAMED_ROWS_MAX: usize = 1_024;
+
 /// What the rounds of one group share.
 pub(crate) struct Rounds {
     pub publisher: Arc<Publisher>,
@@ -257,9 +260,11 @@ impl Rounds {
             let rows = rows.into_iter().map(|row| self.finished(stamp, row)).collect();
             Body::PingRound(PingRound::from_rows(round, attempt, rows))
         };
+        let has_names = rows.iter().any(|row| self.is_name(row));
+        let rows_max = if has_names { NAMED_ROWS_MAX } else { PING_ROWS_MAX };
         // All but the last record are sent while the round still counts as under way.
-        while rows.len() > PING_ROWS_MAX {
-            let rest = rows.split_off(PING_ROWS_MAX);
+        while rows.len() > rows_max {
+            let rest = rows.split_off(rows_max);
             let part = std::mem::replace(&mut rows, rest);
             self.publisher.submit_with(|stamp| build(stamp, part))?;
         }
@@ -268,6 +273,7 @@ impl Rounds {
 
     fn finished(&self, stamp: &Stamp, row: Row) -> PingRow {
         let probe = &self.group.probes[row.index];
+        let is_name = self.is_name(&row);
         PingRow {
             subject: probe.subject.clone(),
             address: probe.address.clone(),
@@ -277,7 +283,13 @@ impl Rounds {
             rtt_us: row.measured.rtt_us,
             mac: row.mac,
             detail: row.measured.detail,
+            why: row.measured.why,
+            resolved: row.to.map(|to| to.ip().to_string()).filter(|_| is_name),
         }
+    }
+
+    fn is_name(&self, row: &Row) -> bool {
+        self.group.probes[row.index].address.parse::<IpAddr>().is_err()
     }
 
     /// A target is in fault while none of its probes could be made.

@@ -6,6 +6,9 @@
 
 #![expect(clippy::print_stdout, reason = "the harness shows it when a test fails")]
 
+#[path = "namespaces/measured.rs"]
+mod measured;
+
 use std::net::TcpListener;
 use std::process::Command;
 use std::sync::Arc;

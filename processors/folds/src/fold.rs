@@ -8,6 +8,7 @@ use watchfold_schemas::event::{Causes, Event, EventBody, Place};
 use watchfold_schemas::observation::{Fault, OperatorAct, Parity, PingRowRef};
 use watchfold_schemas::origin::{Cause, EventId, MessageId};
 use watchfold_schemas::rules::RulesActivation;
+use watchfold_schemas::why::ProbeReason;
 use watchfold_schemas::{Chain, SiteConfig, Span, Time};
 
 use crate::clocks::Clocks;
@@ -130,6 +131,7 @@ pub enum Fact {
         since: Moment,
         suppressed: Vec<String>,
         detail: Option<String>,
+        reasons: Vec<ProbeReason>,
         causes: Causes,
     },
     /// An outage is over. `confirmed` tells whether it was announced by [`Fact::OutageConfirmed`].

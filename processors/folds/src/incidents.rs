@@ -9,6 +9,7 @@ use watchfold_schemas::event::{
     Causes, CloseReason, EventBody, Incident, IncidentClass, JitterRecorded, Severity,
 };
 use watchfold_schemas::observation::{Act, Fault, OperatorAct, Parity, ParityDifference, ParityVerdict};
+use watchfold_schemas::why::ProbeReason;
 use watchfold_schemas::{Chain, SiteConfig, Span, Time};
 
 use crate::fold::{Ctx, EndedOutage, Fact, Fold, FoldId, FoldState, Moment, Step};
@@ -165,6 +166,7 @@ impl Fold for Incidents {
 #[derive(Default)]
 struct Opening {
     detail: Option<String>,
+    reasons: Vec<ProbeReason>,
     suppressed: Vec<String>,
     causes: Causes,
 }
@@ -186,10 +188,12 @@ impl IncidentsState {
                 since,
                 suppressed,
                 detail,
+                reasons,
                 causes,
             } => {
                 let opening = Opening {
                     detail,
+                    reasons,
                     suppressed,
                     causes,
                 };
@@ -246,6 +250,7 @@ impl IncidentsState {
         let incident = Incident {
             suppressed: opening.suppressed,
             detail: opening.detail,
+            reasons: opening.reasons,
             ..fresh(class, id, subject, since, ctx)
         };
         self.begin(&open_key(class, subject), incident, since, opening.causes, ctx);
@@ -550,6 +555,7 @@ fn fresh(class: IncidentClass, id: String, subject: &str, since: Moment, ctx: &C
         suppressed: Vec::new(),
         close_reason: None,
         detail: None,
+        reasons: Vec::new(),
         attack: None,
     }
 }

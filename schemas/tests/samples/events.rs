@@ -1,11 +1,13 @@
 //! One event of every kind, of every class of incident and of every notice.
 
+use watchfold_schemas::config::Signal;
 use watchfold_schemas::event::{
     Causes, CloseReason, EVENT_VERSION, Event, EventBody, HourDigest, Incident, IncidentClass,
     JitterRecorded, Notice, NoticeClass, NotificationRequest, OccupancySnapshot, Place, RttHistogram,
     Session, SessionList, Severity, Silence, SubjectChanged, SubjectDegraded, SubjectState, TargetRollup,
 };
 use watchfold_schemas::origin::Cause;
+use watchfold_schemas::why::ProbeReason;
 use watchfold_schemas::{Chain, EventId, MessageId};
 
 use super::{SITE, START, Sample, after};
@@ -38,6 +40,17 @@ pub fn all() -> Vec<Sample> {
         (
             "",
             EventBody::IncidentOpened(incident(IncidentClass::Outage, Severity::High)),
+        ),
+        (
+            "reasons",
+            EventBody::IncidentOpened(Incident {
+                reasons: vec![ProbeReason {
+                    address: "www.example".into(),
+                    signal: Signal::Https,
+                    why: super::whys().remove(0),
+                }],
+                ..incident(IncidentClass::Outage, Severity::High)
+            }),
         ),
         (
             "flapping",
@@ -187,6 +200,7 @@ pub fn incident(class: IncidentClass, severity: Severity) -> Incident {
         close_reason: None,
         detail: Some("timed out".into()),
         attack: None,
+        reasons: Vec::new(),
     }
 }
 

@@ -13,6 +13,7 @@ use watchfold_schemas::snapshot::{
     CollectorPosition, FoldVersion, SNAPSHOT_VERSION, SnapshotChunk, SnapshotManifest, SnapshotPart,
     SnapshotPosition, SnapshotRecord, SnapshotState, StateEntry, StoredEvent,
 };
+use watchfold_schemas::why::{CertificateProblem, Why};
 use watchfold_schemas::{Chain, Event, EventId, Origin, Span, Time, subjects};
 
 mod alerts;
@@ -61,6 +62,7 @@ pub fn all() -> Vec<Sample> {
 fn observations() -> Vec<Sample> {
     let bodies = [
         ("", Body::PingRound(ping_round())),
+        ("reasons", Body::PingRound(round_with_reasons())),
         ("", Body::Quiet),
         (
             "",
@@ -193,8 +195,60 @@ fn ping_round() -> PingRound {
         rtt_us: (Outcome::ALL[i] == Outcome::Ok).then_some(1_234),
         mac: (i == 1).then(|| "02:00:00:00:00:0b".into()),
         detail: (i == 4).then(|| "status 302 instead of 200".into()),
+        why: None,
+        resolved: None,
     });
     PingRound::from_rows(9, 2, rows.collect())
+}
+
+/// One row for each reason, of a name.
+fn round_with_reasons() -> PingRound {
+    let rows = whys().into_iter().enumerate().map(|(i, why)| PingRow {
+        subject: "website".into(),
+        address: "www.example".into(),
+        signal: Signal::Https,
+        at: START + Span::from_millis(i as i64 * 3),
+        outcome: Outcome::Unexpected,
+        rtt_us: None,
+        mac: None,
+        detail: None,
+        why: Some(why),
+        resolved: Some(format!("2001:db8::{i}")),
+    });
+    PingRound::from_rows(10, 1, rows.collect())
+}
+
+pub fn whys() -> Vec<Why> {
+    let certificates = [
+        CertificateProblem::Expired,
+        CertificateProblem::NotYetValid,
+        CertificateProblem::WrongName,
+        CertificateProblem::UnknownIssuer,
+        CertificateProblem::Revoked,
+        CertificateProblem::Invalid,
+    ];
+    let mut whys = vec![
+        Why::HttpStatus {
+            got: 301,
+            want: 200,
+            redirected_to: Some("login.example".into()),
+        },
+        Why::TextMissing {
+            searched_bytes: 65_536,
+            is_cut: true,
+        },
+        Why::UndecodableBody {
+            encoding: "compress".into(),
+        },
+        Why::DnsCode(3),
+        Why::DnsEmpty,
+        Why::NotDns,
+        Why::Protocol {
+            problem: "received fatal alert: HandshakeFailure".into(),
+        },
+    ];
+    whys.extend(certificates.map(Why::Certificate));
+    whys
 }
 
 fn act(act: Act) -> Body {

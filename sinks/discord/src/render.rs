@@ -495,8 +495,8 @@ impl Draft {
                 format!("{} being out of sight", names.join(", ")),
             );
         }
-        if let Some(detail) = &incident.detail {
-            self.block("Detail", escaped(detail));
+        if let Some(seen) = incident.in_words() {
+            self.block("Detail", escaped(&seen));
         }
         for fact in incident
             .attack

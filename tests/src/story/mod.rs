@@ -7,6 +7,7 @@
 //! set interval 2                     # seconds; also min_incident, min_session, remind_every …
 //! run 0..60                          # the span to tell
 //! down internet 0..60                # it does not answer; an address or `pc:PC-3` likewise
+//! wrong internet 0..60               # it answers with something else than is expected
 //! rules rules.yml                    # a file beside the story: rules for the site's own rows
 //! attack port_scan 10.0.0.9 10..40 critical 20    # the packet chain finds an attack, which grows to that
 //! ```

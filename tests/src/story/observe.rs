@@ -10,6 +10,7 @@ use watchfold_schemas::observation::{
     Tick,
 };
 use watchfold_schemas::rules::{RulesActivation, Surroundings};
+use watchfold_schemas::why::Why;
 use watchfold_schemas::{Chain, Observation, Origin, Time};
 
 use super::parse::{Act, Story, set};
@@ -87,6 +88,13 @@ fn order(collector: &str) -> u8 {
     }
 }
 
+/// What a story's wrong answers are.
+const MOVED: Why = Why::HttpStatus {
+    got: 301,
+    want: 200,
+    redirected_to: None,
+};
+
 fn identify(story: &Story, walls: &Walls, drafts: Vec<Draft>) -> Vec<Observation> {
     let mut numbers = std::collections::BTreeMap::<(&str, u64), u64>::new();
     let mut out = Vec::new();
@@ -107,6 +115,8 @@ fn identify(story: &Story, walls: &Walls, drafts: Vec<Draft>) -> Vec<Observation
                     rtt_us: (outcome == Outcome::Ok).then_some(1_200),
                     mac: None,
                     detail: (outcome == Outcome::Fault).then(|| "no route to any network".to_owned()),
+                    why: (outcome == Outcome::Unexpected).then_some(MOVED),
+                    resolved: None,
                 });
                 Body::PingRound(PingRound::from_rows(round, attempt, rows.collect()))
             }
@@ -298,7 +308,7 @@ fn rounds(story: &Story) -> Vec<Draft> {
             let sent = from + round as f64 * interval;
             let rows: Vec<_> = members.iter().map(|member| member.probe(story, sent)).collect();
             let timeout = members.iter().map(|member| member.timeout).fold(0.0, f64::max);
-            let failed = |outcome: &Outcome| matches!(outcome, Outcome::TimedOut);
+            let failed = |outcome: &Outcome| matches!(outcome, Outcome::TimedOut | Outcome::Unexpected);
             let any_failed = rows.iter().any(|(_, _, _, outcome)| failed(outcome));
             let done = sent + if any_failed { timeout } else { 0.005 };
             in_flight.push((sent, done));
@@ -387,6 +397,8 @@ impl Member {
             Outcome::Fault
         } else if hit(&story.down) {
             Outcome::TimedOut
+        } else if hit(&story.wrong) {
+            Outcome::Unexpected
         } else {
             Outcome::Ok
         };

@@ -14,6 +14,7 @@ pub struct Story {
     pub down: Vec<(String, f64, f64)>,
     /// What cannot be measured, and when.
     pub faults: Vec<(String, f64, f64)>,
+    pub wrong: Vec<(String, f64, f64)>,
     /// We were not running: neither the collector nor the clock.
     pub absent: Vec<(f64, f64)>,
     /// The collector was cut off; what it saw arrives at the end of the span.
@@ -104,6 +105,10 @@ impl Story {
                     let (from, to) = read_span(span)?;
                     self.down.push((subject.clone(), from, to));
                 }
+            }
+            ["wrong", subject, span] => {
+                let (from, to) = read_span(span)?;
+                self.wrong.push((self.subject(subject), from, to));
             }
             ["fault", subject, span] => {
                 let (from, to) = read_span(span)?;

@@ -7,16 +7,15 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use reqwest::header::LOCATION;
+use reqwest::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderName, LOCATION};
 use reqwest::{Client, Response, Url};
 use tokio::time::Instant;
 use watchfold_schemas::observation::Outcome;
+use watchfold_schemas::why::Why;
 
+use crate::body::{Body, WIRE_BYTES_MAX};
 use crate::parse::{self, Measured};
 use crate::platform;
-
-/// The expected text must stand in this much of the body.
-const BODY_BYTES_MAX: usize = 64 * 1024;
 
 /// The most clients kept; each pins one name to one address.
 const CLIENTS_MAX: usize = 1_024;
@@ -59,11 +58,11 @@ impl HttpsClients {
             let body = if want.1.is_some() {
                 read_some(response).await?
             } else {
-                Vec::new()
+                Body::default()
             };
             Ok(parse::from_http(
                 want,
-                (status, &body),
+                (status, body),
                 redirected_to.as_deref(),
                 round_trip,
             ))
@@ -115,12 +114,22 @@ fn redirected_to(response: &Response) -> Option<String> {
     response.url().join(location).ok()?.host_str().map(str::to_owned)
 }
 
-async fn read_some(mut response: Response) -> Result<Vec<u8>, reqwest::Error> {
-    let mut body = Vec::new();
+async fn read_some(mut response: Response) -> Result<Body, reqwest::Error> {
+    let all = |name: HeaderName| {
+        let values = response.headers().get_all(name);
+        let values: Vec<&str> = values.iter().filter_map(|value| value.to_str().ok()).collect();
+        values.join(",")
+    };
+    let mut body = Body {
+        encodings: all(CONTENT_ENCODING),
+        content_type: all(CONTENT_TYPE),
+        ..Body::default()
+    };
     while let Some(chunk) = response.chunk().await? {
-        let room = BODY_BYTES_MAX - body.len();
-        body.extend_from_slice(&chunk[..chunk.len().min(room)]);
-        if body.len() == BODY_BYTES_MAX {
+        let room = WIRE_BYTES_MAX - body.bytes.len();
+        body.bytes.extend_from_slice(&chunk[..chunk.len().min(room)]);
+        if chunk.len() > room {
+            body.is_cut = true;
             break;
         }
     }
@@ -135,12 +144,24 @@ fn from_error(error: &reqwest::Error) -> Measured {
     let mut socket_error = None;
     let mut next: Option<&(dyn Error + 'static)> = error.source();
     while let Some(cause) = next {
-        socket_error = cause.downcast_ref::<io::Error>().or(socket_error);
-        next = cause.source();
+        let as_io = cause.downcast_ref::<io::Error>();
+        socket_error = as_io.or(socket_error);
+        if let Some(rustls::Error::InvalidCertificate(problem)) = cause.downcast_ref()
+            && let Some(problem) = parse::from_certificate(problem)
+        {
+            return Measured::unexpected(Why::Certificate(problem));
+        }
+        // What an `io::Error` wraps is not its source.
+        next = match as_io.and_then(io::Error::get_ref) {
+            Some(inner) => Some(inner),
+            None => cause.source(),
+        };
     }
     match socket_error {
         Some(error) if error.raw_os_error().is_some() => parse::from_remote_error(error),
-        _ => Measured::with(Outcome::Unexpected, innermost(error)),
+        _ => Measured::unexpected(Why::Protocol {
+            problem: parse::short(&innermost(error)),
+        }),
     }
 }
 
@@ -154,24 +175,36 @@ fn innermost(error: &dyn Error) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::io::Write;
     use std::sync::Arc;
 
     use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::net::TcpListener;
+    use watchfold_schemas::why::CertificateProblem;
 
     use super::*;
 
     /// A TLS server for `probe.test` that gives every client this answer, and clients that trust it.
-    async fn server(answer: &'static str) -> (SocketAddr, HttpsClients) {
-        let made = rcgen::generate_simple_self_signed(["probe.test".to_owned()]).unwrap();
-        let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(made.signing_key.serialize_der()));
+    async fn server(answer: impl Into<Vec<u8>>) -> (SocketAddr, HttpsClients) {
+        let params = rcgen::CertificateParams::new(["probe.test".to_owned()]).unwrap();
+        server_under(params, answer).await
+    }
+
+    async fn server_under(
+        params: rcgen::CertificateParams,
+        answer: impl Into<Vec<u8>>,
+    ) -> (SocketAddr, HttpsClients) {
+        let answer = answer.into();
+        let signing_key = rcgen::KeyPair::generate().unwrap();
+        let cert = params.self_signed(&signing_key).unwrap();
+        let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(signing_key.serialize_der()));
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let config = rustls::ServerConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
             .unwrap()
             .with_no_client_auth()
-            .with_single_cert(vec![made.cert.der().clone()], key)
+            .with_single_cert(vec![cert.der().clone()], key)
             .unwrap();
         let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(config));
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -184,11 +217,11 @@ mod tests {
                 };
                 let mut request = [0; 2_048];
                 let _ = stream.read(&mut request).await;
-                let _ = stream.write_all(answer.as_bytes()).await;
+                let _ = stream.write_all(&answer).await;
                 let _ = stream.shutdown().await;
             }
         });
-        let trusted = vec![reqwest::Certificate::from_der(made.cert.der()).unwrap()];
+        let trusted = vec![reqwest::Certificate::from_der(cert.der()).unwrap()];
         (
             address,
             HttpsClients {
@@ -198,12 +231,12 @@ mod tests {
         )
     }
 
-    async fn check(answer: &'static str, want: (u16, Option<&str>), outcome: Outcome) -> Option<String> {
+    async fn check(answer: impl Into<Vec<u8>>, want: (u16, Option<&str>), outcome: Outcome) -> Option<Why> {
         let (address, clients) = server(answer).await;
         let url = format!("https://probe.test:{}/", address.port());
         let got = clients.get(address, &url, want, Duration::from_secs(20)).await;
         assert_eq!(got.outcome, outcome, "{got:?}");
-        got.detail
+        got.why
     }
 
     #[tokio::test]
@@ -214,12 +247,51 @@ mod tests {
         check(HELLO, (200, Some("hello")), Outcome::Ok).await;
         check(HELLO, (200, Some("goodbye")), Outcome::Unexpected).await;
         check(HELLO, (204, None), Outcome::Unexpected).await;
-        let detail = check(PORTAL, (200, None), Outcome::Unexpected).await;
+        let why = check(PORTAL, (200, None), Outcome::Unexpected).await;
         assert_eq!(
-            detail.unwrap(),
+            why.unwrap().to_string(),
             "status 302 to login.hotel.example instead of 200"
         );
-        check("garbage\r\n\r\n", (200, None), Outcome::Unexpected).await;
+        let why = check("garbage\r\n\r\n", (200, None), Outcome::Unexpected).await;
+        assert!(matches!(why, Some(Why::Protocol { .. })), "{why:?}");
+    }
+
+    #[tokio::test]
+    async fn a_compressed_page_in_another_charset_holds_the_text() {
+        let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
+        encoder.write_all(b"<p>Gr\xfc\xdfe aus K\xf6ln</p>").unwrap();
+        let body = encoder.finish().unwrap();
+        let head = format!(
+            "HTTP/1.1 200 OK\r\ncontent-type: text/html; charset=iso-8859-1\r\ncontent-encoding: gzip\r\ncontent-length: {}\r\n\
+             connection: close\r\n\r\n",
+            body.len()
+        );
+        let answer = [head.as_bytes(), &body].concat();
+        check(answer.clone(), (200, Some("Grüße aus Köln")), Outcome::Ok).await;
+        let why = check(answer, (200, Some("Aachen")), Outcome::Unexpected).await;
+        assert_eq!(why.unwrap().to_string(), "the expected text is missing");
+    }
+
+    #[tokio::test]
+    async fn what_is_wrong_with_a_certificate_is_named() {
+        let params = || rcgen::CertificateParams::new(["probe.test".to_owned()]).unwrap();
+        let mut expired = params();
+        expired.not_after = rcgen::date_time_ymd(2020, 1, 1);
+        let mut future = params();
+        future.not_before = rcgen::date_time_ymd(3000, 1, 1);
+        let other = rcgen::CertificateParams::new(["other.test".to_owned()]).unwrap();
+        for (params, want) in [
+            (expired, CertificateProblem::Expired),
+            (future, CertificateProblem::NotYetValid),
+            (other, CertificateProblem::WrongName),
+        ] {
+            let (address, clients) = server_under(params, "").await;
+            let url = format!("https://probe.test:{}/", address.port());
+            let got = clients
+                .get(address, &url, (200, None), Duration::from_secs(20))
+                .await;
+            assert_eq!(got.why, Some(Why::Certificate(want)), "{got:?}");
+        }
     }
 
     #[tokio::test]
@@ -231,6 +303,7 @@ mod tests {
             .get(address, &url, (200, None), Duration::from_secs(20))
             .await;
         assert_eq!(got.outcome, Outcome::Unexpected, "{got:?}");
+        assert!(matches!(got.why, Some(Why::Certificate(_))), "{got:?}");
     }
 
     #[tokio::test]

@@ -278,10 +278,12 @@ impl LivenessState {
             if was == SubjectState::Down {
                 return;
             }
-            let detail = reach::describe(target, &subject.leaves);
+            let detail = reach::describe(target, &subject.leaves, &[]);
             if let Some(outage) = &mut subject.outage {
                 let collector = subject.collector.clone();
                 outage.detail = Some(detail.clone());
+                outage.reasons = reach::reasons(target, &subject.leaves);
+                outage.rest = reach::describe(target, &subject.leaves, &outage.reasons);
                 outage.resume(&target.name, &collector, ctx.moment, ctx);
             }
             self.change(

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 use watchfold_schemas::event::Causes;
 use watchfold_schemas::origin::MessageId;
+use watchfold_schemas::why::ProbeReason;
 use watchfold_schemas::{Span, Time};
 
 use super::LivenessState;
@@ -21,6 +22,12 @@ pub struct Outage {
     pub cause_after: Moment,
     pub confirmed: bool,
     pub detail: Option<String>,
+    /// Why probes got an unexpected answer.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub reasons: Vec<ProbeReason>,
+    /// What the other probes said, where there are reasons.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub rest: String,
     pub unmeasured: Span,
     pub causes: Causes,
     last_cause: Option<MessageId>,
@@ -38,6 +45,8 @@ impl Outage {
             cause_after,
             confirmed: false,
             detail: None,
+            reasons: Vec::new(),
+            rest: String::new(),
             unmeasured: Span::ZERO,
             causes: Causes::default(),
             last_cause: None,
@@ -155,7 +164,11 @@ impl LivenessState {
             subject: name.to_owned(),
             since: outage.since,
             suppressed,
-            detail: outage.detail.clone(),
+            detail: match outage.reasons.is_empty() {
+                true => outage.detail.clone(),
+                false => Some(outage.rest.clone()).filter(|rest| !rest.is_empty()),
+            },
+            reasons: outage.reasons.clone(),
             causes: outage.causes.clone(),
         });
     }

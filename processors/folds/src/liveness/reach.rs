@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use watchfold_schemas::config::{Signal, Target};
 use watchfold_schemas::observation::{Outcome, PingRowRef};
+use watchfold_schemas::why::{ProbeReason, Why};
 
 use crate::fold::Moment;
 
@@ -26,6 +27,9 @@ pub struct Leaf {
     /// The latest probe could not be made.
     pub faulty: bool,
     pub outcome: Option<Outcome>,
+    /// Why the latest answer is not the expected one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub why: Option<Why>,
 }
 
 impl Leaf {
@@ -35,6 +39,7 @@ impl Leaf {
             return;
         }
         self.outcome = Some(row.outcome);
+        self.why = row.why.cloned();
         if row.outcome == Outcome::Ok {
             self.failures = 0;
         } else if !self.measured || self.failures == 0 {
@@ -190,11 +195,36 @@ fn judge(target: &Target, answering: usize, unknown: usize, mut failing: Vec<(Mo
     Reach::Failing { since, confirmed }
 }
 
-/// What the failing probes said, in the order of the configuration.
-pub fn describe(target: &Target, leaves: &Leaves) -> String {
+/// The most reasons in one incident; further probes are only described.
+const REASONS_MAX: usize = 16;
+
+/// Why probes got an unexpected answer, in the order of the configuration.
+pub fn reasons(target: &Target, leaves: &Leaves) -> Vec<ProbeReason> {
+    let probes = target
+        .probes
+        .iter()
+        .flat_map(|probe| probe.signals.iter().map(move |signal| (probe, signal.signal())));
+    let reasons = probes.filter_map(|(probe, signal)| {
+        let leaf = leaves.get(&probe.address, signal)?;
+        Some(ProbeReason {
+            address: probe.address.clone(),
+            signal,
+            why: leaf.why.clone()?,
+        })
+    });
+    reasons.take(REASONS_MAX).collect()
+}
+
+/// What the probes said, in the order of the configuration, but those that are in `reasons`.
+pub fn describe(target: &Target, leaves: &Leaves, reasons: &[ProbeReason]) -> String {
     let mut parts = Vec::new();
     for probe in &target.probes {
         for signal in &probe.signals {
+            let is_explained =
+                |reason: &ProbeReason| reason.address == probe.address && reason.signal == signal.signal();
+            if reasons.iter().any(is_explained) {
+                continue;
+            }
             let leaf = leaves.get(&probe.address, signal.signal());
             let said = match leaf.and_then(|leaf| leaf.outcome) {
                 None | Some(Outcome::Fault) => continue,

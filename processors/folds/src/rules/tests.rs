@@ -113,6 +113,8 @@ impl Site {
             rtt_us: (outcome == Outcome::Ok).then_some(1_500),
             mac: None,
             detail: None,
+            why: None,
+            resolved: None,
         };
         self.record(
             seconds,

@@ -142,6 +142,8 @@ pub(super) fn story(seed: u64, seconds: i64) -> Vec<Append> {
                 rtt_us: (up[index] && up[0]).then_some(1_000 + second as u32),
                 mac: None,
                 detail: None,
+                why: None,
+                resolved: None,
             };
             let rows = subjects.iter().enumerate().map(row).collect();
             story.tell(

@@ -75,7 +75,7 @@ fn put<const N: usize>(out: &mut String, fields: [&str; N]) {
 
 fn notes(incident: &Incident) -> String {
     let mut notes: Vec<String> = Vec::new();
-    notes.extend(incident.detail.clone());
+    notes.extend(incident.in_words());
     if !incident.suppressed.is_empty() {
         notes.push(format!("also unreachable: {}", incident.suppressed.join(" ")));
     }

@@ -75,7 +75,7 @@ impl TargetSeen {
                     at: row.at,
                     outcome: row.outcome,
                     rtt_us: row.rtt_us,
-                    detail: row.detail.map(str::to_owned),
+                    detail: row.in_words(),
                 },
             );
             if row.outcome != Outcome::Fault {

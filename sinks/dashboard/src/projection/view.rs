@@ -344,3 +344,15 @@ impl Projection {
 fn is_held(state: SubjectState) -> bool {
     matches!(state, SubjectState::Suppressed | SubjectState::Frozen)
 }
+
+impl From<&IncidentEntry> for Incident {
+    fn from(entry: &IncidentEntry) -> Incident {
+        let mut incident = entry.incident.clone();
+        // The page shows one line; the reasons go with it as data.
+        incident.detail = incident.in_words();
+        Incident {
+            incident,
+            event: entry.told_by.clone(),
+        }
+    }
+}

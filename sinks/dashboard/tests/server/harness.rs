@@ -220,6 +220,8 @@ impl Ground {
             rtt_us,
             mac: None,
             detail: None,
+            why: None,
+            resolved: None,
         };
         self.observe(
             second,
@@ -277,6 +279,7 @@ pub fn incident(id: &str, started: i64, ended: Option<i64>) -> Incident {
         close_reason: None,
         detail: Some("=1+1".into()),
         attack: None,
+        reasons: Vec::new(),
     }
 }
 

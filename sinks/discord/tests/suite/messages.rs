@@ -2,7 +2,9 @@
 
 use serde_json::{Value, json};
 use watchfold_discord::render::{Style, edited, message};
+use watchfold_schemas::config::Signal;
 use watchfold_schemas::event::{CloseReason, Incident, IncidentClass, Notice, OccupancySnapshot, Session};
+use watchfold_schemas::why::{CertificateProblem, ProbeReason, Why};
 
 use crate::sample::{
     START, at, attack, attacked, closed, incident, opened, over, reminder, session, sessions, snapshot,
@@ -44,6 +46,51 @@ fn an_outage() {
                 { "name": "PCs in use", "value": "17", "inline": true },
                 { "name": "Root cause of", "value": "Server, Internet being out of sight", "inline": false },
                 { "name": "Detail", "value": "192.168.1.1\\: timed out", "inline": false },
+            ],
+            "footer": { "text": "cafe-1" },
+        }),
+    );
+}
+
+#[test]
+fn an_outage_says_why_a_probe_got_an_unexpected_answer() {
+    let reason = |address: &str, why| ProbeReason {
+        address: address.into(),
+        signal: Signal::Https,
+        why,
+    };
+    let moved = Why::HttpStatus {
+        got: 301,
+        want: 200,
+        redirected_to: None,
+    };
+    let website = Incident {
+        suppressed: Vec::new(),
+        detail: Some("192.0.2.1 echo timed out".into()),
+        reasons: vec![
+            reason("one.example", moved),
+            reason("two.example", Why::Certificate(CertificateProblem::Expired)),
+        ],
+        ..incident("a")
+    };
+    check(
+        &Notice::IncidentOpened {
+            incident: website,
+            pcs_present: None,
+        },
+        json!({
+            "title": "Router is down",
+            "url": "https://watch.example/#network",
+            "color": 15158332,
+            "fields": [
+                { "name": "Since", "value": "2026-11-20 14:05:09 CET", "inline": true },
+                { "name": "Severity", "value": "High", "inline": true },
+                {
+                    "name": "Detail",
+                    "value": "one.example https\\: status 301 instead of 200, two.example https\\: the certificate has expired, \
+                              192.0.2.1 echo timed out",
+                    "inline": false
+                },
             ],
             "footer": { "text": "cafe-1" },
         }),

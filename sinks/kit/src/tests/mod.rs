@@ -40,6 +40,7 @@ pub(crate) fn incident(id: &str) -> Incident {
         close_reason: None,
         detail: None,
         attack: None,
+        reasons: Vec::new(),
     }
 }
 

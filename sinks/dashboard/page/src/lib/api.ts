@@ -76,7 +76,10 @@ export interface Incident {
   reminders: number;
   suppressed: string[];
   close_reason: "recovered" | "removed" | "ended" | null;
+  /** What was seen and why, in words. */
   detail: string | null;
+  /** Of class `outage`: why probes got an unexpected answer, as data. */
+  reasons?: { address: string; signal: string; why: unknown }[];
   /** Of class `attack`: the attack as it stood then. */
   attack?: Attack | null;
   /** The event that told of its latest change. */

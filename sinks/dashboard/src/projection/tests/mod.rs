@@ -122,6 +122,8 @@ fn round(second: i64, rows: &[(&str, Outcome, Option<u32>)]) -> Observation {
         rtt_us: *rtt_us,
         mac: None,
         detail: None,
+        why: None,
+        resolved: None,
     };
     let round = PingRound::from_rows(second as u64, 1, rows.iter().map(row).collect());
     observation(second, Body::PingRound(round))
@@ -158,6 +160,7 @@ fn incident(subject: &str, started: i64, ended: Option<i64>) -> Incident {
         close_reason: ended.map(|_| CloseReason::Recovered),
         detail: None,
         attack: None,
+        reasons: Vec::new(),
     }
 }
 
