@@ -280,6 +280,8 @@ mod tests {
                     rtt_us: None,
                     mac: None,
                     detail: None,
+                    why: None,
+                    resolved: None,
                 };
                 leaves
                     .entry_or_default(address, Signal::Echo)
@@ -316,6 +318,42 @@ mod tests {
         assert_eq!(rmp_serde::from_slice::<Leaves>(&bytes).unwrap(), leaves);
         assert_eq!(leaves.get("10.0.0.1", Signal::Echo).unwrap().failures, 1);
         assert_eq!(leaves.get("10.0.0.1", Signal::Dns), None);
+    }
+
+    #[test]
+    fn each_probe_is_explained_or_described_and_reasons_are_bounded() {
+        let addresses: Vec<String> = (0..REASONS_MAX + 2).map(|n| format!("192.0.2.{n:02}")).collect();
+        let target = Target {
+            name: "website".into(),
+            probes: addresses
+                .iter()
+                .map(|address| ProbeSpec {
+                    address: address.clone(),
+                    signals: vec![SignalSpec::Echo],
+                })
+                .collect(),
+            quorum: 1,
+            interval_ms: 1_000,
+            timeout_ms: 1_000,
+            depends_on: vec![],
+        };
+        let mut leaves = Leaves::default();
+        for address in &addresses {
+            *leaves.entry_or_default(address, Signal::Echo) = Leaf {
+                outcome: Some(Outcome::Unexpected),
+                why: Some(Why::NotDns),
+                ..Leaf::default()
+            };
+        }
+        let first = leaves.entry_or_default(&addresses[0], Signal::Echo);
+        (first.outcome, first.why) = (Some(Outcome::TimedOut), None);
+        let explained = reasons(&target, &leaves);
+        assert_eq!(explained.len(), REASONS_MAX);
+        assert_eq!(explained[0].address, addresses[1]);
+        assert_eq!(
+            describe(&target, &leaves, &explained),
+            "192.0.2.00 echo timed out, 192.0.2.17 echo answered with something else"
+        );
     }
 
     #[test]
