@@ -242,7 +242,10 @@ impl Stat {
         }
         for (count, what) in [
             (self.time.late, "more than a second behind packets before them"),
-            (self.time.ahead, "with a time more than a second ahead of those after them"),
+            (
+                self.time.ahead,
+                "with a time more than a second ahead of those after them",
+            ),
         ] {
             if count > 0 {
                 outln!("  {count} {what}")?;

@@ -11,8 +11,8 @@ mod duration;
 mod exclusions;
 mod file;
 mod hosts;
-mod page;
 mod named;
+mod page;
 mod rules;
 mod secret;
 mod suggest;
@@ -29,8 +29,8 @@ pub use capture::{CAPTURES_MAX, COLLECTOR_PREFIX, CaptureConfig, HEAD_PORTS, HEA
 pub use check::PROBES_MAX;
 pub use exclusions::{ExcludedField, RuleExclusion};
 pub use file::{Ignored, Sinks};
-pub use page::{AddressBlock, PAGE_ENTRIES_MAX, PageAccess};
 pub use named::{NAMED_FILES_MAX, Seen, is_hidden};
+pub use page::{AddressBlock, PAGE_ENTRIES_MAX, PageAccess};
 pub use rules::{Found, RULE_ENTRIES_MAX, RulesConfig, Thresholds, Window};
 pub use secret::SecretRef;
 

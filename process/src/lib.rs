@@ -5,8 +5,8 @@
 //! The frame knows no collector, no chain and no sink, and it judges nothing but whether the process itself gets on.
 
 mod activation;
-pub mod answers;
 pub mod address_space;
+pub mod answers;
 pub mod args;
 pub mod configured;
 pub mod console;

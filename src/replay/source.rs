@@ -377,4 +377,3 @@ fn order_of(side: &Side) -> Vec<String> {
         })
         .collect()
 }
-

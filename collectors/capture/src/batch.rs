@@ -154,7 +154,9 @@ impl BatchBuilder {
         batch.protocols.push(packet.protocol);
         batch.tcp_flags.push(packet.tcp_flags);
         batch.marks.push(packet.marks);
-        batch.prints.extend_from_slice(&packet.print.content.to_le_bytes());
+        batch
+            .prints
+            .extend_from_slice(&packet.print.content.to_le_bytes());
         batch.paths.extend_from_slice(&packet.print.path.to_le_bytes());
         let tags = [
             (packet.vlans.outer, &mut batch.vlans),

@@ -84,7 +84,11 @@ mod tests {
     #[test]
     fn time_follows_packets_in_order_and_over_gaps() {
         check(&[1, 2, 3], &[Some(1), Some(2), Some(3)], (0, 0));
-        check(&[1, 9_000, 90_000, 90_001], &[Some(1), Some(9_000), Some(90_000), Some(90_001)], (0, 0));
+        check(
+            &[1, 9_000, 90_000, 90_001],
+            &[Some(1), Some(9_000), Some(90_000), Some(90_001)],
+            (0, 0),
+        );
         check(&[5], &[Some(5)], (0, 0));
         check(&[], &[], (0, 0));
     }
@@ -96,7 +100,17 @@ mod tests {
         check(&[1, 2, 9_000, 3], &[Some(1), Some(2), Some(2), Some(3)], (1, 0));
         check(
             &[1, 9_000, 9_001, 9_002, 2, 3, 4, 5, 6],
-            &[Some(1), Some(1), Some(1), Some(1), Some(2), Some(3), Some(4), Some(5), Some(6)],
+            &[
+                Some(1),
+                Some(1),
+                Some(1),
+                Some(1),
+                Some(2),
+                Some(3),
+                Some(4),
+                Some(5),
+                Some(6),
+            ],
             (3, 0),
         );
         // Nothing after it says otherwise.

@@ -13,7 +13,6 @@ pub(crate) const PAGE_BYTES_MAX: usize = 256 * 1024;
 /// The most encodings of one body that are undone; servers apply one.
 const ENCODINGS_MAX: usize = 4;
 
-
 /// How much of a page is searched for its charset (HTML, "prescan a byte stream to determine its encoding").
 const PRESCAN_BYTES: usize = 1_024;
 

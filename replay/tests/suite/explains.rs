@@ -54,7 +54,10 @@ fn an_incident_is_explained_by_its_probes_and_its_threshold() {
         );
         let lines: Vec<&str> = text.lines().collect();
         for pair in lines.windows(2).filter(|pair| pair[0].ends_with("ping_round")) {
-            assert!(pair[1].starts_with("          "), "a round without a result: {text}");
+            assert!(
+                pair[1].starts_with("          "),
+                "a round without a result: {text}"
+            );
         }
     }
 }

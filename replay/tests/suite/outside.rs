@@ -18,7 +18,9 @@ impl Pcap {
         let path = format!("{}/tests/cases/{name}.pcap.gz", env!("CARGO_MANIFEST_DIR"));
         let mut bytes = Vec::new();
         let file = fs::File::open(&path).unwrap_or_else(|error| panic!("{path}: {error}"));
-        flate2::read::GzDecoder::new(file).read_to_end(&mut bytes).unwrap();
+        flate2::read::GzDecoder::new(file)
+            .read_to_end(&mut bytes)
+            .unwrap();
         let (header, mut rest) = bytes.split_at(24);
         let mut packets = Vec::new();
         while rest.len() > 16 {
@@ -96,10 +98,7 @@ fn a_packet_that_is_seen_twice_is_one() {
     let mut pcap = Pcap::read("d10_mirror_twice");
     let (alerts, summary) = pcap.replay("default");
     assert_eq!(alerts, [""; 0]);
-    assert!(
-        summary.contains("240 packets were seen twice"),
-        "{summary}"
-    );
+    assert!(summary.contains("240 packets were seen twice"), "{summary}");
     assert_eq!(pcap.replay("classic").0, ["syn_flood"], "it counts every packet");
     // On two ways: behind a router, and in another VLAN.
     for packet in pcap.packets.iter_mut().skip(1).step_by(2) {
@@ -123,7 +122,12 @@ fn packets_count_in_time_order_within_a_second() {
     let mut pcap = Pcap::read("e02_unordered");
     let unordered = pcap.replay("default").0;
     assert_eq!(unordered, [""; 0]);
-    pcap.packets.sort_by_key(|packet| packet[..8].chunks(4).map(|part| u32::from_le_bytes(part.try_into().unwrap())).collect::<Vec<_>>());
+    pcap.packets.sort_by_key(|packet| {
+        packet[..8]
+            .chunks(4)
+            .map(|part| u32::from_le_bytes(part.try_into().unwrap()))
+            .collect::<Vec<_>>()
+    });
     assert_eq!(pcap.replay("default").0, unordered);
     // Without its answers.
     let is_answer = |packet: &[u8]| packet[16 + 14 + 20 + 13] & 0x12 == 0x12;

@@ -79,6 +79,8 @@ pub fn rules(at_least: u64) -> RuleSet {
             source: Source::Packet,
             test: Test::All(vec![truth("tcp.syn", true), truth("tcp.ack", false)]),
             exclusions: Vec::new(),
+            counts_duplicates: false,
+            withdrawn_by: None,
             trigger: Trigger::Distinct {
                 field: "destination.port".to_owned(),
                 group_by: fields(&["source.ip", "destination.ip"]),

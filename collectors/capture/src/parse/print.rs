@@ -92,7 +92,11 @@ mod tests {
     fn seen(port: u16, hops: u8, mac: u8) -> Vec<u8> {
         let mut out = Vec::new();
         let builder = PacketBuilder::ethernet2([mac; 6], [2; 6]).ipv4([10, 0, 0, 1], [192, 0, 2, 9], hops);
-        builder.tcp(40_000, port, 1, 1).syn().write(&mut out, &[]).unwrap();
+        builder
+            .tcp(40_000, port, 1, 1)
+            .syn()
+            .write(&mut out, &[])
+            .unwrap();
         out
     }
 

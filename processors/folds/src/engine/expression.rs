@@ -49,6 +49,7 @@ impl Expression {
             Expression::Any(parts) => several(parts, true),
             Expression::Not(part) => part.known(leaf).map(|holds| !holds),
             Expression::Leaf(number) => leaf(*number),
+            Expression::Before(_) => None,
         }
     }
 

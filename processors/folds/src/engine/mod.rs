@@ -12,8 +12,8 @@ pub mod keyed;
 pub mod measure;
 pub mod message;
 pub mod print;
-pub mod segment;
 mod ranges;
+pub mod segment;
 pub mod varint;
 pub mod window;
 

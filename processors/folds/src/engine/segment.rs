@@ -49,7 +49,11 @@ mod tests {
 
     #[test]
     fn both_tags_count_and_a_priority_is_none() {
-        let of = |vlans: &[u16]| vlans.iter().fold(Segment::NONE, |segment, vlan| segment.within(*vlan));
+        let of = |vlans: &[u16]| {
+            vlans
+                .iter()
+                .fold(Segment::NONE, |segment, vlan| segment.within(*vlan))
+        };
         for (vlans, want) in [
             (&[][..], &[][..]),
             (&[10], &[10]),

@@ -110,9 +110,8 @@ impl Duplicates {
 
     pub fn store(&self) -> StoredDuplicates {
         let newest = self.newest;
-        let is_known = |original: &&Original| {
-            original.content != 0 && newest.since(original.at) <= COPIES_WITHIN
-        };
+        let is_known =
+            |original: &&Original| original.content != 0 && newest.since(original.at) <= COPIES_WITHIN;
         let mut originals: Vec<Original> = self.table.iter().filter(is_known).copied().collect();
         originals.sort_unstable();
         StoredDuplicates {

@@ -39,11 +39,10 @@ impl RuleRows {
             ..activation.clone()
         });
         let is_whole = book.of_packets().len() == 1;
-        (is_whole && !book.compiled.reads(Source::Packet, Field::ArpReplyChanged))
-            .then(|| RuleRows {
-                book,
-                duplicates: Duplicates::default(),
-            })
+        (is_whole && !book.compiled.reads(Source::Packet, Field::ArpReplyChanged)).then(|| RuleRows {
+            book,
+            duplicates: Duplicates::default(),
+        })
     }
 
     /// The rows that meet it, in order. A batch whose columns disagree has none.

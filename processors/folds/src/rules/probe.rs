@@ -55,10 +55,9 @@ impl RowFacts for Probe<'_> {
 
 impl<'a> Probe<'a> {
     pub fn victim(&self) -> Victim<'a> {
-        self.address()
-            .map_or(Victim::Text(self.0.address), |address| {
-                Victim::Address(address, Segment::NONE)
-            })
+        self.address().map_or(Victim::Text(self.0.address), |address| {
+            Victim::Address(address, Segment::NONE)
+        })
     }
 
     fn address(&self) -> Option<IpAddr> {

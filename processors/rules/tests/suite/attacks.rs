@@ -53,7 +53,10 @@ fn a_fast_scan_of_one_victim() {
 #[test]
 fn a_scan_of_ports_that_answer() {
     // A connection that is given up once it is open: by the scanner's kernel, or by the scanner.
-    for (number, end) in [&[RST][..], &[ACK, RST | ACK], &[ACK, FIN | ACK]].into_iter().enumerate() {
+    for (number, end) in [&[RST][..], &[ACK, RST | ACK], &[ACK, FIN | ACK]]
+        .into_iter()
+        .enumerate()
+    {
         let scan = |ports: u32| -> Vec<Packet> {
             (0..ports)
                 .flat_map(|port| {
@@ -64,9 +67,9 @@ fn a_scan_of_ports_that_answer() {
                         tcp(at + 0.1, &server, &client, SYN | ACK),
                     ];
                     let ends = end.iter().enumerate();
-                    packets.extend(ends.map(|(step, flags)| {
-                        tcp(at + 0.2 + step as f64 * 0.1, &client, &server, *flags)
-                    }));
+                    packets.extend(
+                        ends.map(|(step, flags)| tcp(at + 0.2 + step as f64 * 0.1, &client, &server, *flags)),
+                    );
                     packets
                 })
                 .collect()
@@ -83,13 +86,24 @@ fn a_scan_beside_connections_that_are_used() {
     let mut packets: Vec<Packet> = (0..40)
         .flat_map(|port| {
             let at = f64::from(port) * 100.0;
-            transfer(at, &format!("{PC}:{}", 50_000 + port), &format!("{VICTIM}:{}", 2_000 + port), 0, 15_000, 30.0)
+            transfer(
+                at,
+                &format!("{PC}:{}", 50_000 + port),
+                &format!("{VICTIM}:{}", 2_000 + port),
+                0,
+                15_000,
+                30.0,
+            )
         })
         .collect();
     let scan = |ports: u32| -> Vec<Packet> {
         (0..ports)
             .flat_map(|port| {
-                refused(1_000.0 + f64::from(port), &format!("{PC}:40000"), &format!("{VICTIM}:{}", 100 + port))
+                refused(
+                    1_000.0 + f64::from(port),
+                    &format!("{PC}:40000"),
+                    &format!("{VICTIM}:{}", 100 + port),
+                )
             })
             .collect()
     };
@@ -97,7 +111,10 @@ fn a_scan_beside_connections_that_are_used() {
     packets.extend(scan(13));
     assert_eq!(default(packets.clone()).what(), []);
     packets.extend(scan(15));
-    assert_eq!(default(packets).what(), [("port_scan".into(), Severity::High, PC.into())]);
+    assert_eq!(
+        default(packets).what(),
+        [("port_scan".into(), Severity::High, PC.into())]
+    );
 }
 
 #[test]

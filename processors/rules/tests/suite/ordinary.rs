@@ -57,7 +57,10 @@ fn ports_that_answer_and_are_used_are_ordinary() {
         let mut packets = transfer(0.0, &client, &format!("{server}:21"), 3_000, 3_000, 9_000.0);
         for file in 0..25 {
             let at = 100.0 + f64::from(file) * 333.0;
-            let (from, to) = (format!("{PC}:{}", 41_000 + file), format!("{server}:{}", 50_228 + file));
+            let (from, to) = (
+                format!("{PC}:{}", 41_000 + file),
+                format!("{server}:{}", 50_228 + file),
+            );
             if up + down > 0 {
                 packets.extend(transfer(at, &from, &to, up, down, 30.0));
                 continue;

@@ -290,8 +290,11 @@ impl Projection {
 
     pub(crate) fn incident_shown(&self, entry: &IncidentEntry) -> Incident {
         let id = &entry.incident.id;
+        let mut incident = entry.incident.clone();
+        // The page shows one line; the reasons go with it as data.
+        incident.detail = incident.in_words();
         Incident {
-            incident: entry.incident.clone(),
+            incident,
             event: entry.told_by.clone(),
             acknowledged_note: self.measured.acknowledgement_note(id).map(str::to_owned),
             notified_at: self.notified_at(id),
@@ -343,16 +346,4 @@ impl Projection {
 
 fn is_held(state: SubjectState) -> bool {
     matches!(state, SubjectState::Suppressed | SubjectState::Frozen)
-}
-
-impl From<&IncidentEntry> for Incident {
-    fn from(entry: &IncidentEntry) -> Incident {
-        let mut incident = entry.incident.clone();
-        // The page shows one line; the reasons go with it as data.
-        incident.detail = incident.in_words();
-        Incident {
-            incident,
-            event: entry.told_by.clone(),
-        }
-    }
 }

@@ -21,7 +21,10 @@ fn a_copy_is_marked_once_for_each_way_that_it_came() {
     // As a mirror port delivers it, and as a router and a bridge do.
     check(&[(0, 1, 7), (20, 1, 7)], ".#");
     check(&[(0, 1, 7), (20, 1, 8), (30, 1, 9)], ".##");
-    check(&[(0, 1, 7), (20, 1, 8), (30, 1, 7), (40, 1, 8), (50, 1, 7)], ".##..");
+    check(
+        &[(0, 1, 7), (20, 1, 8), (30, 1, 7), (40, 1, 8), (50, 1, 7)],
+        ".##..",
+    );
     let ways: Vec<_> = (0..12).map(|path| (i64::from(path), 1, path)).collect();
     check(&ways, ".########...");
 }
@@ -31,7 +34,10 @@ fn copies_come_within_five_milliseconds() {
     check(&[(0, 1, 7), (5_000, 1, 7)], ".#");
     check(&[(0, 1, 7), (5_001, 1, 7)], "..");
     // What came later than that is an original of its own.
-    check(&[(0, 1, 7), (5_001, 1, 7), (10_000, 1, 7), (10_001, 1, 7)], "..#.");
+    check(
+        &[(0, 1, 7), (5_001, 1, 7), (10_000, 1, 7), (10_001, 1, 7)],
+        "..#.",
+    );
 }
 
 #[test]
@@ -58,6 +64,10 @@ fn a_flood_stays_within_its_bound_and_says_what_it_forgot() {
         assert!(!duplicates.is_copy(content << 32, 7, Time(content as i64)));
     }
     assert_eq!(duplicates.table.len(), ORIGINALS_MAX);
-    assert!(duplicates.evicted > 2 * ORIGINALS_MAX as u64, "{}", duplicates.evicted);
+    assert!(
+        duplicates.evicted > 2 * ORIGINALS_MAX as u64,
+        "{}",
+        duplicates.evicted
+    );
     assert!(duplicates.is_copy(flood << 32, 7, Time(flood as i64)));
 }

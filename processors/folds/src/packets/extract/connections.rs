@@ -370,7 +370,11 @@ impl Connections {
             let is_it = |attempt: &Attempt| attempt.ends == ends;
             self.waiting.find(self.hash(&ends), is_it).is_some()
         };
-        let is_open = || self.find_opened(turned).or_else(|| self.find_opened(packet.ends)).is_some();
+        let is_open = || {
+            self.find_opened(turned)
+                .or_else(|| self.find_opened(packet.ends))
+                .is_some()
+        };
         match Step::of(packet) {
             Step::Answer => waits(turned),
             Step::Data => is_open() || waits(turned) || waits(packet.ends),

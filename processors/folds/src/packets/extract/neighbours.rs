@@ -303,7 +303,9 @@ impl Neighbours {
         let IpAddr::V4(address) = address else {
             return false;
         };
-        let lease = self.find_lease(segment, address).and_then(|slot| self.leases.get(slot));
+        let lease = self
+            .find_lease(segment, address)
+            .and_then(|slot| self.leases.get(slot));
         lease.is_some_and(|lease| lease.mac == mac || (lease.released && previous == Some(lease.mac)))
     }
 

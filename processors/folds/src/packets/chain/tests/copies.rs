@@ -7,7 +7,9 @@ fn mirrored(count: u16, ways: &[u16]) -> Vec<Wire> {
     let mut packets = Vec::new();
     for number in 0..count {
         for (copy, way) in ways.iter().enumerate() {
-            let mut wire = Wire::at(i64::from(number) * 20).syn().print(u32::from(number) + 1, *way);
+            let mut wire = Wire::at(i64::from(number) * 20)
+                .syn()
+                .print(u32::from(number) + 1, *way);
             wire.at = Time(wire.at.0 + copy as i64 * 20_000);
             wire.ports.0 = 1_000 + number;
             packets.push(wire);

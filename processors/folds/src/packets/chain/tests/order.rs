@@ -21,9 +21,18 @@ fn a_packet_far_ahead_of_its_record_moves_nothing() {
     fed.give(&record(1, &[Wire::at(year).to("10.0.0.2", 99)], 1, 1_000));
     for (number, packet) in scan(1..=30).iter().enumerate() {
         let number = number as u64 + 2;
-        fed.give(&record(number, std::slice::from_ref(packet), number, packet.at.as_millis()));
+        fed.give(&record(
+            number,
+            std::slice::from_ref(packet),
+            number,
+            packet.at.as_millis(),
+        ));
     }
-    assert_eq!(short(&fed.events), [""; 0], "fifteen ports in thirty seconds are no scan");
+    assert_eq!(
+        short(&fed.events),
+        [""; 0],
+        "fifteen ports in thirty seconds are no scan"
+    );
     fed.give(&record(40, &[Wire::at(year).to("10.0.0.2", 98)], 40, 30_000));
     let fast: Vec<_> = (1..=15)
         .map(|port| Wire::at(60_000 + i64::from(port)).to("10.0.0.2", port))

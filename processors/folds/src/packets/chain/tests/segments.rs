@@ -39,7 +39,10 @@ fn an_address_in_two_segments_has_two_owners() {
     let packets: Vec<_> = (0..6).map(replies).collect();
     check(
         &packets,
-        &["1000 began arp_spoofing 10.0.0.1", "1000 began neighbour_changed 10.0.0.1"],
+        &[
+            "1000 began arp_spoofing 10.0.0.1",
+            "1000 began neighbour_changed 10.0.0.1",
+        ],
         &[],
     );
 }
@@ -53,7 +56,9 @@ fn windows_count_an_address_within_its_segment() {
     // As a group of several fields.
     let attempts: Vec<_> = (1..=8)
         .flat_map(|port| {
-            let mut refused = Wire::at(i64::from(port) * 100 + 2).from("10.0.0.2").to("10.0.0.1", 40_000);
+            let mut refused = Wire::at(i64::from(port) * 100 + 2)
+                .from("10.0.0.2")
+                .to("10.0.0.1", 40_000);
             (refused.ports.0, refused.flags) = (port, 20);
             let syn = Wire::at(i64::from(port) * 100).syn().to("10.0.0.2", port);
             // Each in one segment, the one after it in the other.
@@ -63,7 +68,10 @@ fn windows_count_an_address_within_its_segment() {
     check(
         &attempts,
         &["502 began closed_ports 10.0.0.1"],
-        &["502 began closed_ports 10.0.0.1", "502 began closed_ports 10.0.0.1"],
+        &[
+            "502 began closed_ports 10.0.0.1",
+            "502 began closed_ports 10.0.0.1",
+        ],
     );
 }
 
@@ -77,7 +85,10 @@ fn a_host_in_two_segments_is_two_hosts() {
     );
     let packets = [(1, 10), (2, 10), (1, 20), (2, 20)];
     let packets = packets.map(|(host, vlan)| {
-        Wire::at(i64::from(host)).syn().to(&format!("10.0.1.{host}"), 80).vlans(&[vlan])
+        Wire::at(i64::from(host))
+            .syn()
+            .to(&format!("10.0.1.{host}"), 80)
+            .vlans(&[vlan])
     });
     let mut fed = Fed::under(&set(vec![hosts]));
     assert_eq!(short(&fed.packets(&packets).events)[0], "2 alert hosts 40000 4");
@@ -110,7 +121,13 @@ fn a_lease_explains_a_change_in_its_own_segment_alone() {
             your_ip: [10, 0, 0, 1],
             server: None,
         });
-        observation("capture-lan", 7, 3, Time::from_millis(1), Body::Batch(Box::new(batch)))
+        observation(
+            "capture-lan",
+            7,
+            3,
+            Time::from_millis(1),
+            Body::Batch(Box::new(batch)),
+        )
     };
     let mut rules = varied();
     rules.rules.retain(|rule| rule.source == Source::Neighbour);

@@ -250,7 +250,10 @@ fn ends_of_both_families_are_told_apart() {
     ] {
         assert_eq!(outcomes(packet(other.turned(), SYN | ACK)), []);
     }
-    assert_eq!(outcomes(packet(ends.turned(), SYN | ACK)), [(Outcome::Opened, ends)]);
+    assert_eq!(
+        outcomes(packet(ends.turned(), SYN | ACK)),
+        [(Outcome::Opened, ends)]
+    );
 }
 
 #[test]
@@ -337,7 +340,11 @@ fn packets_count_in_the_order_of_their_own_times() {
     }
     // Beyond a second it is another packet's.
     assert_eq!(
-        what(&[(1_500, "SA", true, 80), (2_600, "A", false, 81), (499, "S", false, 80)]),
+        what(&[
+            (1_500, "SA", true, 80),
+            (2_600, "A", false, 81),
+            (499, "S", false, 80)
+        ]),
         what(&[(1_500, "S", false, 80)])
     );
 }

@@ -100,7 +100,9 @@ fn messages_are_told_apart() {
             target_ip,
             ..reply(sender_ip, A)
         };
-        neighbours.arp(Time::EPOCH, Segment::NONE, &arp).map(|fact| fact.message)
+        neighbours
+            .arp(Time::EPOCH, Segment::NONE, &arp)
+            .map(|fact| fact.message)
     };
     let other = [10, 0, 0, 9];
     for (operation, sender, target, want) in [
@@ -125,7 +127,10 @@ fn dhcp_explains_a_new_owner() {
     let mut explained = |steps: &[DhcpRow], mac| {
         steps.iter().for_each(|step| neighbours.dhcp(Segment::NONE, step));
         neighbours = Neighbours::load(neighbours.store(), 3);
-        neighbours.arp(Time::EPOCH, Segment::NONE, &reply(HOST, mac)).unwrap().explained
+        neighbours
+            .arp(Time::EPOCH, Segment::NONE, &reply(HOST, mac))
+            .unwrap()
+            .explained
     };
     assert!(!explained(&[], A));
     // The address was given to another client.
@@ -152,7 +157,10 @@ fn routers_announce_themselves() {
         message_type: ROUTER_ADVERTISEMENT,
         ..advertisement(ROUTER, Some(A), 0)
     };
-    assert_eq!(neighbours.neighbour(Time::EPOCH, Segment::NONE, &announcement), None);
+    assert_eq!(
+        neighbours.neighbour(Time::EPOCH, Segment::NONE, &announcement),
+        None
+    );
     let mut of = |row: &NeighbourRow| {
         let fact = neighbours.neighbour(Time::EPOCH, Segment::NONE, row);
         fact.map(|fact| (fact.change, fact.router, fact.previous))
@@ -216,7 +224,10 @@ fn replies_are_learnt_up_to_a_bound() {
     let mut neighbours = Neighbours::new(1);
     let address = |number: usize| (number as u32).to_be_bytes();
     for number in 0..=ARP_REPLIES_MAX {
-        assert_eq!(neighbours.reply_changed(Segment::NONE, &reply(address(number), A)), Some(false));
+        assert_eq!(
+            neighbours.reply_changed(Segment::NONE, &reply(address(number), A)),
+            Some(false)
+        );
     }
     assert_eq!(
         neighbours.reply_changed(Segment::NONE, &reply(address(ARP_REPLIES_MAX - 1), B)),
@@ -257,7 +268,10 @@ fn leases_are_bounded_and_forgotten_with_their_clients() {
         [2, 0, a, b, c, d]
     };
     for number in 0..LEASES_MAX as u32 + 10 {
-        neighbours.dhcp(Segment::NONE, &dhcp(DHCP_ACKNOWLEDGE, mac(number), (number + 1).to_be_bytes()));
+        neighbours.dhcp(
+            Segment::NONE,
+            &dhcp(DHCP_ACKNOWLEDGE, mac(number), (number + 1).to_be_bytes()),
+        );
     }
     assert_eq!(
         (
@@ -269,7 +283,10 @@ fn leases_are_bounded_and_forgotten_with_their_clients() {
     );
     // One client, many addresses: it is known by its last.
     for number in 0..100_u32 {
-        neighbours.dhcp(Segment::NONE, &dhcp(DHCP_ACKNOWLEDGE, A, (1_000_000 + number).to_be_bytes()));
+        neighbours.dhcp(
+            Segment::NONE,
+            &dhcp(DHCP_ACKNOWLEDGE, A, (1_000_000 + number).to_be_bytes()),
+        );
     }
     assert!(neighbours.clients.len() <= neighbours.leases.len());
     let again = Neighbours::load(neighbours.store(), 9);
