@@ -98,8 +98,17 @@ fn a_packet_that_is_seen_twice_is_one() {
     let mut pcap = Pcap::read("d10_mirror_twice");
     let (alerts, summary) = pcap.replay("default");
     assert_eq!(alerts, [""; 0]);
+<<<<<<< ours
     assert!(summary.contains("240 packets were seen twice"), "{summary}");
     assert_eq!(pcap.replay("classic").0, ["syn_flood"], "it counts every packet");
+=======
+    assert!(
+        summary.contains("240 packets were seen twice"),
+        "{summary}"
+    );
+    let classic = pcap.replay("classic").0;
+    assert!(classic.contains(&"syn_flood".to_owned()), "it counts every packet: {classic:?}");
+>>>>>>> theirs
     // On two ways: behind a router, and in another VLAN.
     for packet in pcap.packets.iter_mut().skip(1).step_by(2) {
         packet[16 + 14 + 8] -= 1;
@@ -109,7 +118,8 @@ fn a_packet_that_is_seen_twice_is_one() {
         packet[12..16].copy_from_slice(&length);
     }
     assert_eq!(pcap.replay("default").0, [""; 0]);
-    // So many of them that each is a packet of its own.
+    // Each with another acknowledgement is a packet of its own.
+    let mut pcap = Pcap::read("d10_mirror_twice");
     for (number, packet) in pcap.packets.iter_mut().enumerate() {
         let at = packet.len() - 12;
         packet[at..at + 2].copy_from_slice(&(number as u16).to_be_bytes());
@@ -140,9 +150,9 @@ fn a_packet_far_in_the_future_silences_nothing_after_it() {
     let mut pcap = Pcap::read("d07_ftp_passive");
     let is_syn = |packet: &[u8]| packet[16 + 14 + 20 + 13] & 0x12 == 2;
     pcap.packets.retain(|packet| is_syn(packet));
-    // One attempt in five seconds is no scan, whatever time stands between.
+    // One attempt in half a minute is no scan, whatever time stands between.
     for (number, packet) in pcap.packets.iter_mut().enumerate() {
-        let second = 1_700_000_000 + 5 * number as u32;
+        let second = 1_700_000_000 + 30 * number as u32;
         packet[..4].copy_from_slice(&second.to_le_bytes());
     }
     assert_eq!(pcap.replay("default").0, [""; 0]);

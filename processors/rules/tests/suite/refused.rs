@@ -364,6 +364,11 @@ fn attributes() {
         ("watchfold.parts: 5", &["value_sum"]),
         ("watchfold.parts: 5000", &["1 to 1000"]),
         ("watchfold.scaled: source.ip", &["no number"]),
+        ("watchfold.duplicates: both", &["skip or count"]),
+        (
+            "watchfold.withdrawn_by: {tcp.rst: true}",
+            &["for rules on `category: connection`"],
+        ),
     ] {
         check(&with(line), 9, words);
     }
