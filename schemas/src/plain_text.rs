@@ -74,12 +74,11 @@ pub fn foreign(begin: &[u8]) -> Option<NotText> {
     if starts(ZSTD) {
         return Some(NotText::Compressed("zstd"));
     }
-    match begin {
-        [0, other, ..] | [other, 0, ..] if *other != 0 => {
-            Some(NotText::Encoding("UTF-16 without a byte order mark"))
-        }
-        _ => None,
-    }
+    let is_ascii_utf16 = match begin {
+        [0, one, 0, other, ..] | [one, 0, other, 0, ..] => *one != 0 && *other != 0,
+        _ => false,
+    };
+    is_ascii_utf16.then_some(NotText::Encoding("UTF-16 without a byte order mark"))
 }
 
 #[cfg(test)]

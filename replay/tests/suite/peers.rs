@@ -109,6 +109,28 @@ fn what_is_no_line_of_theirs_is_counted() {
 }
 
 #[test]
+fn a_byte_order_mark_is_no_part_of_their_first_line_and_utf16_is_named() {
+    let is_theirs = |bytes: &[u8]| {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("said");
+        std::fs::write(&path, bytes).unwrap();
+        is_of_peer(&path)
+    };
+    for text in [EVE, ZEEK_JSON, ZEEK_TABS] {
+        let plain = heard(text).unwrap();
+        let marked = heard(format!("\u{feff}{text}")).unwrap();
+        assert_eq!(format!("{marked:?}"), format!("{plain:?}"));
+        assert!(is_theirs(format!("\u{feff}{text}").as_bytes()), "{text}");
+    }
+    for unit in [u16::to_le_bytes, u16::to_be_bytes] {
+        let bytes: Vec<u8> = format!("\u{feff}{EVE}").encode_utf16().flat_map(unit).collect();
+        assert!(is_theirs(&bytes));
+        let error = heard(&bytes).unwrap_err().to_string();
+        assert!(error.contains("UTF-16; save the file as UTF-8"), "{error}");
+    }
+}
+
+#[test]
 fn their_files_are_told_from_configurations() {
     let directory = tempfile::tempdir().unwrap();
     for (text, want) in [
@@ -285,7 +307,11 @@ proptest! {
 
     #[test]
     fn foreign_bytes_never_panic(bytes in prop::collection::vec(any::<u8>(), 0..400)) {
-        prop_assert!(heard(&bytes).is_ok());
+        // What is surely no text is refused by its name.
+        if let Err(error) = heard(&bytes) {
+            let error = error.to_string();
+            prop_assert!(error.contains("save the file as UTF-8") || error.contains("unpack it"), "{}", error);
+        }
     }
 
     #[test]

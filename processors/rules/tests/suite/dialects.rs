@@ -288,7 +288,7 @@ fn no_mistake_of_a_line_hides_another() {
     );
     check(
         &one("neighbour.mac: zz"),
-        &[(7, "`zz` is none"), (7, "a field of neighbour rows")],
+        &[(7, "a field of neighbour rows"), (7, "`zz` is none")],
     );
     let elsewhere = one("tcp.syn: true").replace("  category: packet", "  product: linux\n  service: auditd");
     check(
