@@ -231,7 +231,7 @@ mod tests {
         let path = directory.path().join("watchfold.toml");
         let text = "site = \"a\"\n[rules]\nset = \"classic\"\nport_scan_threshold = 33\n[rules.states]\nsyn_flood = \"record\"\n[[rules.exclude]]\nrule \
                     = \"icmp_flood\"\nsource = \"10.0.0.0/8\"\nreason = \"monitoring\"\nuntil = 2020-05-01T00:00:00Z\n[[rules.exclude]]\n\
-                    rule = \"dns_tunnel\"\ndns.question.zone = [\"a\\\\*b\", \"*a\\\\*b*\"]\nuntil = 2999-01-01T00:00:00Z\n";
+                    rule = \"dns_tunnel\"\ndns.question.zone = [\"a\\\\*b\", \"*a\\\\*b*\"]\nuntil = 2200-01-01T00:00:00Z\n";
         std::fs::write(&path, text).unwrap();
         let RulesCommand::List(args) = command(&["list", "--config", &path.display().to_string()]) else {
             panic!("another command");

@@ -180,7 +180,7 @@ impl Reader<'_> {
         let until = end_of(&text, zone);
         if until.is_none() {
             self.wrong(format_args!(
-                "until {text:?} is not a day or an instant: write until = 2026-12-31, which includes that day, or until = \
+                "until {text:?} is not a day or an instant before the year 2262: write until = 2026-12-31, which includes that day, or until = \
                  2026-12-31T18:00:00Z"
             ));
         }
