@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use anyhow::bail;
 use watchfold_capture::file::is_capture;
 use watchfold_config::CaptureConfig;
+use watchfold_folds::PacketCounters;
 use watchfold_replay::digest::Digests;
 use watchfold_replay::peers::is_of_peer;
 use watchfold_replay::{Engine, Inputs, Outcomes, ReplayError, Selection, Step, recorded_findings};
@@ -350,7 +351,7 @@ fn clock(seconds: f64) -> String {
 }
 /// What is said of packets that were seen twice or out of order.
 fn order_of(side: &Side) -> Vec<String> {
-    let count = |count| side.engine.packet_count(count);
+    let count = |count: fn(PacketCounters) -> u64| side.engine.packet_count(count);
     let counts = [
         (
             count(|counters| counters.duplicate_packets),

@@ -158,20 +158,27 @@ impl Connections {
     /// What a packet says about an attempt. Packets come as they count, after those attempts that were due by then.
     pub fn see(&mut self, packet: &TcpPacket, rows: &mut Vec<ConnectionRow>) {
         self.forget_early(packet.at);
-        self.apply(packet, rows);
+        if !self.apply(packet, rows) {
+            self.keep_early(packet);
+        }
     }
 
-    fn apply(&mut self, packet: &TcpPacket, rows: &mut Vec<ConnectionRow>) {
+    /// Says `false` where a packet that is stored later may be needed to tell what this one means. It keeps nothing for that
+    /// itself, so that what was kept is never kept again.
+    fn apply(&mut self, packet: &TcpPacket, rows: &mut Vec<ConnectionRow>) -> bool {
         match packet.flags & (SYN | FIN | RST | ACK) {
-            SYN => self.attempt(packet, rows),
+            SYN => {
+                self.attempt(packet, rows);
+                true
+            }
             flags if flags == SYN | ACK => self.opened(packet, rows),
-            flags if flags & SYN != 0 && flags & RST == 0 => {}
+            flags if flags & SYN != 0 && flags & RST == 0 => true,
             flags => {
+                let closes = flags & (FIN | RST) != 0;
                 let is_known = (packet.has_payload && self.used(packet, rows))
-                    | (flags & (FIN | RST) != 0 && self.closed(packet, flags, rows));
-                if !is_known && (flags & (FIN | RST) != 0 || self.has_early(packet.ends)) {
-                    self.keep_early(packet);
-                }
+                    | (closes && self.closed(packet, flags, rows));
+                // Data alone waits only for a connection of which something is known.
+                is_known || !(closes || (packet.has_payload && self.has_early(packet.ends)))
             }
         }
     }
@@ -210,18 +217,15 @@ impl Connections {
         self.apply_early(packet, rows);
     }
 
-    /// The other end answers an attempt that waits.
-    fn opened(&mut self, packet: &TcpPacket, rows: &mut Vec<ConnectionRow>) {
+    /// The other end answers an attempt that waits. Says whether it belongs to anything.
+    fn opened(&mut self, packet: &TcpPacket, rows: &mut Vec<ConnectionRow>) -> bool {
         let ends = packet.ends.turned();
         let hash = self.hash(&ends);
         let Some(slot) = self.waiting.find(hash, |attempt| attempt.ends == ends) else {
-            if self.find_opened(ends).is_none() {
-                self.keep_early(packet);
-            }
-            return;
+            return self.find_opened(ends).is_some();
         };
         let Some(attempt) = self.waiting.remove(slot) else {
-            return;
+            return false;
         };
         while self.opened.len() >= OPENED_MAX
             && let Some((slot, _)) = self.opened.oldest()
@@ -236,6 +240,7 @@ impl Connections {
             rows.push(attempt.row(packet, Outcome::Used));
         }
         self.apply_early(packet, rows);
+        true
     }
 
     /// Data from either end. Says whether it belongs to anything.
