@@ -244,18 +244,6 @@ impl PingRowRef<'_> {
             resolved: self.resolved.map(str::to_owned),
         }
     }
-
-    /// Returns why it failed and which address answered, in words for a person.
-    pub fn in_words(self) -> Option<String> {
-        let why = self.why.map(ToString::to_string);
-        let why = why.or_else(|| self.detail.map(str::to_owned));
-        match (why, self.resolved) {
-            (Some(why), Some(address)) => Some(format!("{why} ({address})")),
-            (None, Some(address)) if self.outcome == Outcome::Ok => Some(format!("answered by {address}")),
-            (None, Some(address)) => Some(format!("asked {address}")),
-            (why, None) => why,
-        }
-    }
 }
 
 /// The prefix of a PC's subject; a target's name cannot hold a colon.
