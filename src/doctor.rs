@@ -314,7 +314,10 @@ fn open_files(findings: &mut Vec<Finding>) {
     findings.push(Finding {
         area: "open files",
         verdict,
-        message: format!("{} (nofile, raised from {}){advice}", files.limit, files.before),
+        message: format!(
+            "{} (nofile; the process starts with {}){advice}",
+            files.limit, files.before
+        ),
     });
 }
 

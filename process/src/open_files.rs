@@ -40,9 +40,14 @@ fn sockets_within(limit: Option<u64>) -> u64 {
 
 #[cfg(unix)]
 mod system {
+    use std::sync::OnceLock;
+
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
     use super::{OpenFiles, UNLIMITED};
+
+    /// The limit that the process was started with: later calls find the raised one.
+    static BEFORE: OnceLock<u64> = OnceLock::new();
 
     pub fn limit() -> Option<u64> {
         Some(getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX))
@@ -50,9 +55,10 @@ mod system {
 
     pub fn raise() -> Option<OpenFiles> {
         let found = getrlimit(Resource::Nofile);
-        let before = found.current.unwrap_or(u64::MAX);
+        let now = found.current.unwrap_or(u64::MAX);
+        let before = *BEFORE.get_or_init(|| now);
         let wanted = found.maximum.unwrap_or(UNLIMITED);
-        if before < wanted {
+        if now < wanted {
             let raised = Rlimit {
                 current: Some(wanted),
                 maximum: found.maximum,
@@ -60,7 +66,7 @@ mod system {
             if let Err(error) = setrlimit(Resource::Nofile, raised) {
                 tracing::warn!(
                     %error,
-                    "failed to raise the limit of open files from {before} to {wanted}; set LimitNOFILE or `ulimit -n`"
+                    "failed to raise the limit of open files from {now} to {wanted}; set LimitNOFILE or `ulimit -n`"
                 );
             }
         }
