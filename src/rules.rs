@@ -242,7 +242,7 @@ mod tests {
             "record, critical: SYN flood",
             "at   33 different destination.port in 10s of one source.ip",
             "not  source.ip lies in 10.0.0.0/8, expired: it ended at 2020-05-01T00:00:00Z (monitoring)",
-            r"not  dns.question.zone is a\*b or dns.question.zone is like *a\*b*, until 2",
+            r"not  (dns.question.zone is a\*b or dns.question.zone is like *a\*b*), until 2200",
             "asks about external.ip",
             "told as suspicious_port of source.ip and destination.port, again after 15s",
         ] {

@@ -32,6 +32,8 @@ pub struct Service {
     read_only: bool,
     #[serde(default)]
     tmpfs: Vec<String>,
+    #[serde(default)]
+    ulimits: BTreeMap<String, u64>,
     cap_drop: Vec<String>,
     #[serde(default)]
     cap_add: Vec<String>,
@@ -113,6 +115,8 @@ fn every_service_is_hardened() {
         assert_eq!(service.cap_drop, ["ALL"], "{name}");
         assert_eq!(service.security_opt, ["no-new-privileges:true"], "{name}");
         assert!(service.tmpfs.iter().all(|place| place == "/tmp"), "{name}");
+        let files = service.ulimits.get("nofile").copied();
+        assert_eq!(files, (name != "nats").then_some(65_536), "{name}");
         assert_eq!(restart, "unless-stopped", "{name}");
         for port in &service.ports {
             assert!(

@@ -167,7 +167,9 @@ fn every_package_knows_only_what_it_may() {
 
 /// What the page has in common with every status port: the token, whether the log answers, and what ready means. None of it
 /// knows how a process is run.
-const SHARED_WITH_THE_PAGE: [&str; 3] = [
+const SHARED_WITH_THE_PAGE: [&str; 5] = [
+    "watchfold_process::open_files",
+    "watchfold_process::places",
     "watchfold_process::token",
     "watchfold_process::answers",
     "watchfold_process::health",

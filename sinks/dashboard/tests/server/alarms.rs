@@ -5,11 +5,12 @@ use std::sync::atomic::{AtomicI64, Ordering};
 
 use serde_json::{Value, json};
 use watchfold_dashboard::{ExplainKind, ExplainRequest};
+use watchfold_kit::{Clock, SystemClock};
 use watchfold_log::memory::MemoryLog;
 use watchfold_schemas::event::Severity;
 use watchfold_schemas::origin::MessageId;
 use watchfold_schemas::rules::RuleState;
-use watchfold_schemas::{Chain, Stream, subjects};
+use watchfold_schemas::{Chain, Span, Stream, subjects};
 
 use super::harness::{Ground, SITE, Served, at};
 use super::invented::alert;
@@ -312,8 +313,10 @@ async fn alerts_and_attacks_are_explained_from_their_windows_beginning_on() {
 async fn the_threat_is_normal_only_while_packets_are_captured() {
     let seconds = Arc::new(AtomicI64::new(0));
     let clock = seconds.clone();
+    // A page whose newest record is old is not ready, so the log's clock starts now.
+    let began = SystemClock::new().wall();
     let ground = Ground::on(MemoryLog::with_clock(Arc::new(move || {
-        at(clock.load(Ordering::Relaxed))
+        began + Span::from_seconds(clock.load(Ordering::Relaxed))
     })));
     ground.furnish().await;
     let packets = async |kind: &str, number: u64| {
@@ -343,7 +346,7 @@ async fn the_threat_is_normal_only_while_packets_are_captured() {
     ground.round(90, Some(1_500)).await;
     served
         .until("nothing is captured any more", async || {
-            threat(&served).await == (json!("not_monitored"), json!(at(0)))
+            threat(&served).await == (json!("not_monitored"), json!(began))
         })
         .await;
     served.stop().await;
