@@ -13,6 +13,8 @@ const { chromium } = require("playwright-core");
 const [link, pictures] = process.argv.slice(2);
 const BROWSER = process.env.CHROMIUM ?? "/usr/bin/chromium";
 const FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync"];
+/** How often a key is pressed until it has to have had its effect: 10 s. */
+const KEY_PRESSES_MAX = 100;
 const WINDOWS = { wide: { width: 1440, height: 900 }, phone: { width: 390, height: 844 } };
 /** How long anything may take on a loaded machine, in milliseconds. */
 const LIMIT = 60_000;
@@ -132,14 +134,25 @@ async function looksAtHealth() {
   await page.getByRole("button", { name: /stages? (advances?|needs?)/ }).click();
   const panel = page.getByRole("dialog", { name: "Health" });
   await seen("a sink that is not configured", panel.getByText("not configured").first());
-  await page.keyboard.press("End");
-  await page.waitForFunction(() => {
-    const content = document.querySelector("dialog[open] .content");
-    return content !== null && content.scrollTop > 0 && content.scrollTop + content.clientHeight >= content.scrollHeight - 2;
-  });
+  // The panel may grow after the key: stages are reported while the process runs.
+  for (let left = KEY_PRESSES_MAX; !(await page.evaluate(isScrolledToItsEnd)); left--) {
+    if (left === 0) throw new Error(`the Health panel did not scroll by keyboard: ${await page.evaluate(whereIsFocus)}`);
+    await page.keyboard.press("End");
+    await page.waitForTimeout(100);
+  }
   await page.keyboard.press("Escape");
   await gone("the panel is closed", panel);
   await page.setViewportSize(WINDOWS.wide);
+}
+
+function isScrolledToItsEnd() {
+  const content = document.querySelector("dialog[open] .content");
+  return content !== null && content.scrollTop > 0 && content.scrollTop + content.clientHeight >= content.scrollHeight - 2;
+}
+
+function whereIsFocus() {
+  const content = document.querySelector("dialog[open] .content");
+  return `${document.activeElement?.outerHTML.slice(0, 200)}; ${content?.scrollTop} + ${content?.clientHeight} of ${content?.scrollHeight}`;
 }
 
 /** What breaks the folding, and what breaks the showing: neither leaves an old page under a green "Live". */

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use watchfold_discord::testing::DiscordServer;
 
 use crate::inside::{inside, sh};
+use crate::network::PCS;
 use crate::outage::{Service, config, items, state};
 use crate::record::Recorded;
 use crate::watchfold::{House, until};
@@ -85,13 +86,17 @@ async fn lost_state() {
             damage(&state);
         }
         let running = house.start().await;
-        until("the PCs are told", &house, async || {
-            // In one batch or, on a loaded machine, in two.
-            let titles = discord.titles();
-            titles
+        until("all PCs are announced", &house, async || {
+            // In one batch or, on a loaded machine, in several.
+            let announced: u32 = discord
+                .titles()
                 .iter()
-                .any(|title| title.starts_with("New activity"))
-                .then_some(())
+                .filter_map(|title| {
+                    let count = title.strip_prefix("New activity: ")?.split(' ').next()?;
+                    count.parse::<u32>().ok()
+                })
+                .sum();
+            (announced >= PCS).then_some(())
         })
         .await;
         service.one_outage(&house).await;
