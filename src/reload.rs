@@ -123,10 +123,14 @@ impl Reloader {
 
     async fn take_over(&mut self) {
         self.again_at = None;
-        let new = match config::load(&self.path) {
+        let mut new = match config::load(&self.path) {
             Ok(new) => new,
             Err(error) => return self.keep_last_good(&error.to_string()),
         };
+        if self.current.is_listen_given {
+            new.listen = self.current.listen;
+            new.is_listen_given = true;
+        }
         if new.site.site != self.current.site.site {
             return self.keep_last_good("the name of the site cannot change while running: restart for it");
         }

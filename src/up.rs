@@ -30,6 +30,7 @@ pub fn up(args: &UpArgs) -> anyhow::Result<()> {
     let mut config = config::load(&path)?;
     if let Some(listen) = args.listen {
         config.listen = listen;
+        config.is_listen_given = true;
     }
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(WORKER_THREADS)

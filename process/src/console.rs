@@ -83,10 +83,31 @@ pub fn announce(line: impl fmt::Display) {
     }
 }
 
-/// Writes to standard error. Use [`errln!`](crate::errln) for a line.
+/// Writes to standard error as it is, for progress that redraws its line. Use [`errln!`](crate::errln) for a message.
 pub fn write_message(text: fmt::Arguments<'_>) {
     // As one write, as above; `Messages` does not fail.
     drop(messages().write_all(text.to_string().as_bytes()));
+}
+
+/// Writes a line to standard error, with control characters of what it repeats escaped.
+pub fn write_line(text: fmt::Arguments<'_>) {
+    write_message(format_args!("{}\n", without_controls(&text.to_string())));
+}
+
+/// Messages repeat names from files, which must neither steer a terminal nor change the direction of writing.
+fn without_controls(text: &str) -> String {
+    let steers = |letter: char| {
+        letter.is_control() && !matches!(letter, '\n' | '\t')
+            || matches!(letter, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+    };
+    let mut out = String::with_capacity(text.len());
+    for letter in text.chars() {
+        match steers(letter) {
+            true => out.extend(letter.escape_default()),
+            false => out.push(letter),
+        }
+    }
+    out
 }
 
 /// Returns whether standard output is a terminal.
@@ -136,7 +157,7 @@ macro_rules! outln {
 #[macro_export]
 macro_rules! errln {
     ($($argument:tt)*) => {
-        $crate::console::write_message(::core::format_args!("{}\n", ::core::format_args!($($argument)*)))
+        $crate::console::write_line(::core::format_args!($($argument)*))
     };
 }
 
@@ -147,6 +168,14 @@ mod tests {
 
     fn of(kind: ErrorKind) -> OutputError {
         OutputError(kind.into())
+    }
+
+    #[test]
+    fn control_characters_of_a_message_are_escaped() {
+        assert_eq!(
+            without_controls("no `k\u{1b}[31m\u{202e}`\nline\ttwo: Büro\r"),
+            "no `k\\u{1b}[31m\\u{202e}`\nline\ttwo: Büro\\r"
+        );
     }
 
     #[test]

@@ -20,6 +20,8 @@ pub struct Config {
     /// What the folds are told; recorded in the log.
     pub site: SiteConfig,
     pub listen: SocketAddr,
+    /// Whether the command line gave `listen`, which then holds whatever the file says.
+    pub is_listen_given: bool,
     /// Under which names and through which proxies the page is reached.
     pub page: PageAccess,
     /// Interfaces that packets are taken from.
@@ -88,6 +90,7 @@ fn whole(config: watchfold_config::Config<Told>) -> Config {
     Config {
         site: config.site,
         listen: config.listen.unwrap_or_else(|| DashboardConfig::default().listen),
+        is_listen_given: false,
         page: config.page,
         captures: config.captures,
         rules: config.rules,

@@ -160,7 +160,7 @@ impl Ledger {
     pub fn note_fault(&mut self, subject: String, reason: String, active: bool) {
         if !active {
             self.faults.remove(&subject);
-        } else if self.faults.len() < FAULTS_MAX {
+        } else if self.faults.len() < FAULTS_MAX || self.faults.contains_key(&subject) {
             self.faults.insert(subject, reason);
         }
     }

@@ -33,6 +33,7 @@ impl<D: Destination> Courier<D> {
         if self.report_after.is_some_and(|at| at > Instant::now()) {
             return;
         }
+        self.renew_reasons();
         for word in self.faults_to_report() {
             if !self.reporting.insert(word.subject.clone()) {
                 continue;
@@ -48,6 +49,26 @@ impl<D: Destination> Courier<D> {
                 let result = publisher.publish(body).await;
                 Done::Reported(word, result.map(drop))
             }));
+        }
+    }
+
+    /// A recorded fault may have got another reason: a destination that was away may refuse for good later. The log learns
+    /// of a fault once; the state file, and `doctor` by it, follow the reason.
+    fn renew_reasons(&mut self) {
+        let now = self.context.publisher.now();
+        for (name, lane) in &self.lanes {
+            let subject = Fault::destination(&self.context.sink, Some(name));
+            let Some((_, reason)) = lane.reach.fault(now) else {
+                continue;
+            };
+            if self
+                .ledger
+                .faults
+                .get(&subject)
+                .is_some_and(|known| *known != reason)
+            {
+                self.ledger.note_fault(subject, reason, true);
+            }
         }
     }
 

@@ -137,3 +137,24 @@ async fn a_hiccup_is_no_fault_of_a_destination() {
     world.run_until_settled().await;
     assert_eq!(world.faults(), []);
 }
+
+#[tokio::test]
+async fn the_state_file_follows_the_reason_of_a_fault_that_lasts() {
+    let mut world = World::new();
+    let refusal = |detail: &str| Outcome::Rejected {
+        detail: detail.into(),
+    };
+    world.far.answer("alerts", refusal("400: no"));
+    world.ask(opened("a")).await;
+    let running = world.start().await;
+    until("the fault is recorded", || !world.faults().is_empty()).await;
+    world.far.answer("alerts", refusal("403: no"));
+    world.ask(opened("b")).await;
+    until("the state file has the new reason", || {
+        let recorded = crate::recorded_faults(&world.state_path());
+        recorded.values().any(|reason| reason.starts_with("403: no"))
+    })
+    .await;
+    running.stop().await;
+    assert_eq!(world.faults().len(), 1, "the log learns of it once");
+}
