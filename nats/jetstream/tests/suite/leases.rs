@@ -66,8 +66,8 @@ async fn a_lease_lasts_while_it_is_renewed_and_is_lost_when_it_cannot_be() {
 async fn infos_of_ten_reads(server: &NatsServer, log: &JetStream) -> usize {
     let listener = async_nats::connect(server.url()).await.unwrap();
     let mut asked = listener.subscribe("$JS.API.STREAM.>").await.unwrap();
-    // The server knows of the subscription.
-    listener.flush().await.unwrap();
+    // A server takes the commands of one connection in order: once it answers this, it has the subscription.
+    listener.request("$JS.API.INFO", "".into()).await.unwrap();
     for _ in 0..10 {
         assert!(log.load_position("reader").await.unwrap().is_some());
     }
