@@ -1,6 +1,6 @@
 //! Reads capture files: pcap and pcapng, plain, gzip or zstd, from a path or standard input, packet by packet.
 //!
-//! Memory is bounded by one block of the file. A file that ends within a packet gives what stands before, and says so. Nothing
+//! Memory is bounded by one block of the file. A file that ends within a packet gives the packets before it and is reported as torn. Nothing
 //! that a header says is passed over: it is computed, or its packets are skipped for a reason that is counted.
 
 mod blocks;
@@ -38,7 +38,7 @@ pub const BLOCK_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// Interfaces of one section of a pcapng file; packets of further ones are skipped and counted.
 pub const INTERFACES_MAX: usize = 4_096;
 
-/// How files are torn.
+/// Reasons for which a file ends within a packet.
 const ENDS_WITHIN: &str = "it ends within a packet";
 const TOO_LARGE: &str = "it claims a packet larger than any is";
 const NO_PACKET: &str = "what follows is no packet";
@@ -103,7 +103,7 @@ enum Format {
     PcapNg(PcapNg),
 }
 
-/// What comes next in a file.
+/// The next item of a file.
 enum Next<'w> {
     Frame(Frame<'w>),
     /// A packet that cannot be placed in time, or of which the file says too little.
@@ -168,7 +168,7 @@ impl CaptureFile {
         self.skipped.values().sum()
     }
 
-    /// The same by reason.
+    /// Returns the skipped packets by reason.
     pub fn skipped_by_reason(&self) -> &BTreeMap<Skipped, u64> {
         &self.skipped
     }

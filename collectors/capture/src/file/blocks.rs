@@ -23,9 +23,9 @@ const ENHANCED_PACKET: u32 = 6;
 
 /// Type, length, and the length once more at the end.
 const FRAME_BYTES: usize = 12;
-/// Of a section header: its frame, byte order, version and length.
+/// Bytes of a section header that are read: its frame, byte order, version and length.
 const SECTION_BYTES_MIN: usize = 28;
-/// Of a block that holds a packet, without its frame.
+/// Bytes of a packet block before the packet, without the frame.
 const PACKET_HEADER_BYTES: usize = 20;
 
 const BYTE_ORDER: [u8; 4] = [0x1A, 0x2B, 0x3C, 0x4D];
@@ -44,13 +44,13 @@ const NANOS_PER_SECOND: i128 = 1_000_000_000;
 /// Ten to the minus ninth of a second is a nanosecond.
 const NANOSECOND_EXPONENT: u32 = 9;
 
-/// What the sections so far say about the packets to come.
+/// State of the sections read so far that later packets depend on.
 #[derive(Debug)]
 pub struct PcapNg {
     order: Order,
-    /// Of this section, in their order; an error is why its packets cannot be read.
+    /// Interfaces of the current section, in their order; an error says why the packets of an interface cannot be read.
     interfaces: Vec<Result<Interface, Skipped>>,
-    /// Whether there were more than [`INTERFACES_MAX`].
+    /// Set when the section has more than [`INTERFACES_MAX`] interfaces.
     has_more_interfaces: bool,
 }
 
