@@ -14,19 +14,19 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use watchfold_config::{Config, ConfigError, Found, Ignored, Naming, Sinks};
 use watchfold_connect::Patience;
+use watchfold_kit::exit::Unavailable;
+use watchfold_kit::in_force::{KEEP_EVERY, NotRecorded, Recorded};
+use watchfold_kit::notify::Notifier;
+use watchfold_kit::reload::{Followed, follow_file};
+use watchfold_kit::rules::SiteRules;
+use watchfold_kit::signals::listen_for_signals;
 use watchfold_kit::{Progress, Publisher};
 use watchfold_log::MessageLog;
-use watchfold_process::exit::Unavailable;
-use watchfold_process::in_force::{KEEP_EVERY, NotRecorded, Recorded};
-use watchfold_process::notify::Notifier;
-use watchfold_process::reload::{Followed, follow_file};
-use watchfold_process::rules::SiteRules;
-use watchfold_process::signals::listen_for_signals;
 use watchfold_rules::RulesError;
 use watchfold_schemas::SiteConfig;
 
 use crate::cli::ActivateArgs;
-use watchfold_process::{errln, outln};
+use watchfold_kit::{errln, outln};
 
 /// How long one recording may take.
 const PATIENCE: Duration = Duration::from_secs(30);

@@ -20,7 +20,7 @@ use watchfold_schemas::packets::{CaptureCounts, CaptureSource, PacketBatch, mark
 
 use crate::cli::{CaptureCommand, CaptureStatArgs, Format};
 use crate::exit;
-use watchfold_process::{console, errln, outln};
+use watchfold_kit::{console, errln, outln};
 
 /// A file was read to its tear or not at all, or packets were skipped because their times or interfaces are not known.
 const TROUBLE: u8 = 2;

@@ -6,15 +6,15 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use serde::Serialize;
+use watchfold_kit::open_files::raise;
 use watchfold_ping::{EchoAccess, NeighbourAccess, check_permissions, default_gateway};
-use watchfold_process::open_files::raise;
 
 use crate::cli::{DoctorArgs, Format};
 use crate::config::{self, Config};
 use crate::parts::rules::site_rules;
 use crate::paths::Data;
 use crate::ready::asked;
-use watchfold_process::{console, outln};
+use watchfold_kit::{console, outln};
 
 /// How long a sink's server may take to accept a connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);

@@ -4,12 +4,12 @@ use std::process::ExitCode;
 
 use watchfold_capture::CaptureError;
 use watchfold_dashboard::DashboardError;
-use watchfold_process::exit::{CONFIG, IO, UNAVAILABLE, USAGE, status};
-use watchfold_process::token::TokenError;
+use watchfold_kit::exit::{CONFIG, IO, UNAVAILABLE, USAGE, status};
+use watchfold_kit::token::TokenError;
 use watchfold_replay::ReplayError;
 use watchfold_rules::RulesError;
 
-pub use watchfold_process::exit::{of_output, of_usage, sentence};
+pub use watchfold_kit::exit::{of_output, of_usage, sentence};
 
 /// EX_DATAERR: capture files hold no packet that could be evaluated, so that finding nothing in them says nothing.
 pub const NOTHING_READ: u8 = 65;

@@ -45,7 +45,7 @@ pub fn explain(args: &ExplainArgs) -> anyhow::Result<ExitCode> {
         Format::Human => explained.to_string(),
         Format::Json => serde_json::to_string_pretty(&explained)? + "\n",
     };
-    watchfold_process::console::write(text)?;
+    watchfold_kit::console::write(text)?;
     Ok(ExitCode::SUCCESS)
 }
 

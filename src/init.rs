@@ -14,7 +14,7 @@ use watchfold_schemas::subjects::{is_token, tokenize};
 use crate::cli::{CheckArgs, Format, InitArgs};
 use crate::config;
 use crate::paths::{Data, write_private};
-use watchfold_process::{console, errln, outln};
+use watchfold_kit::{console, errln, outln};
 
 /// What a configuration begins as.
 #[derive(Clone, Debug, PartialEq, Eq)]

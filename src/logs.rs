@@ -14,7 +14,7 @@ use watchfold_schemas::{Stream, decode_event, decode_observation};
 
 use crate::cli::{CatArgs, CatFormat, DataArgs, Format, LogCommand};
 use crate::paths::Data;
-use watchfold_process::{console, errln, outln};
+use watchfold_kit::{console, errln, outln};
 
 /// Records held at once while printing.
 const RECORDS_AT_ONCE: usize = 256;

@@ -28,10 +28,10 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser};
 
-use watchfold_process::tracing_setup::choose_tls;
+use watchfold_kit::tracing_setup::choose_tls;
 
 use cli::{Cli, Command, ConfigCommand};
-use watchfold_process::{console, errln};
+use watchfold_kit::{console, errln};
 
 fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
@@ -40,10 +40,10 @@ fn main() -> ExitCode {
     };
     // What a log says while it is driven to its limits would stand between the figures.
     let quiet = matches!(cli.command, Command::Bench(_)).then_some("error");
-    watchfold_process::tracing_setup::start_tracing(cli.log_level.as_deref().or(quiet));
-    watchfold_process::address_space::bound();
-    watchfold_process::files::create_privately();
-    watchfold_process::open_files::raise();
+    watchfold_kit::tracing_setup::start_tracing(cli.log_level.as_deref().or(quiet));
+    watchfold_kit::address_space::bound();
+    watchfold_kit::files::create_privately();
+    watchfold_kit::open_files::raise();
     match run(cli.command) {
         Ok(code) => code,
         Err(error) => exit::of_output("watchfold", &error).unwrap_or_else(|| {

@@ -10,7 +10,7 @@ use watchfold_log::{Embedded, Options, StoredAtClock, StreamOptions};
 use watchfold_schemas::Stream;
 
 use crate::paths::{Data, write_private};
-use watchfold_process::console;
+use watchfold_kit::console;
 
 /// As in `watchfold up`.
 const WORKER_THREADS: usize = 2;

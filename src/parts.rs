@@ -18,10 +18,10 @@ use tokio_util::sync::CancellationToken;
 use watchfold_connect::{ConnectArgs, Opened, Patience};
 use watchfold_healthchecks::Role;
 use watchfold_kit::Publisher;
-use watchfold_process::answers::LogAnswers;
-use watchfold_process::figures::Figures;
-use watchfold_process::health::Health;
-use watchfold_process::in_force::{NotRecorded, Recorded};
+use watchfold_kit::answers::LogAnswers;
+use watchfold_kit::figures::Figures;
+use watchfold_kit::health::Health;
+use watchfold_kit::in_force::{NotRecorded, Recorded};
 
 use self::captures::run_captures;
 use self::chains::{run_chain, run_packet_chain, run_parity};

@@ -3,9 +3,9 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
-use watchfold_process::files::create_private;
+use watchfold_kit::files::create_private;
 
-pub use watchfold_process::files::write_private;
+pub use watchfold_kit::files::write_private;
 
 /// A data directory.
 #[derive(Clone, Debug)]

@@ -7,10 +7,10 @@ use std::time::Duration;
 use anyhow::Context;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
-use watchfold_process::exit::Usage;
+use watchfold_kit::exit::Usage;
 
 use crate::cli::ReadyArgs;
-use watchfold_process::{console, outln};
+use watchfold_kit::{console, outln};
 
 /// Connecting, asking and reading together: less than the three seconds that a health check has.
 const ANSWER_TIMEOUT: Duration = Duration::from_millis(2_500);

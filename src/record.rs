@@ -16,8 +16,8 @@ use crate::cli::RecordArgs;
 use crate::exit;
 use crate::outside::{outside, under};
 use crate::paths::Data;
-use watchfold_process::signals::listen_for_signals;
-use watchfold_process::{console, errln, outln};
+use watchfold_kit::signals::listen_for_signals;
+use watchfold_kit::{console, errln, outln};
 
 /// Something is wrong with what it was made from, or it could not be made.
 const TROUBLE: u8 = 2;

@@ -10,11 +10,11 @@ use tokio_util::sync::CancellationToken;
 use watchfold_config::CaptureConfig;
 use watchfold_discord::DiscordConfig;
 use watchfold_healthchecks::HealthchecksConfig;
+use watchfold_kit::in_force::{KEEP_EVERY, Recorded};
+use watchfold_kit::rules::SiteRules;
+use watchfold_kit::signals::Hangup;
 use watchfold_kit::{Progress, Publisher};
 use watchfold_log::MessageLog;
-use watchfold_process::in_force::{KEEP_EVERY, Recorded};
-use watchfold_process::rules::SiteRules;
-use watchfold_process::signals::Hangup;
 use watchfold_schemas::SiteConfig;
 use watchfold_virustotal::VirusTotalConfig;
 

@@ -18,7 +18,7 @@ use crate::cli::{Format, RulesCheckArgs, RulesCommand, RulesListArgs, ScenarioCo
 use crate::config;
 use crate::paths::Data;
 use crate::scenario;
-use watchfold_process::{console, errln};
+use watchfold_kit::{console, errln};
 
 /// Files have problems.
 const PROBLEMS: u8 = 1;

@@ -12,7 +12,7 @@ use watchfold_schemas::Span;
 use crate::cli::{CutArgs, ScenarioCommand, TestArgs};
 use crate::exit;
 use crate::outside::{outside, under};
-use watchfold_process::{console, errln};
+use watchfold_kit::{console, errln};
 
 /// Something else follows than is expected.
 const DIFFERENT: u8 = 1;

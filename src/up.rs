@@ -7,15 +7,15 @@ use std::time::Duration;
 use anyhow::Context;
 use tokio_util::sync::CancellationToken;
 use watchfold_connect::ConnectArgs;
-use watchfold_process::notify::Notifier;
-use watchfold_process::signals::listen_for_signals;
+use watchfold_kit::notify::Notifier;
+use watchfold_kit::signals::listen_for_signals;
 
 use crate::cli::UpArgs;
 use crate::config::{self, Config};
 use crate::init;
 use crate::parts::Parts;
 use crate::paths::{Data, write_private};
-use watchfold_process::console;
+use watchfold_kit::console;
 
 /// Everything has ended by then, or is left behind: an operator who stops it waits no longer.
 const DRAIN: Duration = Duration::from_secs(5);

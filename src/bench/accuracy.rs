@@ -17,7 +17,7 @@ use watchfold_schemas::rules::{RuleSet, RulesActivation, Surroundings};
 use watchfold_schemas::{Body, Chain, EventBody, Observation, Origin, Span, Time};
 
 use crate::cli::{BenchAccuracyArgs, Format};
-use watchfold_process::{console, outln};
+use watchfold_kit::{console, outln};
 
 /// Beside the capture files: one JSON object a line.
 const LABELS: &str = "labels.jsonl";

@@ -17,7 +17,7 @@ use super::report::Report;
 use super::workspace;
 use crate::cli::BenchLogArgs;
 use measure::{Appended, Plan, Rate};
-use watchfold_process::outln;
+use watchfold_kit::outln;
 
 /// Rounds of what is compared, taken in turns; the median counts, so that one slow sync of the disk does not.
 const ROUNDS: usize = 3;

@@ -4,8 +4,8 @@ use serde_json::{Map, Value, json};
 
 use super::machine;
 use crate::cli::Format;
-use watchfold_process::console::{self, OutputError};
-use watchfold_process::outln;
+use watchfold_kit::console::{self, OutputError};
+use watchfold_kit::outln;
 
 /// Figures in the order in which they were taken.
 pub struct Report {

@@ -10,8 +10,8 @@ use watchfold_capture::{CaptureConfig, CaptureError, Interface, check, config, i
 
 use super::protocol_name;
 use crate::cli::{CaptureInterfacesArgs, CaptureLiveArgs, Format};
-use watchfold_process::console::OutputError;
-use watchfold_process::{errln, outln};
+use watchfold_kit::console::OutputError;
+use watchfold_kit::{errln, outln};
 
 pub fn interfaces(args: &CaptureInterfacesArgs) -> anyhow::Result<ExitCode> {
     let mut not_allowed = None;

@@ -22,8 +22,8 @@ use tokio_util::task::TaskTracker;
 use watchfold_dashboard::{Dashboard, DashboardOptions};
 use watchfold_folds::{PacketChain, SiteChain, StateMachine};
 use watchfold_kit::Progress;
+use watchfold_kit::signals::listen_for_signals;
 use watchfold_log::{Embedded, MessageLog, Options};
-use watchfold_process::signals::listen_for_signals;
 use watchfold_runner::{ChainRunner, RunnerOptions};
 use watchfold_schemas::{Chain, Span, Stream, Time};
 
@@ -37,7 +37,7 @@ use capture::Capture;
 use day::Days;
 use feed::{DemoTime, Feed};
 use plan::{Outline, PCS};
-use watchfold_process::console;
+use watchfold_kit::console;
 
 /// What the demo may take of the disk: some days of observations, packets and events.
 const LOG_LIMITS: LogLimits = LogLimits {

@@ -13,7 +13,7 @@ use watchfold_schemas::Stream;
 
 use super::{RECORDS_AT_ONCE, print, stream};
 use crate::cli::{CatArgs, Format, StatArgs};
-use watchfold_process::{console, errln, outln};
+use watchfold_kit::{console, errln, outln};
 
 /// How long the broker may take to be reached.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -90,7 +90,7 @@ fn asked(
     connect: &ConnectArgs,
     ask: impl AsyncFnOnce(Arc<dyn MessageLog>) -> anyhow::Result<()>,
 ) -> anyhow::Result<ExitCode> {
-    watchfold_process::tracing_setup::choose_tls();
+    watchfold_kit::tracing_setup::choose_tls();
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()

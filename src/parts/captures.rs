@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 use watchfold_config::CaptureConfig;
 use watchfold_healthchecks::Role;
 use watchfold_kit::Progress;
-use watchfold_process::supervise::supervise;
+use watchfold_kit::supervise::supervise;
 
 use super::house::{Group, House};
 

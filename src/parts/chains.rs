@@ -9,10 +9,10 @@ use tokio_util::sync::CancellationToken;
 use watchfold_config::CaptureConfig;
 use watchfold_folds::{PacketChain, SiteChain};
 use watchfold_healthchecks::Role;
+use watchfold_kit::rules::has_packets;
+use watchfold_kit::share::led;
+use watchfold_kit::supervise::supervise;
 use watchfold_kit::{Progress, Publisher};
-use watchfold_process::rules::has_packets;
-use watchfold_process::share::led;
-use watchfold_process::supervise::supervise;
 use watchfold_runner::{
     ChainRunner, ParityCheck, ParityOptions, RunnerError, RunnerOptions, Spans, StatsHandle,
 };

@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 use watchfold_healthchecks::Role;
 use watchfold_kit::Publisher;
-use watchfold_process::supervise::supervise;
+use watchfold_kit::supervise::supervise;
 use watchfold_schemas::SiteConfig;
 
 use super::house::{Group, House};

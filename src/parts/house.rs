@@ -7,11 +7,11 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use watchfold_healthchecks::Role;
+use watchfold_kit::SPOOL_BYTES_MAX;
+use watchfold_kit::figures::Figures;
+use watchfold_kit::share::{Led, lease_name};
 use watchfold_kit::{Progress, ProgressSnapshot, Publisher, PublisherOptions, SpoolOptions};
 use watchfold_log::{Leases, MessageLog};
-use watchfold_process::SPOOL_BYTES_MAX;
-use watchfold_process::figures::Figures;
-use watchfold_process::share::{Led, lease_name};
 
 use crate::paths::Data;
 

@@ -4,8 +4,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::Path;
 
 use watchfold_config::Found;
+use watchfold_kit::rules::SiteRules;
 use watchfold_ping::{default_gateway, local_subnets};
-use watchfold_process::rules::SiteRules;
 use watchfold_rules::RulesError;
 
 use crate::config::Config;

@@ -9,11 +9,11 @@ use tokio_util::sync::CancellationToken;
 use watchfold_config::PageAccess;
 use watchfold_dashboard::{Dashboard, DashboardOptions};
 use watchfold_healthchecks::{Role, Stage};
+use watchfold_kit::configured::{Without, while_configured_else};
+use watchfold_kit::share::led;
+use watchfold_kit::supervise::supervise;
 use watchfold_kit::{Progress, Publisher, PublisherOptions, SystemClock};
 use watchfold_log::MessageLog;
-use watchfold_process::configured::{Without, while_configured_else};
-use watchfold_process::share::led;
-use watchfold_process::supervise::supervise;
 use watchfold_sink_kit::{OutletContext, SinkContext, SinkStats, withdraw};
 use watchfold_virustotal::{LookupContext, LookupStats, ORACLE};
 

@@ -22,7 +22,7 @@ use crate::exit;
 use line::Line;
 use pace::Pace;
 use source::{Against, Side, Source};
-use watchfold_process::{console, errln};
+use watchfold_kit::{console, errln};
 
 /// As `diff` ends: the two sides differ.
 const DIFFERENT: u8 = 1;

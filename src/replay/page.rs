@@ -30,8 +30,8 @@ use crate::cli::ReplayArgs;
 use crate::explain::explainer;
 use crate::open_page::{self, LogLimits};
 use crate::paths::Data;
-use watchfold_process::errln;
-use watchfold_process::signals::listen_for_signals;
+use watchfold_kit::errln;
+use watchfold_kit::signals::listen_for_signals;
 
 /// What the copy may take of the disk; of more the page keeps what came last.
 const LOG_LIMITS: LogLimits = LogLimits {

@@ -10,7 +10,7 @@ use watchfold_replay::peers::{Alerts, hear};
 use super::source::Source;
 use super::{DIFFERENT, TROUBLE};
 use crate::cli::{ReplayArgs, ReplayFormat};
-use watchfold_process::{console, errln};
+use watchfold_kit::{console, errln};
 
 /// Derives ours, reads theirs, joins them and prints what only one of us has.
 pub fn compare(args: &ReplayArgs, path: &Path) -> anyhow::Result<ExitCode> {

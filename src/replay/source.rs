@@ -18,7 +18,7 @@ use watchfold_schemas::{Chain, Event, SiteConfig, Time};
 use crate::cli::ReplayArgs;
 use crate::config::{self, Config, ConfigError};
 use crate::outside::{outside, outside_like, under};
-use watchfold_process::{console, errln};
+use watchfold_kit::{console, errln};
 
 /// Between two looks of the progress line.
 const PROGRESS_EVERY: Duration = Duration::from_millis(250);

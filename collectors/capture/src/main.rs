@@ -7,10 +7,10 @@ use std::sync::Arc;
 use watchfold_capture::config::check_filters;
 use watchfold_capture::{CaptureConfig, CaptureError, Given};
 use watchfold_config::{Config, ConfigError, load_site};
-use watchfold_process::configured::{Without, while_configured};
-use watchfold_process::exit::Usage;
-use watchfold_process::reload::Followed;
-use watchfold_process::{COLLECTORS, Frame, ProcessArgs, Program};
+use watchfold_kit::configured::{Without, while_configured};
+use watchfold_kit::exit::Usage;
+use watchfold_kit::reload::Followed;
+use watchfold_kit::{COLLECTORS, Frame, ProcessArgs, Program};
 
 /// Captures packets of one site, and publishes them as batches of columns.
 #[derive(Debug, clap::Parser)]
@@ -21,7 +21,7 @@ struct Capture {
 }
 
 fn main() -> ExitCode {
-    watchfold_process::run::<Capture>()
+    watchfold_kit::run::<Capture>()
 }
 
 impl Capture {

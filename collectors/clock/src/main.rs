@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use watchfold_clock::ClockError;
-use watchfold_process::share::{Share, Site, share};
-use watchfold_process::{Frame, ProcessArgs, Program, SitesArgs};
+use watchfold_kit::share::{Share, Site, share};
+use watchfold_kit::{Frame, ProcessArgs, Program, SitesArgs};
 
 /// The clock beside the log: chains take "now" from its ticks.
 #[derive(Debug, clap::Parser)]
@@ -22,7 +22,7 @@ struct Clock {
 }
 
 fn main() -> ExitCode {
-    watchfold_process::run::<Clock>()
+    watchfold_kit::run::<Clock>()
 }
 
 impl Program for Clock {

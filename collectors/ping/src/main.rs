@@ -4,11 +4,11 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use watchfold_config::{Config, load_site};
-use watchfold_process::args::site;
-use watchfold_process::configured::{Without, while_configured};
-use watchfold_process::exit::Usage;
-use watchfold_process::reload::Followed;
-use watchfold_process::{Frame, ProcessArgs, Program};
+use watchfold_kit::args::site;
+use watchfold_kit::configured::{Without, while_configured};
+use watchfold_kit::exit::Usage;
+use watchfold_kit::reload::Followed;
+use watchfold_kit::{Frame, ProcessArgs, Program};
 use watchfold_schemas::SiteConfig;
 
 /// Probes the targets and PCs of one site, and publishes what it measured.
@@ -23,7 +23,7 @@ struct Ping {
 }
 
 fn main() -> ExitCode {
-    watchfold_process::run::<Ping>()
+    watchfold_kit::run::<Ping>()
 }
 
 impl Ping {

@@ -10,10 +10,10 @@ use std::sync::Arc;
 
 use tokio_util::sync::CancellationToken;
 use watchfold_kit::KitError;
-use watchfold_process::figures::Rows;
-use watchfold_process::share::{Share, Site, share};
-use watchfold_process::supervise::supervise;
-use watchfold_process::{Frame, ProcessArgs, Program, SitesArgs};
+use watchfold_kit::figures::Rows;
+use watchfold_kit::share::{Share, Site, share};
+use watchfold_kit::supervise::supervise;
+use watchfold_kit::{Frame, ProcessArgs, Program, SitesArgs};
 use watchfold_runner::{
     ChainRunner, PacketChain, ParityCheck, ParityOptions, RunnerError, RunnerOptions, SiteChain, Spans,
     StatsHandle,
@@ -37,7 +37,7 @@ struct Processors {
 }
 
 fn main() -> ExitCode {
-    watchfold_process::run::<Processors>()
+    watchfold_kit::run::<Processors>()
 }
 
 impl Program for Processors {

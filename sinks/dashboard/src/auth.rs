@@ -10,7 +10,7 @@ use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, header};
 use tokio::time::Instant;
-use watchfold_process::token::{Token, TokenError};
+use watchfold_kit::token::{Token, TokenError};
 
 use crate::api::error::ApiError;
 use crate::hosts::Hosts;

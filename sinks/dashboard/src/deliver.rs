@@ -21,11 +21,11 @@ use tokio::time::{MissedTickBehavior, interval, timeout};
 use tokio_io_timeout::TimeoutStream;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use watchfold_kit::answers::LogAnswers;
+use watchfold_kit::open_files;
+use watchfold_kit::places::{Place, PlaceLimits, Places, REPORT_EVERY, Reported};
+use watchfold_kit::token::Token;
 use watchfold_log::LogError;
-use watchfold_process::answers::LogAnswers;
-use watchfold_process::open_files;
-use watchfold_process::places::{Place, PlaceLimits, Places, REPORT_EVERY, Reported};
-use watchfold_process::token::Token;
 
 use crate::api::explain::Explaining;
 use crate::api::packets::Cutting;

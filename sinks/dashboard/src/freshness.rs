@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 use tokio::time::Instant;
-use watchfold_process::answers::LogAnswers;
+use watchfold_kit::answers::LogAnswers;
 use watchfold_schemas::Time;
 
 /// Data that is older is stale. The clock of a site writes a record each second beside the log and each 10 s in a fleet, so a

@@ -25,9 +25,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use watchfold_config::PageAccess;
+use watchfold_kit::token::TokenError;
 use watchfold_kit::{Progress, ProgressSnapshot, Publisher};
 use watchfold_log::{LogError, MessageLog};
-use watchfold_process::token::TokenError;
 
 pub use api::explain::{Explain, ExplainFailure, ExplainKind, ExplainRequest, ExplainTurn};
 pub use api::packets::{PACKETS_BYTES_MAX, Packets, PacketsFailure, PacketsRequest};

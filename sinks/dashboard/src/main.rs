@@ -8,12 +8,12 @@ use anyhow::Context;
 use watchfold_config::{Config, Naming, Sinks};
 use watchfold_dashboard::{Dashboard, DashboardConfig, DashboardError, DashboardOptions};
 use watchfold_kit::ProgressSnapshot;
-use watchfold_process::args::site;
-use watchfold_process::console;
-use watchfold_process::exit::{Unavailable, Usage};
-use watchfold_process::files::write_private;
-use watchfold_process::observed::Observed;
-use watchfold_process::{Frame, ProcessArgs, Program};
+use watchfold_kit::args::site;
+use watchfold_kit::console;
+use watchfold_kit::exit::{Unavailable, Usage};
+use watchfold_kit::files::write_private;
+use watchfold_kit::observed::Observed;
+use watchfold_kit::{Frame, ProcessArgs, Program};
 
 /// Serves the live page and the API of one site.
 #[derive(Debug, clap::Parser)]
@@ -30,7 +30,7 @@ struct Page {
 }
 
 fn main() -> ExitCode {
-    watchfold_process::run::<Page>()
+    watchfold_kit::run::<Page>()
 }
 
 impl Page {

@@ -8,7 +8,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
-use watchfold_process::token::{Token, TokenError};
+use watchfold_kit::token::{Token, TokenError};
 
 /// A session ends when it was not used for this long.
 pub const SESSION_UNUSED_S_MAX: u64 = 30 * 86_400;

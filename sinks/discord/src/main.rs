@@ -7,10 +7,10 @@ use std::sync::Arc;
 use tokio::sync::watch;
 use watchfold_config::{Config, ConfigError, Naming, SecretRef, Sinks, load};
 use watchfold_discord::{DiscordConfig, DiscordSection};
-use watchfold_process::configured::{Without, mapped, while_configured};
-use watchfold_process::reload::Followed;
-use watchfold_process::share::{Share, Site, share};
-use watchfold_process::{Frame, ProcessArgs, Program, SitesArgs};
+use watchfold_kit::configured::{Without, mapped, while_configured};
+use watchfold_kit::reload::Followed;
+use watchfold_kit::share::{Share, Site, share};
+use watchfold_kit::{Frame, ProcessArgs, Program, SitesArgs};
 use watchfold_sink_kit::{SinkContext, SinkError, SinkStats};
 
 /// Tells Discord what the chains of sites ask for. Needs a configuration with [sinks.discord].
@@ -26,7 +26,7 @@ struct Discord {
 type Section = Option<DiscordConfig>;
 
 fn main() -> ExitCode {
-    watchfold_process::run::<Discord>()
+    watchfold_kit::run::<Discord>()
 }
 
 fn read(path: &Path) -> Result<Config<Section>, ConfigError> {

@@ -6,13 +6,13 @@ use std::sync::Arc;
 
 use watchfold_config::{Config, ConfigError, Naming, SecretRef, Sinks, load};
 use watchfold_healthchecks::{HealthchecksConfig, HealthchecksSection, Role, SINK, Stage};
-use watchfold_process::args::site;
-use watchfold_process::configured::{Without, mapped, while_configured};
-use watchfold_process::exit::Usage;
-use watchfold_process::observed::{Observed, SEEN_LATE_MAX};
-use watchfold_process::reload::Followed;
-use watchfold_process::share::{Led, lease_name, led};
-use watchfold_process::{Frame, ProcessArgs, Program};
+use watchfold_kit::args::site;
+use watchfold_kit::configured::{Without, mapped, while_configured};
+use watchfold_kit::exit::Usage;
+use watchfold_kit::observed::{Observed, SEEN_LATE_MAX};
+use watchfold_kit::reload::Followed;
+use watchfold_kit::share::{Led, lease_name, led};
+use watchfold_kit::{Frame, ProcessArgs, Program};
 use watchfold_sink_kit::OutletContext;
 
 /// Pings healthchecks.io while every stage of a site gets on. Needs a configuration with [sinks.healthchecks].
@@ -29,7 +29,7 @@ struct Healthchecks {
 type Section = Option<HealthchecksConfig>;
 
 fn main() -> ExitCode {
-    watchfold_process::run::<Healthchecks>()
+    watchfold_kit::run::<Healthchecks>()
 }
 
 fn read(path: &Path) -> Result<Config<Section>, ConfigError> {

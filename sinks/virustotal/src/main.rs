@@ -7,8 +7,8 @@ use std::sync::Arc;
 use futures::FutureExt;
 use watchfold_config::{Config, ConfigError, Ignored, Naming, SecretRef, Sinks, load};
 use watchfold_kit::SystemClock;
-use watchfold_process::reload::Followed;
-use watchfold_process::{Frame, ProcessArgs, Program, SitesArgs};
+use watchfold_kit::reload::Followed;
+use watchfold_kit::{Frame, ProcessArgs, Program, SitesArgs};
 use watchfold_virustotal::{
     LookupContext, LookupStats, ORACLE, Publishers, VirusTotalConfig, VirusTotalSection,
 };
@@ -26,7 +26,7 @@ struct VirusTotal {
 type Section = Option<VirusTotalConfig>;
 
 fn main() -> ExitCode {
-    watchfold_process::run::<VirusTotal>()
+    watchfold_kit::run::<VirusTotal>()
 }
 
 fn read(path: &Path) -> Result<Config<Section>, ConfigError> {

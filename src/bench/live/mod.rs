@@ -21,7 +21,7 @@ use crate::cli::{BenchLiveArgs, LiveRole, SendRate};
 use receivers::{Counted, READY};
 use sender::Sent;
 use table::{Held, LIBPCAP, Run, TCPDUMP, Table, WHOLE};
-use watchfold_process::outln;
+use watchfold_kit::outln;
 
 const SENDS: &str = "wf-out";
 const RECEIVES: &str = "wf-in";

@@ -19,7 +19,7 @@ use watchfold_schemas::packets::CaptureCounts;
 use watchfold_schemas::{Body, Chain, Stream, decode_observation, subjects};
 
 use crate::bench::packets::stages::{SITE, activation, append};
-use watchfold_process::{console, outln};
+use watchfold_kit::{console, outln};
 
 /// What a receiver says first.
 pub const READY: &str = "ready";

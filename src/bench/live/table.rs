@@ -9,8 +9,8 @@ use super::sender::Sent;
 use crate::bench::machine;
 use crate::bench::report::readable;
 use crate::cli::{Format, SendRate};
-use watchfold_process::console::{self, OutputError};
-use watchfold_process::outln;
+use watchfold_kit::console::{self, OutputError};
+use watchfold_kit::outln;
 
 /// Who received, by the names in the table; the first is the peer that others are held against.
 pub const LIBPCAP: &str = "libpcap";

@@ -18,34 +18,25 @@ fn may_know(folder: &str) -> Option<&'static [&'static str]> {
         "nats/jetstream" => &["schemas", "nats/log"],
         "nats/connect" => &["schemas", "nats/log", "nats/jetstream"],
         // The frame of every process knows the message plane and nothing that runs in it.
-        "process" => &["schemas", "config", "nats/log", "nats/connect", "collectors/kit"],
-        "collectors/kit" => &["schemas", "nats/log"],
+        "kit" => &["schemas", "config", "nats/log", "nats/connect"],
         "processors/folds" => &["schemas"],
-        "processors/runner" => &["schemas", "nats/log", "collectors/kit", "processors/folds"],
+        "processors/runner" => &["schemas", "nats/log", "kit", "processors/folds"],
         // Sigma in, rules as data out; it asks the folds whether they can compile them.
         "processors/rules" => &["schemas", "config", "processors/folds"],
         // A program and no library: chains, under leases that it is given.
         "processors/main" => &[
             "schemas",
             "config",
-            "process",
-            "collectors/kit",
+            "kit",
             "processors/rules",
             "processors/runner",
         ],
         // What replays can tell nobody anything: it knows no sink, and nothing that runs or publishes.
         "replay" => &["schemas", "nats/log", "processors/folds", "processors/rules"],
-        "sinks/kit" => &["schemas", "nats/log", "collectors/kit"],
-        // `config` and `process` are for their `main.rs`: see `only_programs_know_the_frame`.
-        _ if folder.starts_with("collectors/") => &["schemas", "collectors/kit", "config", "process"],
-        _ if folder.starts_with("sinks/") => &[
-            "schemas",
-            "config",
-            "process",
-            "nats/log",
-            "collectors/kit",
-            "sinks/kit",
-        ],
+        "sinks/kit" => &["schemas", "nats/log", "kit"],
+        // `config` is for their `main.rs`: see `only_programs_know_the_frame`.
+        _ if folder.starts_with("collectors/") => &["schemas", "kit", "config"],
+        _ if folder.starts_with("sinks/") => &["schemas", "config", "nats/log", "kit", "sinks/kit"],
         _ => return None,
     })
 }
@@ -165,35 +156,28 @@ fn every_package_knows_only_what_it_may() {
     assert!(folders.len() >= 13, "packages are missing: {folders:?}");
 }
 
-/// What the page has in common with every status port: the token, whether the log answers, and what ready means. None of it
-/// knows how a process is run.
-const SHARED_WITH_THE_PAGE: [&str; 5] = [
-    "watchfold_process::open_files",
-    "watchfold_process::places",
-    "watchfold_process::token",
-    "watchfold_process::answers",
-    "watchfold_process::health",
-];
+/// What a process is run with. A component's `part.rs` starts the component in it; the rest of the component takes what it needs as
+/// arguments, so that tests and other programs can run it without a process around it.
+const FRAME: [&str; 3] = ["Frame", "ProcessArgs", "Program"];
 
-/// A component is a library that anybody may wire; only its program knows how a process is run.
 #[test]
-fn only_programs_know_the_frame() {
+fn only_parts_and_programs_know_the_frame() {
     let mut broken = Vec::new();
-    let mut programs = 0;
+    let mut knowing = 0;
     for path in files(".rs")
         .iter()
         .filter(|path| path.starts_with("collectors/") || path.starts_with("sinks/"))
     {
-        let shared = SHARED_WITH_THE_PAGE.iter();
-        let text = shared.fold(read(path), |text, shared| text.replace(shared, ""));
-        let knows = text.contains("watchfold_process");
-        programs += usize::from(knows);
-        if knows && !path.ends_with("/src/main.rs") {
+        let text = read(path);
+        let mut words = text.split(|char: char| !char.is_alphanumeric() && char != '_');
+        let knows = text.contains("watchfold_kit") && words.any(|word| FRAME.contains(&word));
+        knowing += usize::from(knows);
+        if knows && !path.ends_with("/src/main.rs") && !path.ends_with("/src/part.rs") {
             broken.push(path.clone());
         }
     }
     assert!(broken.is_empty(), "{broken:#?}");
-    assert!(programs >= 5, "only {programs} programs were found");
+    assert!(knowing >= 5, "only {knowing} files that know the frame were found");
 }
 
 #[test]

@@ -91,7 +91,7 @@ fn unready(app: &App) -> Option<String> {
         return Some("starting: it reads what the log holds".to_owned());
     }
     let stages = (app.stages)().into_iter();
-    let health = watchfold_process::health::Health {
+    let health = watchfold_kit::health::Health {
         // Asked above.
         log_answers_for: Some(Duration::ZERO),
         started: true,

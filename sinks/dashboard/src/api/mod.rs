@@ -23,9 +23,9 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodRouter, delete, get, post};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
+use watchfold_kit::places::Places;
 use watchfold_kit::{ProgressSnapshot, Publisher};
 use watchfold_log::MessageLog;
-use watchfold_process::places::Places;
 use watchfold_schemas::Time;
 
 use crate::Figures;

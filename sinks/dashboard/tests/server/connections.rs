@@ -40,7 +40,7 @@ async fn closed(socket: &mut TcpStream) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn idle_connections_lock_out_neither_probes_nor_token_holders() {
-    watchfold_process::open_files::raise();
+    watchfold_kit::open_files::raise();
     let served = Served::furnished().await;
     let mut member = connect_from("127.0.0.30", served.addr).await;
     assert_eq!(
@@ -76,7 +76,7 @@ async fn idle_connections_lock_out_neither_probes_nor_token_holders() {
 
 #[tokio::test]
 async fn one_address_has_a_share_and_others_keep_their_connections() {
-    watchfold_process::open_files::raise();
+    watchfold_kit::open_files::raise();
     let served = Served::furnished().await;
     let mut other = connect_from("127.0.0.3", served.addr).await;
     let mut greedy = Vec::new();
