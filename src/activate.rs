@@ -20,9 +20,8 @@ use watchfold_kit::notify::Notifier;
 use watchfold_kit::reload::{Followed, follow_file};
 use watchfold_kit::rules::SiteRules;
 use watchfold_kit::signals::listen_for_signals;
-use watchfold_kit::{Progress, Publisher};
+use watchfold_kit::{Loaded, Progress, Publisher};
 use watchfold_log::MessageLog;
-use watchfold_rules::RulesError;
 use watchfold_schemas::SiteConfig;
 
 use crate::cli::ActivateArgs;
@@ -35,6 +34,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 const RECORD_EVERY: Duration = Duration::from_secs(86_400);
 
 /// Whether the file asks an oracle; its key is for the program that does.
+#[derive(Clone, PartialEq)]
 struct Asks(bool);
 
 /// What is recorded.
@@ -43,17 +43,21 @@ struct Active {
     rules: SiteRules,
 }
 
-fn load(path: &Path) -> Result<Config<Asks>, ConfigError> {
-    watchfold_config::load(
+fn load(path: &Path) -> Result<Loaded, ConfigError> {
+    let config = watchfold_config::load(
         path,
         Naming::Required,
         |sinks: Sinks<Ignored, Ignored, Ignored>, _, _| Asks(sinks.virustotal.is_some()),
-    )
+    )?;
+    let section = config.clone();
+    Ok(Loaded::of(config)?.with(Some(section)))
 }
 
 impl Active {
     /// What rules may know of a machine is known where the parts run, so only what the file says is recorded here.
-    fn of(config: &Config<Asks>, path: &Path) -> Result<Active, RulesError> {
+    fn of(loaded: &Loaded, path: &Path) -> anyhow::Result<Active> {
+        let config = loaded.sections.get::<Config<Asks>>();
+        let config = config.context("there is no configuration to record")?;
         let directory = path.parent().unwrap_or(Path::new("."));
         let found = Found {
             lookups: config.sinks.0,
@@ -80,14 +84,14 @@ impl Active {
 }
 
 pub fn activate(args: &ActivateArgs) -> anyhow::Result<ExitCode> {
-    let config = load(&args.file)?;
-    for warning in &config.warnings {
+    let current = load(&args.file)?;
+    for warning in &current.warnings {
         errln!("warning: {warning}");
     }
     let file = Followed {
         path: args.file.clone(),
-        load,
-        current: config,
+        load: Arc::new(load),
+        current,
     };
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(1)
@@ -99,7 +103,7 @@ pub fn activate(args: &ActivateArgs) -> anyhow::Result<ExitCode> {
     recorded.map(|()| ExitCode::SUCCESS)
 }
 
-async fn record(args: &ActivateArgs, file: Followed<Asks>) -> anyhow::Result<()> {
+async fn record(args: &ActivateArgs, file: Followed) -> anyhow::Result<()> {
     let active = Active::of(&file.current, &file.path)?;
     let patience = match args.follow {
         true => Patience::Forever,
@@ -135,17 +139,17 @@ async fn keep(
     log: &Arc<dyn MessageLog>,
     publisher: &Publisher,
     active: Active,
-    file: Followed<Asks>,
+    file: Followed,
 ) -> anyhow::Result<()> {
     let stop = CancellationToken::new();
     listen_for_signals(stop.clone()).context("failed to listen for signals")?;
     let (sender, active) = watch::channel(Arc::new(active));
     let path = file.path.clone();
     let progress = Progress::new("config");
-    let following = follow_file(file, progress, stop.clone(), move |config| {
-        let active = Active::of(config, &path).map_err(|error| error.to_string())?;
-        sender.send_replace(Arc::new(active));
-        Ok(())
+    let following = follow_file(file, progress, stop.clone(), move |loaded| {
+        let taken = Active::of(&loaded, &path).map_err(|error| error.to_string());
+        let taken = taken.map(|active| drop(sender.send_replace(Arc::new(active))));
+        Box::pin(std::future::ready(taken))
     });
     let following = tokio::spawn(following);
     let notifier = Notifier::from_environment();

@@ -53,7 +53,7 @@ pub fn doctor(args: &DoctorArgs) -> anyhow::Result<ExitCode> {
     open_files(&mut findings);
     if let Some(config) = &config {
         captures(config, &mut findings);
-        rules(config, &path, &mut findings);
+        rules(config, &mut findings);
         page(config, &data, &mut findings);
         sinks(config, &mut findings);
         refusals(config, &data, &mut findings);
@@ -190,8 +190,8 @@ fn captures(config: &Config, findings: &mut Vec<Finding>) {
     }
 }
 
-fn rules(config: &Config, path: &Path, findings: &mut Vec<Finding>) {
-    let (verdict, message) = match site_rules(config, path) {
+fn rules(config: &Config, findings: &mut Vec<Finding>) {
+    let (verdict, message) = match site_rules(config) {
         Ok(rules) => (
             Verdict::Ok,
             format!("{} rules of the set {}", rules.set.rules.len(), rules.set.name),
@@ -370,7 +370,7 @@ fn refusals(config: &Config, data: &Data, findings: &mut Vec<Finding>) {
         (watchfold_healthchecks::SINK, config.healthchecks.is_some()),
     ];
     for (area, _) in configured.into_iter().filter(|(_, is_configured)| *is_configured) {
-        let state = data.sinks().join(format!("{area}.state"));
+        let state = data.sinks(&config.site.site).join(format!("{area}.state"));
         for (destination, reason) in watchfold_sink_kit::recorded_faults(&state) {
             findings.push(Finding {
                 area,

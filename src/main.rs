@@ -18,7 +18,6 @@ mod parts;
 mod paths;
 mod ready;
 mod record;
-mod reload;
 mod replay;
 mod rules;
 mod scenario;

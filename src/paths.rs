@@ -36,10 +36,8 @@ impl Data {
 
     /// Makes the directory where there is none, readable by its owner only.
     pub fn create(&self) -> anyhow::Result<()> {
-        for directory in [self.0.clone(), self.kit(), self.sinks()] {
-            std::fs::create_dir_all(&directory)
-                .with_context(|| format!("failed to make the data directory {}", directory.display()))?;
-        }
+        std::fs::create_dir_all(&self.0)
+            .with_context(|| format!("failed to make the data directory {}", self.0.display()))?;
         create_private(&self.0)
     }
 
@@ -55,27 +53,14 @@ impl Data {
         self.0.join("log")
     }
 
-    pub fn store(&self, site: &str) -> PathBuf {
-        self.0.join("state").join(site)
+    /// Whole packets that captures of a site keep, where they keep some: a directory for each collector.
+    pub fn rings(&self, site: &str) -> PathBuf {
+        self.0.join(watchfold_capture::RINGS).join(site)
     }
 
-    /// The state of the packet chain; a site's name holds no dot, so it is no other site's.
-    pub fn packet_store(&self, site: &str) -> PathBuf {
-        self.0.join("state").join(format!("{site}.packets"))
-    }
-
-    /// Whole packets that a collector keeps, where it keeps some.
-    pub fn ring(&self, collector: &str) -> PathBuf {
-        self.0.join("ring").join(collector)
-    }
-
-    /// The collectors' incarnations.
-    pub fn kit(&self) -> PathBuf {
-        self.0.join("collectors")
-    }
-
-    pub fn sinks(&self) -> PathBuf {
-        self.0.join("sinks")
+    /// What the sinks of a site remember.
+    pub fn sinks(&self, site: &str) -> PathBuf {
+        self.0.join("sinks").join(site)
     }
 
     /// Holds the link with the access token; readable by its owner only.

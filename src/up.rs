@@ -1,45 +1,70 @@
 //! `watchfold up`: starts everything in one process, says where the page is, and drains when asked to stop.
 
-use std::convert::Infallible;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
 use tokio_util::sync::CancellationToken;
 use watchfold_connect::ConnectArgs;
-use watchfold_kit::notify::Notifier;
-use watchfold_kit::signals::listen_for_signals;
+use watchfold_dashboard::PageAddress;
+use watchfold_kit::reload::{Followed, Load};
+use watchfold_kit::{Frame, Process, Scope, console};
+use watchfold_log::MessageLog;
 
 use crate::cli::UpArgs;
-use crate::config::{self, Config};
-use crate::init;
-use crate::parts::Parts;
+use crate::explain::explainer;
+use crate::parts::{self, kept_packets};
 use crate::paths::{Data, write_private};
-use watchfold_kit::console;
-
-/// Everything has ended by then, or is left behind: an operator who stops it waits no longer.
-const DRAIN: Duration = Duration::from_secs(5);
-
-/// Enough for folding, the log and the page together; the machine belongs to its users.
-const WORKER_THREADS: usize = 2;
+use crate::{config, init, narrate};
 
 pub fn up(args: &UpArgs) -> anyhow::Result<()> {
     let data = Data::locate(args.data.data.as_deref())?;
     data.create()?;
     let (path, found) = config_path(args, &data)?;
-    let mut config = config::load(&path)?;
-    if let Some(listen) = args.listen {
-        config.listen = listen;
-        config.is_listen_given = true;
+    let listen = args.listen;
+    let load: Load = Arc::new(move |path| config::loaded(path, listen));
+    let current = load(&path)?;
+    for warning in &current.warnings {
+        tracing::warn!("{warning}");
     }
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(WORKER_THREADS)
-        .enable_all()
-        .build()
-        .context("failed to start the runtime")?;
-    let served = runtime.block_on(serve(&data, args.connect.clone(), path, config, found));
-    runtime.shutdown_timeout(Duration::from_millis(500));
-    served
+    let site = current.site.clone().unwrap_or_default();
+    let process = Process {
+        name: "watchfold".to_owned(),
+        software: format!("watchfold {}", env!("CARGO_PKG_VERSION")),
+        scope: Scope::Only(site.clone()),
+        connect: connect(args, &data),
+        state: data.path().to_owned(),
+        status: None,
+        is_whole: true,
+        file: Some(Followed { path, load, current }),
+    };
+    let services = data.clone();
+    process.run(
+        parts::all(),
+        // Files of a log that is elsewhere cannot be folded here, and rings belong to captures beside them.
+        |frame| {
+            if !frame.is_elsewhere {
+                frame.provide(explainer(&services, &site));
+                frame.provide(kept_packets(services.rings(&site)));
+            }
+        },
+        |frame| {
+            announce(&data, frame, found.as_deref());
+            frame.spawn(narrated(frame.log.clone(), site.clone(), frame.cancel()));
+        },
+    )
+}
+
+/// The log that the command line names, or the one in the data directory.
+fn connect(args: &UpArgs, data: &Data) -> ConnectArgs {
+    let mut connect = args.connect.clone();
+    if connect.nats_context.is_none() {
+        connect
+            .log
+            .get_or_insert_with(|| format!("file:{}", data.log().display()));
+    }
+    connect
 }
 
 /// The given file, or the one in the data directory, made from what is found when there is none.
@@ -57,72 +82,38 @@ fn config_path(args: &UpArgs, data: &Data) -> anyhow::Result<(PathBuf, Option<St
     Ok((path, Some(found)))
 }
 
-async fn serve(
-    data: &Data,
-    connect: ConnectArgs,
-    path: PathBuf,
-    config: Config,
-    found: Option<String>,
-) -> anyhow::Result<()> {
-    let stop = CancellationToken::new();
-    listen_for_signals(stop.clone()).context("failed to listen for signals")?;
-    let notifier = Notifier::from_environment();
-    for warning in &config.warnings {
-        tracing::warn!("{warning}");
-    }
-    let parts = tokio::select! {
-        parts = Parts::start(data, &connect, path, config) => parts?,
-        () = stop.cancelled() => return Ok(()),
-    };
-    announce(data, &parts, found.as_deref());
-    notifier.ready();
-    let failed = tokio::select! {
-        failed = parts.until_stopped(&stop) => failed,
-        never = watched(&notifier, &parts) => match never {},
-    };
-    notifier.stopping();
-    if tokio::time::timeout(DRAIN, parts.drain()).await.is_err() {
-        tracing::warn!(
-            seconds = DRAIN.as_secs(),
-            "some parts did not end in time; nothing acknowledged is lost"
-        );
-    }
-    failed
-}
-
-/// Tells the service manager that we live, as often as it wants to hear it, while every part gets on or says why not.
-async fn watched(notifier: &Notifier, parts: &Parts) -> Infallible {
-    loop {
-        match notifier.watchdog_every() {
-            Some(every) => tokio::time::sleep(every).await,
-            None => std::future::pending().await,
-        }
-        match parts.health().stuck() {
-            Some(part) => tracing::error!(
-                part,
-                "a part is stuck and does not say why; the watchdog is not told that we live"
-            ),
-            None => notifier.alive(),
-        }
-    }
-}
-
 /// One line with the link; the token is shown to a terminal only.
-fn announce(data: &Data, parts: &Parts, found: Option<&str>) {
+fn announce(data: &Data, frame: &Frame, found: Option<&str>) {
     if let Some(found) = found {
         console::announce(format_args!("first start: {found}"));
     }
-    console::announce(opening_line(parts, &data.link(), console::is_output_terminal()));
+    if let Some(page) = frame.provided::<PageAddress>() {
+        console::announce(opening_line(&page, &data.link(), console::is_output_terminal()));
+    }
 }
 
-fn opening_line(parts: &Parts, link: &Path, terminal: bool) -> String {
+fn opening_line(page: &PageAddress, link: &Path, terminal: bool) -> String {
     if terminal {
-        format!("watching; open {}", parts.link())
+        format!("watching; open {}", page.link)
     } else {
         format!(
             "watching; the page is at {} and the link with its token in {}",
-            parts.address(),
+            page.address,
             link.display()
         )
+    }
+}
+
+/// How long after a failure to read events it is tried again.
+const NARRATE_AGAIN: Duration = Duration::from_secs(5);
+
+/// Shows new events on the terminal until cancelled, also after the log was away.
+async fn narrated(log: Arc<dyn MessageLog>, site: String, cancel: CancellationToken) {
+    while let Err(error) = narrate::run(log.clone(), site.clone(), cancel.clone()).await {
+        tracing::warn!(%error, "events are not shown here for a moment; the page and the sinks continue");
+        tokio::select! {
+            () = cancel.cancelled() => return,
+            () = tokio::time::sleep(NARRATE_AGAIN) => {}
+        }
     }
 }

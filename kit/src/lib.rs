@@ -9,6 +9,7 @@ pub mod answers;
 pub mod args;
 pub mod configured;
 pub mod console;
+mod context;
 mod error;
 pub mod exit;
 pub mod figures;
@@ -20,6 +21,7 @@ mod namesake;
 pub mod notify;
 pub mod observed;
 pub mod open_files;
+pub mod part;
 pub mod places;
 mod progress;
 mod publish;
@@ -27,6 +29,7 @@ mod pulse;
 pub mod reload;
 pub mod rules;
 mod run;
+pub mod sections;
 pub mod share;
 pub mod signals;
 mod sites;
@@ -37,14 +40,18 @@ pub mod token;
 pub mod tracing_setup;
 
 pub use activation::{activate, follow_activations};
-pub use args::{ProcessArgs, SitesArgs};
+pub use args::ProcessArgs;
+pub use context::Context;
 pub use error::KitError;
-pub use frame::{COLLECTORS, Frame, SPOOL_BYTES_MAX};
+pub use frame::{COLLECTORS, Frame, Gate, SPOOL_BYTES_MAX, Scope, Setup};
+pub use part::{Kind, Part, Parts};
 pub use progress::{Progress, ProgressSnapshot};
 pub use publish::{
     Clock, IN_FLIGHT_MAX, InFlight, ManualClock, Moment, Publisher, PublisherOptions, PublisherStats,
     QUEUE_BYTES_MAX, QUEUE_RECORDS_MAX, STEP_SPAN_MIN, SpoolOptions, Stamp, SystemClock, published_from,
 };
-pub use run::{Program, run};
+pub use run::{Process, Program, main};
+pub use sections::{Loaded, Sections};
+pub use share::Site;
 pub use sites::follow_sites;
 pub use watchfold_log::Ack;

@@ -11,6 +11,7 @@ use crate::answers::LogAnswers;
 use crate::frame::Frame;
 use crate::health::Health;
 use crate::notify::Notifier;
+use crate::part::Kind;
 use crate::status::Told;
 
 /// How often the parts are looked at.
@@ -26,7 +27,11 @@ pub struct Pulse {
 
 impl Pulse {
     pub fn new(frame: Arc<Frame>, software: String) -> Arc<Pulse> {
-        let answers = LogAnswers::new(frame.log.clone(), &frame.place, None);
+        // Where everything runs in one process, the log is a stage among the others.
+        let shown = frame
+            .is_whole
+            .then(|| frame.stages.add_vouched("log", Kind::Chain));
+        let answers = LogAnswers::new(frame.log.clone(), &frame.place, shown);
         Arc::new(Pulse {
             frame,
             software,

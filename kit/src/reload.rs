@@ -4,126 +4,177 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::Progress;
-use tokio::sync::watch;
+use futures::future::BoxFuture;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
-use watchfold_config::{Config, ConfigError, Seen};
+use watchfold_config::{ConfigError, Seen};
 
+use crate::Progress;
+use crate::sections::Loaded;
 use crate::signals::Hangup;
 
 /// How often the files are looked at. Reading a few kilobytes costs nothing, and works with every editor and file system.
 pub const LOOK_EVERY: Duration = Duration::from_secs(1);
 
+/// A good file that could not be taken over, because the log took no record of it, is tried again after this.
+const AGAIN_AFTER: Duration = Duration::from_secs(5);
+
 /// Reads and checks a file.
-pub type Load<S> = fn(&Path) -> Result<Config<S>, ConfigError>;
+pub type Load = Arc<dyn Fn(&Path) -> Result<Loaded, ConfigError> + Send + Sync>;
 
 /// A file, and how to read it.
-pub struct Followed<S> {
+#[derive(Clone)]
+pub struct Followed {
     pub path: PathBuf,
-    pub load: Load<S>,
+    pub load: Load,
     /// What is in force.
-    pub current: Config<S>,
+    pub current: Loaded,
 }
 
-/// Looks at the files until cancelled, and hands every good change to `taken`; one that it refuses is not taken over.
-pub async fn follow_file<S, T>(
-    mut file: Followed<S>,
-    progress: Arc<Progress>,
-    cancel: CancellationToken,
-    taken: T,
-) where
-    T: Fn(&Config<S>) -> Result<(), String> + Send,
-    S: Send,
+/// Looks at the files until cancelled, and hands every good change to `take_over`; one that it refuses does not come into force.
+pub async fn follow_file<T>(file: Followed, progress: Arc<Progress>, cancel: CancellationToken, take_over: T)
+where
+    T: Fn(Loaded) -> BoxFuture<'static, Result<(), String>> + Send,
 {
     let mut hangup = Hangup::listen();
-    let mut seen = file.current.seen.clone();
-    // A file that could not be read is loaded again when it can, even if it is as it was.
-    let mut unread = false;
-    for looks in 0.. {
-        progress.advance(looks, looks);
-        let forced = tokio::select! {
+    let mut following = Following {
+        seen: file.current.seen.clone(),
+        site: file.current.site.clone(),
+        file,
+        progress,
+        again_at: None,
+        is_unread: false,
+        looks: 0,
+    };
+    following.advance();
+    loop {
+        let is_forced = tokio::select! {
             () = cancel.cancelled() => return,
             () = tokio::time::sleep(LOOK_EVERY) => false,
             () = hangup.rung() => true,
         };
-        let now = match Seen::look(&file.path, &seen) {
+        following.advance();
+        let Some(new) = following.look(is_forced) else {
+            continue;
+        };
+        let taking_over = take_over(new);
+        tokio::select! {
+            () = cancel.cancelled() => return,
+            () = following.take_over(taking_over) => {}
+        }
+    }
+}
+
+struct Following {
+    file: Followed,
+    /// The site does not change while a process runs.
+    site: Option<String>,
+    seen: Seen,
+    progress: Arc<Progress>,
+    /// When a good file that was not taken over is tried again.
+    again_at: Option<Instant>,
+    /// A file that could not be read is loaded again when it can, even if it is as it was.
+    is_unread: bool,
+    looks: u64,
+}
+
+impl Following {
+    fn advance(&mut self) {
+        self.looks += 1;
+        self.progress.advance(self.looks, self.looks);
+    }
+
+    /// A changed and good file.
+    fn look(&mut self, is_forced: bool) -> Option<Loaded> {
+        let now = match Seen::look(&self.file.path, &self.seen) {
             Ok(now) => now,
             Err(error) => {
-                unread = true;
-                keep_last_good(
-                    &progress,
-                    &format!("failed to read {}: {error}", file.path.display()),
-                );
-                continue;
+                self.is_unread = true;
+                let path = self.file.path.display();
+                self.keep_last_good(&format!("failed to read {path}: {error}"));
+                return None;
             }
         };
-        if now == seen && !forced && !unread {
-            continue;
+        let is_due = self.again_at.is_some_and(|at| at <= Instant::now());
+        if now == self.seen && !is_forced && !is_due && !self.is_unread {
+            return None;
         }
-        (seen, unread) = (now, false);
-        let new = match (file.load)(&file.path) {
+        self.seen = now;
+        self.is_unread = false;
+        self.again_at = None;
+        let new = match (self.file.load)(&self.file.path) {
             Ok(new) => new,
             Err(error) => {
-                keep_last_good(&progress, &error.to_string());
-                continue;
+                self.keep_last_good(&error.to_string());
+                return None;
             }
         };
-        if new.site.site != file.current.site.site {
-            keep_last_good(
-                &progress,
-                "the name of the site cannot change while running: restart for it",
-            );
-            continue;
+        if new.site != self.site {
+            self.keep_last_good("the name of the site cannot change while running: restart for it");
+            return None;
         }
         for warning in &new.warnings {
             tracing::warn!("{warning}");
         }
-        match taken(&new) {
+        Some(new)
+    }
+
+    /// Advances while it waits for the log: one that takes no record, because its disk is full, makes nothing here stuck.
+    async fn take_over(&mut self, taking_over: BoxFuture<'static, Result<(), String>>) {
+        tokio::pin!(taking_over);
+        let taken = loop {
+            tokio::select! {
+                taken = &mut taking_over => break taken,
+                () = tokio::time::sleep(LOOK_EVERY) => self.advance(),
+            }
+        };
+        match taken {
             Ok(()) => {
                 tracing::info!("the changed configuration is in force");
-                progress.ok();
-                file.current = new;
+                self.progress.ok();
             }
-            Err(why) => keep_last_good(&progress, &why),
+            Err(why) => {
+                // The file need not change to be tried again.
+                self.again_at = Some(Instant::now() + AGAIN_AFTER);
+                self.keep_last_good(&why);
+            }
         }
     }
-}
 
-/// A sender of one part of a configuration.
-pub fn into<S, C: PartialEq>(sender: &watch::Sender<Option<Arc<C>>>, config: &S, part: fn(&S) -> Option<C>) {
-    let new = part(config);
-    sender.send_if_modified(|old| {
-        let changed = old.as_deref() != new.as_ref();
-        if changed {
-            *old = new.map(Arc::new);
+    fn keep_last_good(&self, why: &str) {
+        if self.progress.snapshot().detail.as_deref() != Some(why) {
+            tracing::error!("the changed configuration is not used, the last good one is kept: {why}");
         }
-        changed
-    });
-}
-
-fn keep_last_good(progress: &Progress, why: &str) {
-    if progress.snapshot().detail.as_deref() != Some(why) {
-        tracing::error!("the changed configuration is not used, the last good one is kept: {why}");
+        self.progress.fail(why.to_owned());
     }
-    progress.fail(why.to_owned());
 }
 
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
 
-    use super::*;
+    use futures::FutureExt;
+    use tokio::sync::watch;
     use watchfold_config::{Naming, SecretRef, Sinks, load};
 
-    fn read(path: &Path) -> Result<Config<Option<String>>, ConfigError> {
-        load(
+    use super::*;
+
+    fn read(path: &Path) -> Result<Loaded, ConfigError> {
+        let config = load(
             path,
             Naming::Required,
             |sinks: Sinks<BTreeMap<String, SecretRef>>, around, problems| {
-                let resolved = sinks.discord?["key"].resolve("sinks.discord.key", around.directory);
+                let resolved: Result<String, String> =
+                    sinks.discord?["key"].resolve("sinks.discord.key", around.directory);
                 resolved.map_err(|why| problems.push(why)).ok()
             },
-        )
+        )?;
+        let key = config.sinks.clone();
+        Ok(Loaded::of(config)?.with(key))
+    }
+
+    fn secret(loaded: &Loaded) -> Option<Arc<String>> {
+        loaded.sections.get()
     }
 
     #[tokio::test(start_paused = true)]
@@ -142,13 +193,13 @@ mod tests {
         let file = Followed {
             current: read(&path).unwrap(),
             path: path.clone(),
-            load: read,
+            load: Arc::new(read),
         };
         let (progress, cancel) = (Progress::new("config"), CancellationToken::new());
-        let (sender, receiver) = watch::channel(file.current.sinks.clone());
-        let taken = move |config: &Config<Option<String>>| {
-            sender.send_replace(config.sinks.clone());
-            Ok(())
+        let (sender, receiver) = watch::channel(secret(&file.current));
+        let taken = move |loaded: Loaded| {
+            sender.send_replace(secret(&loaded));
+            std::future::ready(Ok(())).boxed()
         };
         let following = tokio::spawn(follow_file(file, progress.clone(), cancel.clone(), taken));
         let aside = directory.path().join("aside");
@@ -167,7 +218,11 @@ mod tests {
                 tokio::time::sleep(LOOK_EVERY / 4).await;
             }
             let detail = progress.snapshot().detail.unwrap_or_default();
-            assert_eq!(receiver.borrow().as_deref(), Some(want), "{detail}");
+            assert_eq!(
+                receiver.borrow().as_deref().map(String::as_str),
+                Some(want),
+                "{detail}"
+            );
             assert!(
                 detail.contains(trouble) && detail.is_empty() == trouble.is_empty(),
                 "{detail}"

@@ -18,7 +18,8 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use watchfold_log::{Lease, Leases, LogError, Position};
 
-use crate::frame::Frame;
+use crate::frame::{Frame, Group};
+use crate::part::Kind;
 use crate::supervise::STEADY;
 
 /// Between two looks for sites that nobody serves, give or take a half: processes started together do not stay in step.
@@ -37,7 +38,9 @@ pub const PROGRESS_EVERY: Duration = Duration::from_secs(5);
 /// What is shared.
 pub struct Share {
     /// The name of the part, `chain:site` say. Its leases and stages are called by it and the site.
-    pub part: &'static str,
+    pub part: String,
+    /// The kind of a part whose progress is vouched for outside.
+    pub vouched: Option<Kind>,
     /// This process serves at most so many sites.
     pub sites_max: usize,
     pub sites: watch::Receiver<BTreeSet<String>>,
@@ -57,15 +60,16 @@ pub fn lease_name(part: &str, site: &str) -> String {
 }
 
 /// Serves sites by `part` until the process ends.
-pub async fn share<F, R, E>(frame: Arc<Frame>, share: Share, progress: Arc<Progress>, part: F)
+pub async fn share<F, R, E>(frame: Arc<Frame>, group: Group, share: Share, progress: Arc<Progress>, part: F)
 where
     F: Fn(Site) -> R + Send + Sync + 'static,
     R: Future<Output = Result<(), E>> + Send + 'static,
     E: Display + Send + 'static,
 {
-    let cancel = frame.cancel();
+    let cancel = group.cancel;
     let mut shared = Shared {
         frame,
+        cancel: cancel.clone(),
         share,
         progress,
         part: Arc::new(part),
@@ -100,6 +104,7 @@ type Ended = (String, Result<(), String>, Duration);
 
 struct Shared<F> {
     frame: Arc<Frame>,
+    cancel: CancellationToken,
     share: Share,
     progress: Arc<Progress>,
     part: Arc<F>,
@@ -118,7 +123,7 @@ where
 {
     async fn take_what_is_free(&mut self) {
         let wanted: Vec<String> = self.wanted();
-        let (leases, cancel) = (self.frame.leases.clone(), self.frame.cancel());
+        let (leases, cancel) = (self.frame.leases.clone(), self.cancel.clone());
         let mut taken = 0;
         for site in wanted {
             if self.served.len() >= self.share.sites_max {
@@ -135,7 +140,7 @@ where
             if taken >= TAKEN_AT_ONCE {
                 break;
             }
-            let name = lease_name(self.share.part, &site);
+            let name = lease_name(&self.share.part, &site);
             let acquired = tokio::select! {
                 biased;
                 () = cancel.cancelled() => return,
@@ -173,11 +178,12 @@ where
     fn serve(&mut self, site: String, lease: Lease) {
         tracing::info!(site, part = self.share.part, "this process serves the site");
         self.served.insert(site.clone());
-        let (frame, part, name) = (self.frame.clone(), self.part.clone(), self.share.part);
+        let (frame, part, name) = (self.frame.clone(), self.part.clone(), self.share.part.clone());
+        let (vouched, stop) = (self.share.vouched, self.cancel.clone());
         self.running.spawn(async move {
             let started = Instant::now();
-            let stage = frame.stages.join(&format!("{name}/{site}"));
-            let cancel = frame.cancel().child_token();
+            let stage = frame.stages.join(&format!("{name}/{site}"), vouched);
+            let cancel = stop.child_token();
             // Whatever ends this, the part is told to end too.
             let _end = cancel.clone().drop_guard();
             let mut running = tokio::spawn(part(Site {
@@ -185,7 +191,7 @@ where
                 progress: stage.progress().clone(),
                 cancel: cancel.clone(),
             }));
-            let telling = tell_progress(&frame, lease_name(name, &site), stage.progress().clone());
+            let telling = tell_progress(&frame, lease_name(&name, &site), stage.progress().clone());
             let ended = tokio::select! {
                 ended = &mut running => ended,
                 () = telling => running.await,

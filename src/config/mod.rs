@@ -3,12 +3,13 @@
 //! How a file is read and checked is `watchfold-config`; here stands which sinks' sections the command takes.
 
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use watchfold_config::{Around, CaptureConfig, Naming, PageAccess, RulesConfig, SecretRef, Sinks};
-use watchfold_dashboard::DashboardConfig;
+use watchfold_dashboard::{DashboardConfig, PageSection};
 use watchfold_discord::{DiscordConfig, DiscordSection};
 use watchfold_healthchecks::{HealthchecksConfig, HealthchecksSection};
+use watchfold_kit::{Loaded, sections};
 use watchfold_schemas::SiteConfig;
 use watchfold_virustotal::{VirusTotalConfig, VirusTotalSection};
 
@@ -17,11 +18,11 @@ pub use watchfold_config::{ConfigError, Seen};
 /// Everything that a file says.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Config {
+    /// The file.
+    pub path: PathBuf,
     /// What the folds are told; recorded in the log.
     pub site: SiteConfig,
     pub listen: SocketAddr,
-    /// Whether the command line gave `listen`, which then holds whatever the file says.
-    pub is_listen_given: bool,
     /// Under which names and through which proxies the page is reached.
     pub page: PageAccess,
     /// Interfaces that packets are taken from.
@@ -40,6 +41,29 @@ pub struct Config {
 /// Reads and checks a file.
 pub fn load(path: &Path) -> Result<Config, ConfigError> {
     watchfold_config::load(path, Naming::Required, told).and_then(|config| checked(config, path))
+}
+
+/// Reads a file for every part. `listen` of the command line holds whatever the file says.
+pub fn loaded(path: &Path, listen: Option<SocketAddr>) -> Result<Loaded, ConfigError> {
+    let mut config = load(path)?;
+    config.listen = listen.unwrap_or(config.listen);
+    let page = PageSection {
+        listen: Some(config.listen),
+        access: config.page.clone(),
+    };
+    let sections = sections::Sections::default()
+        .with(Some(config.site.clone()))
+        .with(Some(page))
+        .with(Some(config.captures.clone()))
+        .with(config.discord.clone())
+        .with(config.healthchecks.clone())
+        .with(config.virustotal.clone());
+    Ok(Loaded {
+        site: Some(config.site.site.clone()),
+        seen: config.seen.clone(),
+        warnings: config.warnings.clone(),
+        sections: sections.with(Some(config)),
+    })
 }
 
 /// Checks the text of a file; `path` is for messages, and what relative paths in it start from.
@@ -77,7 +101,7 @@ fn told(sinks: Sections, around: &Around<'_>, problems: &mut Vec<String>) -> Tol
 fn checked(config: watchfold_config::Config<Told>, path: &Path) -> Result<Config, ConfigError> {
     let problems = watchfold_capture::config::check_filters(&config.captures);
     match problems.is_empty() {
-        true => Ok(whole(config)),
+        true => Ok(whole(config, path)),
         false => Err(ConfigError::Invalid {
             path: path.to_owned(),
             problems,
@@ -85,12 +109,12 @@ fn checked(config: watchfold_config::Config<Told>, path: &Path) -> Result<Config
     }
 }
 
-fn whole(config: watchfold_config::Config<Told>) -> Config {
+fn whole(config: watchfold_config::Config<Told>, path: &Path) -> Config {
     let told = config.sinks;
     Config {
+        path: path.to_owned(),
         site: config.site,
         listen: config.listen.unwrap_or_else(|| DashboardConfig::default().listen),
-        is_listen_given: false,
         page: config.page,
         captures: config.captures,
         rules: config.rules,

@@ -175,7 +175,10 @@ impl House {
             ..RunnerOptions::for_chain(chain)
         };
         let (log, progress) = (self.log.clone(), progress.clone());
-        let store = data.store(&format!("{SITE}.{}", chain.token()));
+        let store = data
+            .path()
+            .join("state")
+            .join(format!("{SITE}.{}", chain.token()));
         let runner = ChainRunner::open(log, &store, SITE, chain, fold, progress, options).await?;
         let (failed, cancel) = (self.failed.clone(), self.cancel.clone());
         self.tasks.spawn(async move {

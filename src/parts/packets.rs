@@ -1,5 +1,6 @@
 //! The packets of an alert, out of the rings that captures of this machine keep.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use watchfold_capture::CaptureError;
@@ -7,16 +8,13 @@ use watchfold_capture::ring::{Kept, Wanted, extract};
 use watchfold_dashboard::{Packets, PacketsFailure};
 use watchfold_schemas::subjects::is_token;
 
-use crate::paths::Data;
-
-/// Cuts packets out of what the collector of the alert keeps under the data directory.
-pub fn kept_packets(data: &Data) -> Packets {
-    let data = data.clone();
+/// Cuts packets out of what the collector of the alert keeps below `rings`.
+pub fn kept_packets(rings: PathBuf) -> Packets {
     Arc::new(move |request| {
-        let data = data.clone();
+        let rings = rings.clone();
         Box::pin(async move {
             let collector = request.seen_by.collector;
-            let ring = data.ring(&collector);
+            let ring = rings.join(&collector);
             // Whatever an event says, no path leads out of the rings.
             if !is_token(&collector) || !ring.is_dir() {
                 return Err(PacketsFailure::NotKept(format!(

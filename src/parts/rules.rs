@@ -10,9 +10,9 @@ use watchfold_rules::RulesError;
 
 use crate::config::Config;
 
-/// The rules that a configuration comes to. Sets that are no packs are looked for beside the file.
-pub fn site_rules(config: &Config, path: &Path) -> Result<SiteRules, RulesError> {
-    let directory = path.parent().unwrap_or(Path::new("."));
+/// The rules of a configuration. Sets that are no packs are looked for beside its file.
+pub fn site_rules(config: &Config) -> Result<SiteRules, RulesError> {
+    let directory = config.path.parent().unwrap_or(Path::new("."));
     let lookups = config
         .virustotal
         .as_ref()

@@ -12,6 +12,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use watchfold_config::{COLLECTOR_PREFIX, CaptureConfig};
+use watchfold_kit::stages::Stage;
 use watchfold_kit::{KitError, Progress, Publisher};
 use watchfold_schemas::{Body, Stream};
 
@@ -31,7 +32,7 @@ pub struct Given {
     /// Of the collector that [`CaptureConfig::collector`] names, for both streams
     /// ([`watchfold_kit::PublisherOptions::packets`]).
     pub publisher: Arc<Publisher>,
-    pub progress: Arc<Progress>,
+    pub stage: Arc<Stage>,
     /// Why the name is another process's, while it is: nothing is captured meanwhile, because nobody would hear it.
     pub taken: watch::Receiver<Option<String>>,
 }
@@ -116,8 +117,8 @@ where
         progress.advance(0, 0);
         for (collector, parts) in &given {
             if !running.contains_key(collector) {
-                parts.progress.advance(0, 0);
-                parts.progress.ok();
+                parts.stage.progress().advance(0, 0);
+                parts.stage.progress().ok();
             }
         }
         tokio::select! {
@@ -220,9 +221,8 @@ async fn one(capturing: Capturing, given: Given, config: CaptureConfig, stop: Ca
     let ring = capturing.rings.join(config.collector());
     let mut taken = given.taken.clone();
     while !stop.is_cancelled() {
-        let Given {
-            publisher, progress, ..
-        } = given.clone();
+        let publisher = given.publisher.clone();
+        let progress = given.stage.progress().clone();
         let another = taken.borrow_and_update().clone();
         if let Some(why) = another {
             progress.fail(why);
@@ -276,6 +276,7 @@ mod tests {
     use super::*;
     use crate::testing::{Played, tcp_frame};
     use watchfold_kit::PublisherOptions;
+    use watchfold_kit::stages::Stages;
     use watchfold_log::memory::MemoryLog;
     use watchfold_schemas::{Observation, decode_observation};
 
@@ -384,7 +385,7 @@ mod tests {
                 let publisher = Publisher::open_with(log, "cafe-1", &name, &state, options);
                 Ok(Given {
                     publisher: publisher.await?,
-                    progress: Progress::new("capture"),
+                    stage: Arc::new(Stages::default().join("capture", None)),
                     taken: names.clone(),
                 })
             }
@@ -460,25 +461,23 @@ mod tests {
         let lan = capture("lan");
         let (_sender, configs) = watch::channel(Arc::new(vec![lan.clone()]));
         let (_name_of, taken) = watch::channel(None);
-        let (cancel, played, progress) = (
-            CancellationToken::new(),
-            Played::default(),
-            Progress::new("capture"),
-        );
+        let (cancel, played) = (CancellationToken::new(), Played::default());
+        let stage = Arc::new(Stages::default().join("capture", None));
+        let progress = stage.progress().clone();
         let capturing = Capturing {
             wires: played.opener(),
             rings: directory.path().join("ring"),
             pause: Duration::from_millis(1),
         };
-        let (opened, state, shown) = (log.clone(), directory.path().to_owned(), progress.clone());
+        let (opened, state, shown) = (log.clone(), directory.path().to_owned(), stage.clone());
         let open = move |config: CaptureConfig| {
-            let (log, state, progress, taken) = (opened.clone(), state.clone(), shown.clone(), taken.clone());
+            let (log, state, stage, taken) = (opened.clone(), state.clone(), shown.clone(), taken.clone());
             async move {
                 let options = PublisherOptions::packets(None);
                 let name = config.collector();
                 Ok(Given {
                     publisher: Publisher::open_with(log, "cafe-1", &name, &state, options).await?,
-                    progress,
+                    stage,
                     taken,
                 })
             }

@@ -4,9 +4,11 @@
 //! gap in ticks is our own absence, and folds shift their deadlines by it.
 
 mod config;
+pub mod part;
 mod probe;
 
 pub use config::ClockConfig;
+pub use part::Clock;
 pub use probe::{run, run_shown};
 
 use watchfold_kit::KitError;

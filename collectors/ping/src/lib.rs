@@ -7,6 +7,7 @@ mod body;
 mod config;
 mod fault;
 mod parse;
+pub mod part;
 mod platform;
 mod probe;
 mod resolve;
@@ -14,6 +15,7 @@ mod round;
 mod schedule;
 
 pub use config::PingPlan;
+pub use part::Ping;
 pub use platform::{
     EchoAccess, GatewayInfo, NeighbourAccess, PermissionReport, Subnet, check_permissions, default_gateway,
     local_subnets,

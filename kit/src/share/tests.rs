@@ -10,6 +10,8 @@ use watchfold_log::memory::MemoryLog;
 use watchfold_log::{Leases, LogError, MessageLog};
 
 use super::*;
+use crate::frame::{Scope, Setup};
+use crate::sections::Sections;
 
 /// Leases among the frames of one test.
 #[derive(Clone, Default)]
@@ -85,16 +87,20 @@ fn process(
     sites_max: usize,
 ) -> Arc<Frame> {
     let log: Arc<dyn MessageLog> = log.clone();
-    let frame = Frame::on(
-        name,
-        log,
-        Arc::new(leases.clone()),
-        "memory",
-        std::path::Path::new("none"),
-    );
     let sites: Vec<String> = sites.iter().map(|site| (*site).to_owned()).collect();
+    let setup = Setup {
+        name: name.to_owned(),
+        software: name.to_owned(),
+        scope: Scope::Named(sites.clone()),
+        state: "none".into(),
+        is_whole: false,
+        is_elsewhere: true,
+        sections: Sections::default(),
+    };
+    let frame = Frame::on(setup, log, Arc::new(leases.clone()), "memory");
     let shared = Share {
-        part: "chain:site",
+        part: "chain:site".to_owned(),
+        vouched: None,
         sites_max,
         sites: frame.sites(&sites),
     };
@@ -113,7 +119,13 @@ fn process(
             Ok(())
         }
     };
-    frame.spawn(share(frame.clone(), shared, progress, part));
+    frame.spawn(share(
+        frame.clone(),
+        frame.group(Kind::Page),
+        shared,
+        progress,
+        part,
+    ));
     frame
 }
 

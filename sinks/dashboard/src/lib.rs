@@ -15,6 +15,7 @@ mod freshness;
 mod hosts;
 mod live;
 mod metrics;
+pub mod part;
 pub mod projection;
 mod sessions;
 mod snapshot;
@@ -33,6 +34,7 @@ pub use api::explain::{Explain, ExplainFailure, ExplainKind, ExplainRequest, Exp
 pub use api::packets::{PACKETS_BYTES_MAX, Packets, PacketsFailure, PacketsRequest};
 pub use config::DashboardConfig;
 pub use deliver::Dashboard;
+pub use part::{Page, PageAddress, PageSection};
 
 /// Samples in Prometheus' text format, of names that the dashboard's own do not begin with.
 pub type Figures = Arc<dyn Fn() -> String + Send + Sync>;

@@ -7,6 +7,7 @@ mod answer;
 mod attack;
 pub mod config;
 pub mod deliver;
+pub mod part;
 pub mod render;
 #[cfg(feature = "testing")]
 pub mod testing;
@@ -14,3 +15,4 @@ mod text;
 
 pub use config::{ConfigError, DiscordConfig, DiscordSection};
 pub use deliver::{SINK, run};
+pub use part::Discord;

@@ -6,6 +6,7 @@
 pub mod config;
 pub mod deliver;
 pub mod judge;
+pub mod part;
 pub mod render;
 pub mod schedule;
 #[cfg(feature = "testing")]
@@ -14,3 +15,4 @@ pub mod testing;
 pub use config::{ConfigError, HealthchecksConfig, HealthchecksSection};
 pub use deliver::{SINK, StageSource, run};
 pub use judge::{Role, Stage, Verdict, judge};
+pub use part::Healthchecks;

@@ -11,6 +11,7 @@ pub mod config;
 pub mod deliver;
 mod memory;
 mod oracle;
+pub mod part;
 pub mod queue;
 pub mod render;
 mod stats;
@@ -21,6 +22,7 @@ pub mod testing;
 
 pub use config::{ConfigError, VirusTotalConfig, VirusTotalSection};
 pub use deliver::{LookupContext, Publishers, one_site, run};
+pub use part::VirusTotal;
 pub use stats::{LookupCount, LookupStats};
 pub use watchfold_log::Leases;
 

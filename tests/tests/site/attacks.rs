@@ -99,7 +99,7 @@ async fn attacks() {
     assert!(running.stop().await.success(), "{}", house.said());
 
     // The ring has the very packets that were judged, whatever order its files are named in.
-    let ring: Vec<PathBuf> = std::fs::read_dir(house.data.join("ring/capture-br0"))
+    let ring: Vec<PathBuf> = std::fs::read_dir(house.data.join("ring/cafe-1/capture-br0"))
         .unwrap()
         .map(|entry| entry.unwrap().path())
         .collect();

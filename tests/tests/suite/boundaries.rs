@@ -177,7 +177,10 @@ fn only_parts_and_programs_know_the_frame() {
         }
     }
     assert!(broken.is_empty(), "{broken:#?}");
-    assert!(knowing >= 5, "only {knowing} files that know the frame were found");
+    assert!(
+        knowing >= 5,
+        "only {knowing} files that know the frame were found"
+    );
 }
 
 #[test]
