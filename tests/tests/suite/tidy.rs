@@ -103,7 +103,7 @@ fn components_have_the_same_shape() {
             if folder == "kit" {
                 continue;
             }
-            for wanted in ["src/config.rs", "src/lib.rs", "example.toml"] {
+            for wanted in ["src/config.rs", "src/lib.rs", "src/part.rs", "example.toml"] {
                 if !exists(&format!("{path}/{wanted}")) {
                     odd.push(format!("{path}: no {wanted}"));
                 }
@@ -115,7 +115,7 @@ fn components_have_the_same_shape() {
                     ));
                 }
             }
-            let usual = [&["config.rs", "lib.rs", "main.rs", "testing.rs"][..], &parts[..]].concat();
+            let usual = [&["config.rs", "lib.rs", "main.rs", "part.rs", "testing.rs"][..], &parts[..]].concat();
             for name in sources_in(&path)
                 .iter()
                 .filter(|name| !usual.contains(&name.as_str()))
