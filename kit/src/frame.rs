@@ -349,7 +349,11 @@ impl Frame {
         let sites = self.packet_sites.clone();
         let receiver = sites.subscribe();
         let given: BTreeSet<String> = given.iter().cloned().collect();
-        let progress = self.stages.add("sites with packets");
+        // Of one site there is nothing to follow that its chain does not show.
+        let progress = match self.scope.only() {
+            Some(_) => Progress::new("packets"),
+            None => self.stages.add("sites with packets"),
+        };
         let (log, shown, cancel) = (self.log.clone(), progress.clone(), self.cancel());
         self.supervise(progress, move || {
             let (log, given) = (log.clone(), given.clone());

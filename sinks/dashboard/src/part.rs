@@ -73,8 +73,9 @@ impl Part for Page {
         };
         let dashboard = Dashboard::bind(options).await.map_err(unavailable)?;
         announce(&context, &dashboard);
-        context.spawn(warn_of_restarts(section));
         let cancel = context.cancel();
+        let ending = cancel.clone();
+        context.spawn(async move { drop(ending.run_until_cancelled(warn_of_restarts(section)).await) });
         context.spawn(async move {
             if let Err(error) = dashboard.run(cancel).await {
                 progress.fail(error.to_string());

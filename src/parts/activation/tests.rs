@@ -59,12 +59,7 @@ impl Reloading {
             is_elsewhere: false,
             sections: file.current.sections.clone(),
         };
-        let frame = Frame::on(
-            setup,
-            log.clone(),
-            Arc::new(watchfold_log::LocalLeases),
-            "memory",
-        );
+        let frame = Frame::on(setup, log.clone(), Arc::new(watchfold_log::LocalLeases), "memory");
         frame.start(parts![Activation::default()]).await.unwrap();
         let (site, discord) = (frame.sections.follow(), frame.sections.follow());
         let (progress, cancel) = (Progress::new("config"), CancellationToken::new());

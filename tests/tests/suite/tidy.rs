@@ -115,7 +115,11 @@ fn components_have_the_same_shape() {
                     ));
                 }
             }
-            let usual = [&["config.rs", "lib.rs", "main.rs", "part.rs", "testing.rs"][..], &parts[..]].concat();
+            let usual = [
+                &["config.rs", "lib.rs", "main.rs", "part.rs", "testing.rs"][..],
+                &parts[..],
+            ]
+            .concat();
             for name in sources_in(&path)
                 .iter()
                 .filter(|name| !usual.contains(&name.as_str()))
