@@ -4,7 +4,7 @@
 //! former, [`crate::render`] the words.
 //!
 //! A failure before an answer (a timeout, a connection cut before the status) is tried again. If Discord had taken the
-//! message all the same it shows twice: this and a crash before the receipt is durable are the only such windows.
+//! message all the same it shows twice; the README lists every such case.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::hash::{DefaultHasher, Hash, Hasher};

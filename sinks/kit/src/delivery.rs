@@ -1,7 +1,7 @@
 //! The delivery loop: reads requests and receipts, sends what is due, writes receipts, and survives a restart.
 //!
-//! The order is: the far side accepts, the receipt becomes durable, the request is forgotten. A crash between the first
-//! two is the only window in which something can be told twice. The loop never finds words and knows no protocol.
+//! The order is: the far side accepts, the receipt becomes durable. A crash between the two sends a message twice. The loop
+//! never finds words and knows no protocol.
 
 mod away;
 mod faults;
@@ -95,10 +95,8 @@ struct Courier<D> {
     /// What of the reader's counts is in the statistics already.
     counted: ReaderCounts,
     receipts: Box<dyn LogReader>,
-    /// Receipts up to here have been applied to every request that they could be about.
-    receipts_at: Option<Position>,
-    receipts_scanned: u64,
-    observations_id: String,
+    /// Receipts were read up to here.
+    receipts_at: Position,
     events_head: u64,
     lanes: BTreeMap<String, Lane>,
     /// The destinations of the configuration in force.
@@ -133,12 +131,16 @@ impl<D: Destination> Courier<D> {
             .map_or(Start::First, |at| Start::Sequence(at.sequence + 1));
         let receipts = log.reader(Stream::Observations, &own_receipts, start).await?;
         let info = log.info(Stream::Observations).await?;
-        let receipts_at = state.receipts.clone();
+        let receipts_at = state.receipts.clone().unwrap_or_else(|| Position {
+            log_id: info.log_id,
+            sequence: 0,
+            id: String::new(),
+        });
         let mut ledger = Ledger::from_state(state);
         if info.first_sequence > 1
             && let Some(first) = log.get(Stream::Observations, info.first_sequence).await?
         {
-            ledger.receipts_from = Some(first.stored_at);
+            ledger.receipts_from = ledger.receipts_from.max(Some(first.stored_at));
         }
         let configured = destination.lanes();
         let mut courier = Courier {
@@ -151,9 +153,7 @@ impl<D: Destination> Courier<D> {
             events,
             counted: ReaderCounts::default(),
             receipts,
-            receipts_scanned: receipts_at.as_ref().map_or(0, |at| at.sequence),
             receipts_at,
-            observations_id: info.log_id,
             events_head: 0,
             lanes: BTreeMap::new(),
             all_not_before: None,
@@ -215,8 +215,8 @@ impl<D: Destination> Courier<D> {
         Ok(())
     }
 
-    /// Reads both streams to their ends: receipts first, then the requests, so that every receipt read finds its
-    /// request. With a full ledger the requests wait in the log, and the receipts that were read are kept for them.
+    /// Reads both streams to their ends, receipts first: no request is sent before it is known which are settled. With a
+    /// full ledger the requests wait in the log.
     async fn catch_up(&mut self, cancel: Option<&CancellationToken>) -> Result<(), SinkError> {
         let stopped = || cancel.is_some_and(CancellationToken::is_cancelled);
         while !stopped() {
@@ -227,11 +227,11 @@ impl<D: Destination> Courier<D> {
                     .add(Count::Lost, lost.to.saturating_sub(lost.from) + 1);
             }
             if batch.records.is_empty() && batch.lost.is_none() {
-                self.receipts_scanned = self.receipts_scanned.max(batch.last_sequence);
+                self.receipts_read_to(batch.last_sequence);
                 break;
             }
             for record in batch.records {
-                self.receipts_scanned = record.sequence;
+                self.receipts_read_to(record.sequence);
                 self.take_receipt(record.sequence, &record.payload);
             }
         }
@@ -240,13 +240,7 @@ impl<D: Destination> Courier<D> {
             let drained = batch.drained;
             self.take_events(batch.events, batch.last_sequence);
             if drained {
-                self.ledger.caught_up();
-                let sequence = self.receipts_scanned;
-                self.receipts_at = Some(Position {
-                    log_id: self.observations_id.clone(),
-                    sequence,
-                    id: String::new(),
-                });
+                self.ledger.caught_up(self.context.publisher.now());
                 break;
             }
         }
@@ -255,16 +249,18 @@ impl<D: Destination> Courier<D> {
         Ok(())
     }
 
+    fn receipts_read_to(&mut self, sequence: u64) {
+        if sequence > self.receipts_at.sequence {
+            self.receipts_at.sequence = sequence;
+            self.receipts_at.id.clear();
+        }
+    }
+
     fn take_receipt(&mut self, sequence: u64, payload: &[u8]) {
         match decode_observation(payload).map(|observation| observation.body) {
             Ok(Body::Receipt(receipt)) if receipt.sink == self.context.sink => {
-                if self.ledger.receipt(receipt) {
-                    self.context.stats.add(Count::LimitsHit, 1);
-                    tracing::warn!(
-                        sink = self.context.sink,
-                        "too many receipts at once; the oldest are forgotten"
-                    );
-                }
+                let overflowed = self.ledger.receipt(receipt);
+                self.note_forgotten(overflowed);
                 self.dirty = true;
             }
             Ok(Body::Fault(fault)) if Fault::is_of_destination(&fault.subject) => {
@@ -320,7 +316,7 @@ impl<D: Destination> Courier<D> {
         let now = self.context.publisher.now();
         let mut told: BTreeMap<String, Vec<EventId>> = BTreeMap::new();
         for sequence in expired(&self.ledger.pending, &self.busy, now) {
-            let Some(waiting) = self.ledger.remove(sequence) else {
+            let Some(waiting) = self.settle_request(sequence) else {
                 continue;
             };
             self.dirty = true;

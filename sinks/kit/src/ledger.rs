@@ -1,13 +1,17 @@
 //! Which requests are undelivered: a fold of the requests in `WF_EVT` and of this sink's receipts in `WF_OBS`. Pure.
 //!
-//! A receipt always wins. Receipts may be read before their request; such a receipt waits until the requests have
-//! been read up to where they ended when it was read.
+//! A receipt always wins, by the id of its request and whatever the order: a request that is derived and published again,
+//! days after its receipt or in another log, is settled already. Ids are kept until their requests have expired.
+
+mod settled;
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 
 use watchfold_schemas::event::{Event, EventBody, Notice};
-use watchfold_schemas::observation::{DeliveryOutcome, Receipt};
+use watchfold_schemas::observation::Receipt;
 use watchfold_schemas::{EventId, Time};
+
+use settled::Settled;
 
 use crate::destination::Edit;
 use crate::plan::{PendingRequest, incident_of};
@@ -15,10 +19,6 @@ use crate::state::StateFile;
 
 /// Undelivered requests held at a time. When it is reached the sink reads no further: the rest waits in the log.
 pub(crate) const PENDING_MAX: usize = 1_024;
-
-/// Receipts held for requests not read yet; more than a month of them. The oldest go first, and their requests have
-/// expired.
-const RECEIPTED_MAX: usize = 262_144;
 
 /// Messages of open incidents that can be edited; more than a site has open incidents. The oldest go first.
 pub(crate) const MESSAGES_MAX: usize = 4_096;
@@ -42,8 +42,7 @@ pub(crate) enum Taken {
 pub(crate) struct Ledger {
     pub pending: BTreeMap<u64, PendingRequest>,
     sequences: HashMap<EventId, u64>,
-    receipted: HashMap<EventId, Option<String>>,
-    receipted_order: VecDeque<EventId>,
+    settled: Settled,
     /// Receipts that are not durable yet, by ticket; each entry is one act of delivery, in the order to write.
     pub due: BTreeMap<u64, Vec<Receipt>>,
     next_ticket: u64,
@@ -52,7 +51,7 @@ pub(crate) struct Ledger {
     pub edits: VecDeque<Edit>,
     /// Destinations that take nothing as far as the log knows, with the reason.
     pub faults: BTreeMap<String, String>,
-    /// Requests that expired before this have perhaps lost their receipts to retention.
+    /// Requests that expired before this may have lost their receipts to retention, or their ids were forgotten.
     pub receipts_from: Option<Time>,
 }
 
@@ -62,9 +61,14 @@ impl Ledger {
             messages: state.messages.into(),
             edits: state.edits.into(),
             faults: state.faults,
+            settled: Settled::from_stored(state.settled),
+            receipts_from: state.receipts_from,
             ..Ledger::default()
         };
         for receipts in state.due {
+            for receipt in &receipts {
+                ledger.settled.receipt(receipt);
+            }
             ledger.owe(receipts);
         }
         for waiting in state.pending {
@@ -87,16 +91,11 @@ impl Ledger {
         let EventBody::NotificationRequested(request) = event.body else {
             return Taken::NoRequest;
         };
-        if let Some(message) = self.receipted.get(&event.id).cloned() {
+        if let Some(message) = self.settled.message(&event.id) {
             self.note_told(&request.notice, message);
             return Taken::AlreadySettled;
         }
-        let owed = self
-            .due
-            .values()
-            .flatten()
-            .any(|receipt| receipt.requests.contains(&event.id));
-        if owed || self.sequences.contains_key(&event.id) {
+        if self.sequences.contains_key(&event.id) {
             return Taken::AlreadySettled;
         }
         if self.receipts_from.is_some_and(|from| request.expires_at < from) {
@@ -120,30 +119,37 @@ impl Ledger {
             owed.retain(|due| due.requests != receipt.requests || due.outcome != receipt.outcome);
             !owed.is_empty()
         });
-        let message = receipt
-            .message
-            .filter(|_| receipt.outcome == DeliveryOutcome::Delivered);
-        let mut overflowed = false;
-        for id in receipt.requests {
-            match self.sequences.get(&id).copied() {
-                Some(sequence) => {
-                    if let Some(waiting) = self.remove(sequence) {
-                        self.note_told(&waiting.request.notice, message.clone());
-                    }
-                }
-                None => overflowed |= self.hold_receipt(id, message.clone()),
-            }
+        let overflowed = self.settled.receipt(&receipt);
+        for id in &receipt.requests {
+            let Some(waiting) = self.sequences.get(id).copied().and_then(|at| self.remove(at)) else {
+                continue;
+            };
+            self.note_told(&waiting.request.notice, settled::shown_by(&receipt));
         }
         overflowed
     }
 
-    /// Every request up to the end of `WF_EVT` has been read since the last receipt was.
-    pub fn caught_up(&mut self) {
-        self.receipted.clear();
-        self.receipted_order.clear();
+    /// Everything in both streams has been read at `now`: forgets the ids of requests that have expired, and whatever
+    /// expired before is not asked for again.
+    pub fn caught_up(&mut self, now: Time) {
+        self.settled.forget_before(now);
+        self.receipts_from = self.receipts_from.max(Some(now));
     }
 
-    pub fn remove(&mut self, sequence: u64) -> Option<PendingRequest> {
+    pub fn settled(&self) -> Vec<(EventId, Time)> {
+        self.settled.stored()
+    }
+
+    /// Takes a request out of what is undelivered for good. Returns it, and whether a limit was reached.
+    pub fn settle(&mut self, sequence: u64) -> (Option<PendingRequest>, bool) {
+        let waiting = self.remove(sequence);
+        let overflowed = waiting
+            .as_ref()
+            .is_some_and(|waiting| self.settled.insert(&waiting.id, waiting.request.expires_at, None));
+        (waiting, overflowed)
+    }
+
+    fn remove(&mut self, sequence: u64) -> Option<PendingRequest> {
         let waiting = self.pending.remove(&sequence)?;
         self.sequences.remove(&waiting.id);
         Some(waiting)
@@ -205,16 +211,5 @@ impl Ledger {
             .keys()
             .next()
             .map_or(scanned, |first| first.saturating_sub(1))
-    }
-
-    fn hold_receipt(&mut self, id: EventId, message: Option<String>) -> bool {
-        if self.receipted.insert(id.clone(), message).is_none() {
-            self.receipted_order.push_back(id);
-        }
-        let full = self.receipted_order.len() > RECEIPTED_MAX;
-        if full && let Some(oldest) = self.receipted_order.pop_front() {
-            self.receipted.remove(&oldest);
-        }
-        full
     }
 }

@@ -13,6 +13,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use watchfold_log::Position;
 use watchfold_schemas::observation::Receipt;
+use watchfold_schemas::{EventId, Time};
 
 use crate::destination::Edit;
 use crate::plan::PendingRequest;
@@ -42,10 +43,16 @@ pub(crate) struct StateFile {
     /// Destinations that take nothing as far as the log knows, with the reason.
     #[serde(default)]
     pub faults: BTreeMap<String, String>,
+    /// (request, when it has expired): settled, so that it is not sent again should it be published again.
+    #[serde(default)]
+    pub settled: Vec<(EventId, Time)>,
+    /// Requests that expired before this are not asked for again.
+    #[serde(default)]
+    pub receipts_from: Option<Time>,
 }
 
 impl StateFile {
-    /// What stays true under another log: what was told but not receipted, and which messages exist.
+    /// What stays true under another log: what was delivered, with or without a receipt, and which messages exist.
     pub fn without_positions(self) -> StateFile {
         StateFile {
             events: None,

@@ -49,10 +49,7 @@ impl<D: Destination> Courier<D> {
 
     async fn state(&mut self) -> StateFile {
         let log = self.context.log.clone();
-        let receipts = match &self.receipts_at {
-            Some(at) => named(log.as_ref(), Stream::Observations, at).await,
-            None => None,
-        };
+        let receipts = named(log.as_ref(), Stream::Observations, &self.receipts_at).await;
         StateFile {
             v: STATE_VERSION,
             site: self.context.site.clone(),
@@ -64,6 +61,8 @@ impl<D: Destination> Courier<D> {
             messages: self.ledger.messages().cloned().collect(),
             edits: self.ledger.edits.iter().cloned().collect(),
             faults: self.ledger.faults.clone(),
+            settled: self.ledger.settled(),
+            receipts_from: self.ledger.receipts_from,
         }
     }
 }

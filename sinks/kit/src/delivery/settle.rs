@@ -12,7 +12,7 @@ use super::{Courier, Done};
 use crate::backoff::backoff;
 use crate::destination::{Attempt, Destination, Edit, EditOutcome, Outcome, Pause, SinkContext};
 use crate::ledger::EDITS_MAX;
-use crate::plan::Job;
+use crate::plan::{Job, PendingRequest};
 use crate::reach::Failure;
 use crate::stats::Count;
 
@@ -114,7 +114,7 @@ impl<D: Destination> Courier<D> {
     /// again, and never the older one alone.
     fn settle_delivered(&mut self, job: &Job, message: Option<String>, thread_gone: bool) {
         for sequence in job.sequences() {
-            self.ledger.remove(sequence);
+            self.settle_request(sequence);
         }
         let mut receipts = Vec::with_capacity(2);
         if !job.merged.is_empty() {
@@ -141,7 +141,7 @@ impl<D: Destination> Courier<D> {
 
     fn settle_whole(&mut self, job: &Job, outcome: DeliveryOutcome, detail: String) {
         for sequence in job.sequences() {
-            self.ledger.remove(sequence);
+            self.settle_request(sequence);
         }
         let ids = std::iter::once(&job.id)
             .chain(job.merged.iter().map(|(_, id)| id))
@@ -226,6 +226,23 @@ impl<D: Destination> Courier<D> {
             message,
             detail,
             attempts,
+        }
+    }
+
+    /// Takes a request out of what is undelivered; it is not sent again, should it also be published again.
+    pub(super) fn settle_request(&mut self, sequence: u64) -> Option<PendingRequest> {
+        let (waiting, overflowed) = self.ledger.settle(sequence);
+        self.note_forgotten(overflowed);
+        waiting
+    }
+
+    pub(super) fn note_forgotten(&self, overflowed: bool) {
+        if overflowed {
+            self.context.stats.add(Count::LimitsHit, 1);
+            tracing::warn!(
+                sink = self.context.sink,
+                "too many requests are settled at once; those that expire first are forgotten"
+            );
         }
     }
 

@@ -163,7 +163,7 @@ impl World {
         self.ask_until(notice, FAR).await
     }
 
-    async fn ask_until(&mut self, notice: Notice, expires_at: Time) -> EventId {
+    pub(super) async fn ask_until(&mut self, notice: Notice, expires_at: Time) -> EventId {
         self.asked += 1;
         ask(self.log.as_ref(), self.asked, request(notice, expires_at)).await
     }
@@ -230,7 +230,7 @@ impl World {
     }
 
     /// (request, outcome), in the order of the log.
-    fn receipted(&self) -> Vec<(EventId, DeliveryOutcome)> {
+    pub(super) fn receipted(&self) -> Vec<(EventId, DeliveryOutcome)> {
         let pairs = |receipt: Receipt| receipt.requests.into_iter().map(move |id| (id, receipt.outcome));
         self.receipts().into_iter().flat_map(pairs).collect()
     }
@@ -337,9 +337,13 @@ async fn a_state_file_of_another_log_is_set_aside() {
     world.ask(opened("a")).await;
     world.run_until_settled().await;
     world.log = MemoryLog::new();
-    world.asked = 0;
     world.ask(opened("b")).await;
-    world.run_until_settled().await;
+    let running = world.start().await;
+    until("the request of the new log is settled", || {
+        world.receipted().len() == 1
+    })
+    .await;
+    running.stop().await;
     assert_eq!(world.far.told(), ["opened a", "opened b"]);
     assert!(world.state_path().with_extension("state.set-aside").exists());
 }
@@ -562,7 +566,7 @@ async fn a_crash_before_the_receipt_is_durable_may_repeat_one_message_and_loses_
     until("it is shown", || world.far.told().len() == 2).await;
     running.kill().await;
     world.log.fail_appends(false);
-    // The crash came before the receipt was durable: the one window in which a message can show twice.
+    // The crash came before the receipt was durable: a message can show twice then.
     let running = world.start().await;
     until("it is receipted in the end", || world.receipted().len() >= 2).await;
     running.stop().await;

@@ -3,6 +3,7 @@
 mod away;
 mod delivery;
 mod faults;
+mod losses;
 mod plan;
 mod reader;
 
