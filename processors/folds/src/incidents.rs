@@ -1,6 +1,7 @@
 //! Incidents from their opening to their closing, and the jitter that never became one.
 
 mod attacks;
+mod floods;
 
 use std::collections::VecDeque;
 
@@ -12,6 +13,8 @@ use watchfold_schemas::observation::{Act, Fault, OperatorAct, Parity, ParityDiff
 use watchfold_schemas::why::ProbeReason;
 use watchfold_schemas::{Chain, SiteConfig, Span, Time};
 
+use floods::{Course, Joined, Recent};
+
 use crate::fold::{Ctx, EndedOutage, Fact, Fold, FoldId, FoldState, Moment, Step};
 use crate::table::{Change, Table};
 use crate::timers::TimerClock;
@@ -20,6 +23,7 @@ const REMIND: &str = "remind";
 const ESCALATE: &str = "escalate";
 const CALM: &str = "calm";
 const UNHEARD: &str = "unheard";
+const QUIET: &str = "quiet";
 
 /// An incident opened longer than this after it had lasted long enough learnt of it late.
 pub const LATE_AFTER: Span = Span::from_seconds(60);
@@ -48,7 +52,15 @@ pub struct IncidentsState {
     jitters: Table<Jitters>,
     /// By subject, the latest hour that differed while its incident is open.
     differing: Table<Time>,
-    /// Attacks beyond [`attacks::OPEN_ATTACKS_MAX`]; not stored.
+    /// By category and severity.
+    recent: Table<Recent>,
+    /// Floods by their keys in `open`.
+    courses: Table<Course>,
+    /// By the attack's id.
+    joined: Table<Joined>,
+    /// By flood and subject.
+    subjects: Table<bool>,
+    /// Attacks beyond [`attacks::OPEN_ATTACKS_MAX`] or [`floods::JOINED_MAX`]; not stored.
     pub attacks_refused: u64,
 }
 
@@ -58,6 +70,10 @@ impl Default for IncidentsState {
             open: Table::new("incidents/open/"),
             jitters: Table::new("incidents/jitter/"),
             differing: Table::new("incidents/differing/"),
+            recent: Table::new("incidents/recent/"),
+            courses: Table::new("incidents/flood/"),
+            joined: Table::new("incidents/joined/"),
+            subjects: Table::new("incidents/flooding/"),
             attacks_refused: 0,
         }
     }
@@ -68,18 +84,30 @@ impl FoldState for IncidentsState {
         self.open.drain_dirty(out);
         self.jitters.drain_dirty(out);
         self.differing.drain_dirty(out);
+        self.recent.drain_dirty(out);
+        self.courses.drain_dirty(out);
+        self.joined.drain_dirty(out);
+        self.subjects.drain_dirty(out);
     }
 
     fn store_all(&self, out: &mut Vec<(Vec<u8>, Vec<u8>)>) {
         self.open.store_all(out);
         self.jitters.store_all(out);
         self.differing.store_all(out);
+        self.recent.store_all(out);
+        self.courses.store_all(out);
+        self.joined.store_all(out);
+        self.subjects.store_all(out);
     }
 
     fn load(&mut self, _version: u32, key: &[u8], bytes: &[u8]) -> Result<bool, String> {
         Ok(self.open.load(key, bytes)?
             || self.jitters.load(key, bytes)?
-            || self.differing.load(key, bytes)?)
+            || self.differing.load(key, bytes)?
+            || self.recent.load(key, bytes)?
+            || self.courses.load(key, bytes)?
+            || self.joined.load(key, bytes)?
+            || self.subjects.load(key, bytes)?)
     }
 }
 
@@ -112,7 +140,12 @@ impl Fold for Incidents {
                 fold: FoldId::Incidents,
                 name: UNHEARD,
                 key,
-            } => state.end(key, CloseReason::Removed, ctx.moment, Span::ZERO, ctx),
+            } => state.unheard(key, ctx),
+            Step::Timer {
+                fold: FoldId::Incidents,
+                name: QUIET,
+                key,
+            } => state.quiet(key, ctx),
             Step::CollectorSilent { collector, heard_at } => {
                 let since = Moment {
                     at: *heard_at,
@@ -302,7 +335,7 @@ impl IncidentsState {
         let Some(open) = self.open.remove(key) else {
             return;
         };
-        for timer in [REMIND, ESCALATE, CALM, UNHEARD] {
+        for timer in [REMIND, ESCALATE, CALM, UNHEARD, QUIET] {
             ctx.cancel_timer(FoldId::Incidents, timer, key);
         }
         let mut incident = open.incident;
@@ -557,6 +590,7 @@ fn fresh(class: IncidentClass, id: String, subject: &str, since: Moment, ctx: &C
         detail: None,
         reasons: Vec::new(),
         attack: None,
+        flood: None,
     }
 }
 

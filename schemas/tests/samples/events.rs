@@ -2,9 +2,10 @@
 
 use watchfold_schemas::config::Signal;
 use watchfold_schemas::event::{
-    Causes, CloseReason, EVENT_VERSION, Event, EventBody, HourDigest, Incident, IncidentClass,
-    JitterRecorded, Notice, NoticeClass, NotificationRequest, OccupancySnapshot, Place, RttHistogram,
-    Session, SessionList, Severity, Silence, SubjectChanged, SubjectDegraded, SubjectState, TargetRollup,
+    Causes, CloseReason, EVENT_VERSION, Event, EventBody, Flood, FloodOf, HourDigest, Incident,
+    IncidentClass, JitterRecorded, Notice, NoticeClass, NotificationRequest, OccupancySnapshot, Place,
+    RttHistogram, Session, SessionList, Severity, Silence, SubjectChanged, SubjectDegraded, SubjectState,
+    TargetRollup,
 };
 use watchfold_schemas::origin::Cause;
 use watchfold_schemas::why::ProbeReason;
@@ -122,6 +123,18 @@ pub fn all() -> Vec<Sample> {
         }),
     ));
     bodies.extend(super::alerts::events());
+    for of in [FloodOf::Sources, FloodOf::Targets, FloodOf::Subjects] {
+        let incident = Incident {
+            flood: Some(Box::new(flood(of))),
+            ..incident(IncidentClass::Attack, Severity::High)
+        };
+        let variant = match of {
+            FloodOf::Sources => "flood_of_sources",
+            FloodOf::Targets => "flood_of_targets",
+            FloodOf::Subjects => "flood_of_subjects",
+        };
+        bodies.push((variant, EventBody::IncidentOpened(incident)));
+    }
     bodies
         .into_iter()
         .enumerate()
@@ -200,7 +213,19 @@ pub fn incident(class: IncidentClass, severity: Severity) -> Incident {
         close_reason: None,
         detail: Some("timed out".into()),
         attack: None,
+        flood: None,
         reasons: Vec::new(),
+    }
+}
+
+fn flood(of: FloodOf) -> Flood {
+    Flood {
+        category: "port_scan".into(),
+        title: "Port scan".into(),
+        of,
+        subjects: vec!["203.0.113.9".into(), "203.0.113.10".into()],
+        subjects_total: 214,
+        attacks_total: 231,
     }
 }
 

@@ -265,6 +265,7 @@ fn opened(number: u64) -> Result<Append, Box<dyn Error>> {
         close_reason: None,
         detail: Some(format!("{MARK}{}", now_ns())),
         attack: None,
+        flood: None,
         reasons: Vec::new(),
     };
     let body = EventBody::IncidentOpened(incident);

@@ -4,6 +4,7 @@
 //! in `render.rs`.
 
 use watchfold_schemas::alert::{Attack, Endpoint, Measured, Reputation, Tier};
+use watchfold_schemas::event::{Flood, FloodOf};
 
 use crate::text::{clock, duration, escaped};
 
@@ -28,6 +29,22 @@ pub(crate) fn title(attack: &Attack) -> String {
     let is_victim = subject == attack.destination.ip.as_deref() && subject != attack.source.ip.as_deref();
     let joined = if is_victim { " on " } else { ": " };
     format!("{}{joined}{}", escaped(rule), escaped(&attack.subject))
+}
+
+/// "Port scan from 214 sources", "SYN flood on 30 targets".
+pub(crate) fn flood_title(flood: &Flood) -> String {
+    let rule = if flood.title.trim().is_empty() {
+        &flood.category
+    } else {
+        &flood.title
+    };
+    let joined = match flood.of {
+        FloodOf::Sources => " from ",
+        FloodOf::Targets => " on ",
+        FloodOf::Subjects => ": ",
+    };
+    let (total, of) = (flood.subjects_total, flood.of.name());
+    format!("{}{joined}{total} {of}", escaped(rule))
 }
 
 pub(crate) fn facts(attack: &Attack, time_zone: &str) -> Vec<Fact> {

@@ -290,11 +290,12 @@ fn tab(incident: &Incident) -> &'static str {
     }
 }
 
-/// What an incident is about: its subject, or the attack by its rule's title.
+/// What an incident is about: its subject, or the attack or flood by its rule's title.
 fn about(incident: &Incident) -> String {
-    match &incident.attack {
-        Some(attack) => attack::title(attack),
-        None => subject(&incident.subject),
+    match (&incident.attack, &incident.flood) {
+        (Some(attack), _) => attack::title(attack),
+        (None, Some(flood)) => attack::flood_title(flood),
+        (None, None) => subject(&incident.subject),
     }
 }
 

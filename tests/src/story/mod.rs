@@ -10,6 +10,7 @@
 //! wrong internet 0..60               # it answers with something else than is expected
 //! rules rules.yml                    # a file beside the story: rules for the site's own rows
 //! attack port_scan 10.0.0.9 10..40 critical 20    # the packet chain finds an attack, which grows to that
+//! attacks port_scan 60 10..60        # it finds 60 of different sources, a tenth of a second apart
 //! ```
 //!
 //! What a story expects stands in it too: `expect incident internet 0..60`, `expect jitter router 1..10.9`,

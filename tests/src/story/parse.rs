@@ -127,6 +127,16 @@ impl Story {
                     grows,
                 });
             }
+            // Made-up sources, a tenth of a second apart.
+            ["attacks", category, count, span] => {
+                let (count, (from, to)) = (count.parse().map_err(|_| "not a count")?, read_span(span)?);
+                self.attacks.extend((0..count).map(|n: u32| StoryAttack {
+                    category: (*category).to_owned(),
+                    subject: format!("10.66.{}.{}", n / 250, n % 250 + 1),
+                    span: (from + f64::from(n) / 10.0, to + f64::from(n) / 10.0),
+                    grows: None,
+                }));
+            }
             ["rules", file] => self.rules_file = Some((*file).to_owned()),
             ["absent", span] => self.absent.push(read_span(span)?),
             ["spooled", span] => self.spooled.push(read_span(span)?),

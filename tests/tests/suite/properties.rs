@@ -58,8 +58,9 @@ fn anything_from(begin: u32) -> impl Strategy<Value = Story> {
     let steps = prop::collection::vec((begin..begin + 600, -4_000i32..4_000), 0..2);
     let attacker = prop::sample::select(vec!["10.0.0.8", "10.0.0.9"]);
     let attacks = prop::collection::vec((attacker, span, any::<bool>()), 0..4);
-    (downs, faults, absent, lost, steps, attacks, any::<bool>()).prop_map(
-        move |(downs, faults, absent, lost, steps, attacks, with_rules)| {
+    let flood = prop::option::of((begin..begin + 600, 4u32..14, 1u32..60));
+    (downs, faults, absent, lost, steps, attacks, flood, any::<bool>()).prop_map(
+        move |(downs, faults, absent, lost, steps, attacks, flood, with_rules)| {
             let mut text = format!("{SITE}run {begin}..{}\n", begin + 600);
             let line = |word: &str, subject: &str, (from, length): (u32, u32)| {
                 format!("{word} {subject} {from}.3..{}.3\n", from + length)
@@ -91,6 +92,9 @@ fn anything_from(begin: u32) -> impl Strategy<Value = Story> {
                     "attack port_scan {attacker} {from}.{part}..{to}.{}{grows}\n",
                     part + 40
                 );
+            }
+            if let Some((from, count, length)) = flood {
+                text += &format!("attacks port_scan {count} {from}.05..{}.05\n", from + length);
             }
             let rules = with_rules.then(|| RULES.clone());
             Story {

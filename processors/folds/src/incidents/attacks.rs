@@ -27,8 +27,15 @@ impl IncidentsState {
         }
         let key = open_key(IncidentClass::Attack, &attack.id);
         let is_open = self.open.get(&key).is_some();
+        match (stage, self.joined_flood(attack)) {
+            (AttackStage::Began, Some(_)) => return,
+            (AttackStage::Grew, Some(flood)) => return self.flood_grew(&flood, attack, ctx),
+            (AttackStage::Ended, Some(flood)) => return self.flood_left(&flood, attack, ctx),
+            (_, None) => {}
+        }
         match stage {
             AttackStage::Began | AttackStage::Grew if is_open => self.attack_grew(&key, attack, ctx),
+            AttackStage::Began | AttackStage::Grew if self.joins_flood(attack, &causes, ctx) => {}
             AttackStage::Began => self.attack_opened(&key, attack, attack.began_at, causes, ctx),
             AttackStage::Grew => self.attack_opened(&key, attack, attack.last_at, causes, ctx),
             AttackStage::Ended if is_open => self.attack_ended(&key, attack, ctx),
@@ -46,6 +53,15 @@ impl IncidentsState {
         let keys: Vec<String> = open.map(|(key, _)| key.clone()).collect();
         for key in keys {
             self.end(&key, CloseReason::Removed, ctx.moment, Span::ZERO, ctx);
+        }
+        self.floods_forgotten(collector, ctx);
+    }
+
+    /// Nothing was told of an attack, or of any attack of a flood, for [`UNHEARD_AFTER_MS`].
+    pub(super) fn unheard(&mut self, key: &str, ctx: &mut Ctx<'_>) {
+        match self.is_flood(key) {
+            true => self.flood_ended(key, CloseReason::Removed, ctx.moment, ctx),
+            false => self.end(key, CloseReason::Removed, ctx.moment, Span::ZERO, ctx),
         }
     }
 
@@ -80,6 +96,7 @@ impl IncidentsState {
             attack: Some(Box::new(attack.clone())),
             ..fresh(class, id, &subject, since, ctx)
         };
+        self.note_alone(attack);
         self.begin(key, incident, since, causes, ctx);
         set_if(ctx, UNHEARD, key, UNHEARD_AFTER_MS);
     }

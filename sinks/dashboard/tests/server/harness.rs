@@ -279,6 +279,7 @@ pub fn incident(id: &str, started: i64, ended: Option<i64>) -> Incident {
         close_reason: None,
         detail: Some("=1+1".into()),
         attack: None,
+        flood: None,
         reasons: Vec::new(),
     }
 }

@@ -3,7 +3,9 @@
 use serde_json::{Value, json};
 use watchfold_discord::render::{Style, edited, message};
 use watchfold_schemas::config::Signal;
-use watchfold_schemas::event::{CloseReason, Incident, IncidentClass, Notice, OccupancySnapshot, Session};
+use watchfold_schemas::event::{
+    CloseReason, Flood, FloodOf, Incident, IncidentClass, Notice, OccupancySnapshot, Session,
+};
 use watchfold_schemas::why::{CertificateProblem, ProbeReason, Why};
 
 use crate::sample::{
@@ -534,4 +536,45 @@ fn whom_a_flood_is_on_stands_in_its_title() {
         pcs_present: None,
     };
     assert_eq!(embed(&notice, STYLE)["title"], "SYN flood on 192.0.2.7");
+}
+
+#[test]
+fn a_flood_of_attacks_names_its_kind_its_number_and_the_first_subjects() {
+    let flood = |of| {
+        Box::new(Flood {
+            category: "port_scan".into(),
+            title: "Port *scan*".into(),
+            of,
+            subjects: vec!["203.0.113.9".into(), "203.0.113.10".into()],
+            subjects_total: 214,
+            attacks_total: 231,
+        })
+    };
+    let shown = |of| {
+        let flood = flood(of);
+        let incident = Incident {
+            class: IncidentClass::Attack,
+            subject: "attack:port_scan".into(),
+            detail: Some(flood.in_words()),
+            flood: Some(flood),
+            suppressed: Vec::new(),
+            ..incident("a")
+        };
+        let pcs_present = None;
+        embed(
+            &Notice::IncidentOpened {
+                incident,
+                pcs_present,
+            },
+            STYLE,
+        )
+    };
+    let sources = shown(FloodOf::Sources);
+    assert_eq!(sources["title"], "Port \\*scan\\* from 214 sources");
+    assert_eq!(
+        sources["fields"][2]["value"],
+        "231 attacks from 214 sources\\: 203.0.113.9, 203.0.113.10 and 212 more"
+    );
+    assert_eq!(shown(FloodOf::Targets)["title"], "Port \\*scan\\* on 214 targets");
+    assert_eq!(shown(FloodOf::Subjects)["title"], "Port \\*scan\\*: 214 subjects");
 }

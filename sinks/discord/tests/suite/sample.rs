@@ -33,6 +33,7 @@ pub fn incident(id: &str) -> Incident {
         close_reason: None,
         detail: Some("192.168.1.1: timed out".into()),
         attack: None,
+        flood: None,
         reasons: Vec::new(),
     }
 }

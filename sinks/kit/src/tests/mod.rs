@@ -41,6 +41,7 @@ pub(crate) fn incident(id: &str) -> Incident {
         close_reason: None,
         detail: None,
         attack: None,
+        flood: None,
         reasons: Vec::new(),
     }
 }

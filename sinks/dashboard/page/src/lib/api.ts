@@ -82,6 +82,8 @@ export interface Incident {
   reasons?: { address: string; signal: string; why: unknown }[];
   /** Of class `attack`: the attack as it stood then. */
   attack?: Attack | null;
+  /** Of class `attack` without `attack`: many attacks at once. */
+  flood?: { category: string; title: string; of: string; subjects: string[]; subjects_total: number; attacks_total: number } | null;
   /** The event that told of its latest change. */
   event: string;
   /** What was said with the acknowledgement. */

@@ -160,6 +160,7 @@ fn incident(subject: &str, started: i64, ended: Option<i64>) -> Incident {
         close_reason: ended.map(|_| CloseReason::Recovered),
         detail: None,
         attack: None,
+        flood: None,
         reasons: Vec::new(),
     }
 }

@@ -49,8 +49,13 @@ export function humanised(name: string): string {
   return words === "" ? "Unknown" : words.charAt(0).toUpperCase() + words.slice(1);
 }
 
-/** What an incident is about, in words: a target's name, or the attack and its subject. */
-export const incidentSubject = (incident: Incident): string => (incident.attack ? attackTitle(incident.attack) : incident.subject);
+/** What an incident is about, in words: a target's name, the attack and its subject, or how many a flood is of. */
+export function incidentSubject({ attack, flood, subject }: Pick<Incident, "attack" | "flood" | "subject">): string {
+  if (attack) return attackTitle(attack);
+  if (!flood) return subject;
+  const joined = flood.of === "sources" ? " from " : flood.of === "targets" ? " on " : ": ";
+  return `${flood.title || humanised(flood.category)}${joined}${flood.subjects_total} ${flood.of}`;
+}
 
 /** `Port scan: 203.0.113.9`; of what is told of its victim `SYN flood on 192.0.2.7`, as in messages. */
 export function attackTitle(attack: Attack): string {
