@@ -24,6 +24,7 @@ use watchfold_sink_kit::{
 
 use crate::answer::{Answer, BodyRead, counts_as_invalid, interpret};
 use crate::config::{DiscordConfig, key};
+use crate::digest;
 use crate::render::{self, Message, Style};
 
 /// One attempt from connecting to the last byte of the answer, in milliseconds. Discord answers within a second; ten
@@ -89,6 +90,9 @@ impl Discord {
             });
         };
         let style = style(&config, &job.time_zone);
+        if !job.digest.is_empty() {
+            return self.post(webhook, digest::message(&job.digest, style)).await;
+        }
         let Notice::IncidentUpdated { .. } = &job.notice else {
             return self.post(webhook, render::message(&job.notice, style)).await;
         };

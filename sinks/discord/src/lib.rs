@@ -8,6 +8,7 @@ mod attack;
 pub mod config;
 pub mod deliver;
 pub mod part;
+pub mod digest;
 pub mod render;
 #[cfg(feature = "testing")]
 pub mod testing;

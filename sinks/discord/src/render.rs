@@ -28,8 +28,8 @@ const SUPPRESSED_NAMED_MAX: usize = 20;
 /// Sessions in one message; the request names fewer, this bounds what a foreign producer could send.
 const SESSIONS_NAMED_MAX: usize = 50;
 
-const RED: u32 = 15_158_332;
-const GREEN: u32 = 3_066_993;
+pub(crate) const RED: u32 = 15_158_332;
+pub(crate) const GREEN: u32 = 3_066_993;
 const AMBER: u32 = 16_776_960;
 const STARTED_GREEN: u32 = 5_763_719;
 const ENDED_RED: u32 = 15_548_997;
@@ -107,12 +107,7 @@ pub fn message(notice: &Notice, style: Style<'_>) -> Message {
         Notice::SessionsEnded { sessions } => sessions_ended(sessions, style),
         Notice::OccupancySnapshot { snapshot } => occupancy(snapshot, style),
     };
-    let username = Some(plain(style.site)).filter(|name| is_sender_name(name));
-    Message {
-        username,
-        embeds: vec![draft.finish(style)],
-        allowed_mentions: AllowedMentions::default(),
-    }
+    draft.into_message(style)
 }
 
 /// What the first message of an incident becomes: open with news, or over. Carries no sender, which cannot be edited.
@@ -283,7 +278,7 @@ fn occupancy(snapshot: &OccupancySnapshot, style: Style<'_>) -> Draft {
 }
 
 /// The part of the page that shows it.
-fn tab(incident: &Incident) -> &'static str {
+pub(crate) fn tab(incident: &Incident) -> &'static str {
     match incident.class {
         IncidentClass::Attack => "alerts",
         _ => "network",
@@ -291,7 +286,7 @@ fn tab(incident: &Incident) -> &'static str {
 }
 
 /// What an incident is about: its subject, or the attack or flood by its rule's title.
-fn about(incident: &Incident) -> String {
+pub(crate) fn about(incident: &Incident) -> String {
     match (&incident.attack, &incident.flood) {
         (Some(attack), _) => attack::title(attack),
         (None, Some(flood)) => attack::flood_title(flood),
@@ -300,14 +295,14 @@ fn about(incident: &Incident) -> String {
 }
 
 /// How an incident of a class reads after what it is about.
-struct Words {
-    opened: &'static str,
-    still: &'static str,
-    closed: &'static str,
+pub(crate) struct Words {
+    pub(crate) opened: &'static str,
+    pub(crate) still: &'static str,
+    pub(crate) closed: &'static str,
     was: &'static str,
 }
 
-fn words(class: IncidentClass) -> Words {
+pub(crate) fn words(class: IncidentClass) -> Words {
     match class {
         IncidentClass::Outage => Words {
             opened: "is down",
@@ -391,16 +386,16 @@ fn subject(subject: &str) -> String {
 }
 
 /// An embed before it is cut to the limits.
-struct Draft {
+pub(crate) struct Draft {
     title: String,
-    description: String,
+    pub(crate) description: String,
     url: Option<String>,
     color: u32,
     fields: Vec<Field>,
 }
 
 impl Draft {
-    fn new(title: String, color: u32) -> Draft {
+    pub(crate) fn new(title: String, color: u32) -> Draft {
         Draft {
             title,
             description: String::new(),
@@ -410,13 +405,13 @@ impl Draft {
         }
     }
 
-    fn link(&mut self, style: Style<'_>, tab: &str) {
+    pub(crate) fn link(&mut self, style: Style<'_>, tab: &str) {
         self.url = style
             .page_url
             .map(|url| format!("{}#{tab}", url.trim_end_matches('#')));
     }
 
-    fn inline(&mut self, name: &str, value: String) {
+    pub(crate) fn inline(&mut self, name: &str, value: String) {
         self.fields.push(Field {
             name: name.to_owned(),
             value,
@@ -509,6 +504,15 @@ impl Draft {
                 value: fact.value,
                 inline: fact.inline,
             });
+        }
+    }
+
+    pub(crate) fn into_message(self, style: Style<'_>) -> Message {
+        let username = Some(plain(style.site)).filter(|name| is_sender_name(name));
+        Message {
+            username,
+            embeds: vec![self.finish(style)],
+            allowed_mentions: AllowedMentions::default(),
         }
     }
 

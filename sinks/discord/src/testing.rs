@@ -79,6 +79,7 @@ struct Shared {
     failures: VecDeque<(Option<String>, Failure)>,
     headers: Vec<(&'static str, String)>,
     next_id: u64,
+    latency: Duration,
 }
 
 type Handle = State<Arc<Mutex<Shared>>>;
@@ -168,6 +169,11 @@ impl DiscordServer {
         self.shared().messages.retain(|message| message.id != id);
     }
 
+    /// Every call from now on is answered after this.
+    pub fn answer_after(&self, latency: Duration) {
+        self.shared().latency = latency;
+    }
+
     fn shared(&self) -> MutexGuard<'_, Shared> {
         lock(&self.shared)
     }
@@ -196,7 +202,8 @@ async fn create(
         (failure, answer)
     };
     record(&shared, "POST", webhook, &answer, &body);
-    misbehave(taken, answer).await
+    let latency = lock(&shared).latency;
+    misbehave(latency, taken, answer).await
 }
 
 async fn edit(
@@ -210,7 +217,8 @@ async fn edit(
         edit_message(&mut guard, &webhook, &message, &body, failure.as_ref())
     };
     record(&shared, "PATCH", webhook, &answer, &body);
-    misbehave(failure, answer).await
+    let latency = lock(&shared).latency;
+    misbehave(latency, failure, answer).await
 }
 
 /// What Discord would say: status, headers, body.
@@ -488,7 +496,8 @@ fn record(shared: &Mutex<Shared>, method: &'static str, webhook: String, said: &
     });
 }
 
-async fn misbehave(failure: Option<Failure>, said: Said) -> Response<Body> {
+async fn misbehave(latency: Duration, failure: Option<Failure>, said: Said) -> Response<Body> {
+    tokio::time::sleep(latency).await;
     match failure {
         Some(Failure::Hang) => std::future::pending().await,
         // Unwinding ends the connection's task, and with it the connection, before a status was sent.

@@ -30,7 +30,8 @@ pub use faults::withdraw;
 use crate::destination::{Attempt, Destination, Edit, EditOutcome, SinkContext};
 use crate::error::SinkError;
 use crate::ledger::{Ledger, PENDING_MAX, Taken};
-use crate::plan::{Job, expired, plan};
+use crate::plan::{Job, Turn, expired, plan};
+use crate::rank::{KIND_BURST_MAX, Kind, Rates};
 use crate::reach::Reach;
 use crate::reader::{EventReader, ReaderCounts};
 use crate::stats::Count;
@@ -41,7 +42,7 @@ const READ_BATCH: usize = 256;
 /// The longest sleep of the loop, in milliseconds: expiry, progress and the state file are looked after this often.
 const HEARTBEAT_MS: u64 = 1_000;
 
-/// Requests in one receipt of expiry, so that a receipt stays far below the largest message.
+/// Requests in one receipt, so that a receipt stays far below the largest message.
 const RECEIPT_REQUESTS_MAX: usize = 256;
 
 /// Acts of delivery whose receipts are not durable. When it is reached nothing more is sent until the log takes them.
@@ -85,6 +86,7 @@ struct Lane {
     blocked: Option<String>,
     last_error: Option<String>,
     reach: Reach,
+    rates: Rates,
 }
 
 struct Courier<D> {
@@ -376,11 +378,23 @@ impl<D: Destination> Courier<D> {
             .filter(|(_, lane)| unavailable(lane))
             .map(|(name, _)| name.clone())
             .collect();
-        let (destination, ledger) = (&self.destination, &self.ledger);
+        let by_age = self.lanes.iter().filter(|(_, lane)| lane.rates.is_by_age());
+        let by_age = by_age.map(|(name, _)| name.clone()).collect();
+        let (destination, ledger, lanes) = (&self.destination, &self.ledger, &self.lanes);
+        let allowed = |lane: &str, kind: &Kind| {
+            let lane = lanes.get(lane);
+            lane.map_or(KIND_BURST_MAX, |lane| lane.rates.allowed(kind, now))
+        };
+        let turn = Turn {
+            taken: &taken,
+            by_age: &by_age,
+            allowed: &allowed,
+            is_full: ledger.is_full(),
+        };
         let jobs = plan(
             &ledger.pending,
             |request| destination.lane(request),
-            &taken,
+            &turn,
             |id| ledger.message(id),
         );
         for job in jobs {

@@ -10,6 +10,7 @@ mod error;
 mod ledger;
 mod outlet;
 mod plan;
+mod rank;
 mod reach;
 mod reader;
 mod secret;

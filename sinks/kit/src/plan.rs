@@ -1,13 +1,15 @@
-//! What to send next: which undelivered requests are told as one, and in what order. Pure.
+//! What to send next: which undelivered requests are one message, and in what order. Pure.
 //!
-//! Requests are merged only while all of them are undelivered and share class, coalesce key and incident; never two
-//! incidents, and never two lists of sessions.
+//! Requests are merged only while all of them are undelivered and share class, coalesce key and incident; never two lists
+//! of sessions. Messages about incidents of one kind become one message, a digest, once there are too many of them.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 use watchfold_schemas::event::{Notice, NoticeClass, NotificationRequest};
 use watchfold_schemas::{EventId, Time};
+
+use crate::rank::{Kind, Rank, kind, rank, the_incident};
 
 /// A request that nobody was told about yet.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -39,6 +41,10 @@ pub struct Job {
     pub attempts: u32,
     /// The far side's id of the message that shows the incident, where one was delivered.
     pub thread: Option<String>,
+    /// The notices of a digest, oldest first, with `notice` among them; empty for a message of its own.
+    pub digest: Vec<Notice>,
+    /// By which rate the message counts; `None` where no rate holds.
+    pub(crate) kind: Option<Kind>,
 }
 
 impl Job {
@@ -53,24 +59,29 @@ impl Job {
 }
 
 pub(crate) fn incident_of(notice: &Notice) -> Option<&str> {
-    match notice {
-        Notice::IncidentOpened { incident, .. }
-        | Notice::IncidentUpdated { incident }
-        | Notice::IncidentReminder { incident, .. }
-        | Notice::IncidentClosed { incident, .. } => Some(&incident.id),
-        Notice::SessionsStarted { .. } | Notice::SessionsEnded { .. } | Notice::OccupancySnapshot { .. } => {
-            None
-        }
-    }
+    the_incident(notice).map(|incident| incident.id.as_str())
 }
 
-/// The next job of every lane that is not `taken`, in the order of their requests.
+/// What holds for this turn of planning.
+pub(crate) struct Turn<'a> {
+    /// Lanes that have no room for a job.
+    pub taken: &'a BTreeSet<String>,
+    /// Lanes whose oldest request is next, whatever its rank.
+    pub by_age: &'a BTreeSet<String>,
+    /// How many messages of a kind a lane may send now.
+    pub allowed: &'a dyn Fn(&str, &Kind) -> u32,
+    /// No more requests fit, so that digests are due at once.
+    pub is_full: bool,
+}
+
+/// The next job of every lane that is not taken: by rank, then by age.
 pub(crate) fn plan(
     pending: &BTreeMap<u64, PendingRequest>,
     lane_of: impl Fn(&NotificationRequest) -> Option<String>,
-    taken: &BTreeSet<String>,
+    turn: &Turn<'_>,
     thread_of: impl Fn(&str) -> Option<String>,
 ) -> Vec<Job> {
+    let taken = turn.taken;
     let mut groups: BTreeMap<GroupKey, Vec<&PendingRequest>> = BTreeMap::new();
     for waiting in pending.values() {
         let Some(lane) = lane_of(&waiting.request).filter(|lane| !taken.contains(lane)) else {
@@ -81,14 +92,27 @@ pub(crate) fn plan(
             .or_default()
             .push(waiting);
     }
-    let mut next: BTreeMap<String, Job> = BTreeMap::new();
+    let mut kinds: BTreeMap<(String, Option<Kind>), Vec<Job>> = BTreeMap::new();
     for (key, group) in groups {
-        let Some(job) = merge(key.lane, &group) else {
+        if let Some(job) = merge(key.lane, &group) {
+            kinds
+                .entry((job.lane.clone(), job.kind.clone()))
+                .or_default()
+                .push(job);
+        }
+    }
+    let mut next: BTreeMap<String, Job> = BTreeMap::new();
+    for ((lane, kind), jobs) in kinds {
+        let Some(job) = paced(&lane, kind.as_ref(), jobs, turn) else {
             continue;
         };
-        match next.get(&job.lane) {
-            Some(earlier) if earlier.sequence < job.sequence => {}
-            _ => drop(next.insert(job.lane.clone(), job)),
+        let order = |job: &Job| match turn.by_age.contains(&lane) {
+            true => (Rank::Outage, job.sequence),
+            false => (rank(&job.notice), job.sequence),
+        };
+        match next.get(&lane) {
+            Some(earlier) if order(earlier) < order(&job) => {}
+            _ => drop(next.insert(lane.clone(), job)),
         }
     }
     let with_thread = |mut job: Job| {
@@ -96,6 +120,29 @@ pub(crate) fn plan(
         job
     };
     next.into_values().map(with_thread).collect()
+}
+
+/// The next message of a kind: the oldest alone, or all of them as one when only one more is allowed.
+fn paced(lane: &str, kind: Option<&Kind>, mut jobs: Vec<Job>, turn: &Turn<'_>) -> Option<Job> {
+    jobs.sort_by_key(|job| job.sequence);
+    let allowed = kind.map_or(u32::MAX, |kind| (turn.allowed)(lane, kind));
+    let is_digest = kind.is_some() && jobs.len() > 1 && (turn.is_full || allowed == 1);
+    if is_digest {
+        return digest(jobs);
+    }
+    (allowed > 0).then(|| jobs.into_iter().next()).flatten()
+}
+
+fn digest(jobs: Vec<Job>) -> Option<Job> {
+    let notices = jobs.iter().map(|job| job.notice.clone()).collect();
+    let mut jobs = jobs.into_iter();
+    let mut first = jobs.next()?;
+    for job in jobs {
+        first.merged.push((job.sequence, job.id));
+        first.merged.extend(job.merged);
+    }
+    first.digest = notices;
+    Some(first)
 }
 
 /// The sequences of requests that are past their time.
@@ -148,13 +195,16 @@ fn merge(lane: String, group: &[&PendingRequest]) -> Option<Job> {
         .max_by_key(|waiting| weight(&waiting.request.notice))?;
     let latest = *group.last()?;
     let others = group.iter().filter(|waiting| waiting.sequence != leader.sequence);
+    let notice = with_latest(&leader.request.notice, &latest.request.notice);
     Some(Job {
+        kind: kind(&notice),
+        digest: Vec::new(),
         lane,
         sequence: leader.sequence,
         id: leader.id.clone(),
         class: leader.request.class,
         time_zone: leader.request.time_zone.clone(),
-        notice: with_latest(&leader.request.notice, &latest.request.notice),
+        notice,
         merged: others
             .map(|waiting| (waiting.sequence, waiting.id.clone()))
             .collect(),

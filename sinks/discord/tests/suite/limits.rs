@@ -1,6 +1,7 @@
 //! Whatever a notice holds, the message is one that Discord takes.
 
 use proptest::prelude::*;
+use watchfold_discord::digest;
 use watchfold_discord::render::{Style, edited, message};
 use watchfold_discord::testing::first_fault;
 use watchfold_schemas::Time;
@@ -115,7 +116,8 @@ proptest! {
     #[test]
     fn any_notice_is_within_all_limits_and_mentions_nobody(notice in notice(), site in text(), zone in text()) {
         let style = Style { site: &site, page_url: Some("https://watch.example"), time_zone: &zone };
-        for message in [message(&notice, style), edited(&notice, style)] {
+        let many = vec![notice.clone(); 11];
+        for message in [message(&notice, style), edited(&notice, style), digest::message(&many, style)] {
             let body = serde_json::to_value(message).unwrap();
             prop_assert_eq!(first_fault(&body), None);
             prop_assert_eq!(&body["allowed_mentions"]["parse"], &serde_json::json!([]));

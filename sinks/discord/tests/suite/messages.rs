@@ -1,6 +1,7 @@
 //! Whole bodies, one per notice.
 
 use serde_json::{Value, json};
+use watchfold_discord::digest;
 use watchfold_discord::render::{Style, edited, message};
 use watchfold_schemas::config::Signal;
 use watchfold_schemas::event::{
@@ -577,4 +578,44 @@ fn a_flood_of_attacks_names_its_kind_its_number_and_the_first_subjects() {
     );
     assert_eq!(shown(FloodOf::Targets)["title"], "Port \\*scan\\* on 214 targets");
     assert_eq!(shown(FloodOf::Subjects)["title"], "Port \\*scan\\*: 214 subjects");
+}
+
+#[test]
+fn a_digest_counts_incidents_of_one_kind_and_names_the_first() {
+    let scan = |id: &str, source: &str| {
+        let mut attack = attack();
+        attack.subject = source.into();
+        attacked(id, attack)
+    };
+    let pcs_present = None;
+    let mut notices: Vec<Notice> = (0..37)
+        .map(|number| Notice::IncidentOpened {
+            incident: scan(&format!("{number}"), &format!("10.0.0.{number}")),
+            pcs_present,
+        })
+        .collect();
+    notices.push(Notice::IncidentClosed {
+        incident: scan("over", "10.0.1.1"),
+        pcs_present,
+    });
+    let got = serde_json::to_value(digest::message(&notices, STYLE)).unwrap();
+    let embed = &got["embeds"][0];
+    assert_eq!(embed["title"], "38 more: Port scan");
+    let lines: Vec<&str> = embed["description"].as_str().unwrap().lines().collect();
+    assert_eq!((lines.len(), lines[10]), (11, "and 28 more"));
+    assert_eq!(lines[0], "• Port scan: 10.0.0.0, since 2026-11-20 14:05:09 CET");
+    assert_eq!(embed["fields"][0]["value"], "37");
+    assert_eq!(embed["fields"][1]["value"], "1");
+    assert_eq!(
+        (&got["username"], &embed["url"]),
+        (&json!("cafe-1"), &json!("https://watch.example/#alerts"))
+    );
+    let outages = [opened("a"), closed("b")];
+    let got = serde_json::to_value(digest::message(&outages, STYLE)).unwrap();
+    assert_eq!(got["embeds"][0]["title"], "2 more: Outages");
+    let lines = got["embeds"][0]["description"].as_str().unwrap();
+    assert_eq!(
+        lines,
+        "• Router is down, since 2026-11-20 14:05:09 CET\n• Router is back, since 2026-11-20 14:05:09 CET"
+    );
 }

@@ -8,7 +8,7 @@ use watchfold_schemas::EventId;
 use watchfold_schemas::event::Notice;
 use watchfold_schemas::observation::{Body, DeliveryOutcome, Receipt};
 
-use super::{Courier, Done};
+use super::{Courier, Done, RECEIPT_REQUESTS_MAX};
 use crate::backoff::backoff;
 use crate::destination::{Attempt, Destination, Edit, EditOutcome, Outcome, Pause, SinkContext};
 use crate::ledger::EDITS_MAX;
@@ -81,6 +81,7 @@ impl<D: Destination> Courier<D> {
             Outcome::Delivered { message } => {
                 lane.failures = 0;
                 lane.reach.took();
+                lane.rates.sent(job.kind.as_ref(), Instant::now());
                 self.settle_delivered(job, message, attempt.thread_gone);
             }
             Outcome::Pointless { detail } => {
@@ -117,49 +118,81 @@ impl<D: Destination> Courier<D> {
             self.settle_request(sequence);
         }
         let mut receipts = Vec::with_capacity(2);
-        if !job.merged.is_empty() {
-            let ids = job.merged.iter().map(|(_, id)| id.clone()).collect();
-            self.context.stats.add(Count::Merged, job.merged.len() as u64);
+        self.context.stats.add(Count::Merged, job.merged.len() as u64);
+        for merged in job.merged.chunks(RECEIPT_REQUESTS_MAX) {
+            let ids = merged.iter().map(|(_, id)| id.clone()).collect();
             receipts.push(self.receipt(DeliveryOutcome::Merged, ids, message.clone(), None, job.attempts));
         }
-        let ids = vec![job.id.clone()];
+        // A digest shows many incidents, so it is the message of none: it is not edited when one of them is over.
+        let (message, detail) = match job.digest.len() {
+            0 => (message, None),
+            count => (None, Some(format!("in one message about {count} incidents"))),
+        };
         receipts.push(self.receipt(
             DeliveryOutcome::Delivered,
-            ids,
+            vec![job.id.clone()],
             message.clone(),
-            None,
+            detail,
             job.attempts + 1,
         ));
         self.context.stats.add(Count::Delivered, 1);
+        for notice in &job.digest {
+            self.settle_in_digest(job, notice);
+        }
+        if !job.digest.is_empty() {
+            self.settle(receipts);
+            return;
+        }
         if let (Notice::IncidentClosed { .. }, Some(thread), false) = (&job.notice, &job.thread, thread_gone)
         {
-            self.queue_edit(job, thread.clone());
+            self.queue_edit(job, &job.notice, thread.clone());
         }
         self.ledger.note_told(&job.notice, message);
         self.settle(receipts);
+    }
+
+    /// The first message of an incident that is over is edited, though its end was part of a digest.
+    fn settle_in_digest(&mut self, job: &Job, notice: &Notice) {
+        if let Notice::IncidentClosed { incident, .. } = notice
+            && let Some(thread) = self.ledger.message(&incident.id)
+        {
+            self.queue_edit(job, notice, thread);
+        }
+        self.ledger.note_told(notice, None);
     }
 
     fn settle_whole(&mut self, job: &Job, outcome: DeliveryOutcome, detail: String) {
         for sequence in job.sequences() {
             self.settle_request(sequence);
         }
-        let ids = std::iter::once(&job.id)
+        let ids: Vec<EventId> = std::iter::once(&job.id)
             .chain(job.merged.iter().map(|(_, id)| id))
             .cloned()
             .collect();
-        let receipt = self.receipt(outcome, ids, None, Some(detail), job.attempts + 1);
-        if matches!(job.notice, Notice::IncidentClosed { .. }) {
-            self.ledger.note_told(&job.notice, None);
+        let receipt = |ids: &[EventId]| {
+            self.receipt(
+                outcome,
+                ids.to_vec(),
+                None,
+                Some(detail.clone()),
+                job.attempts + 1,
+            )
+        };
+        let receipts = ids.chunks(RECEIPT_REQUESTS_MAX).map(receipt).collect();
+        for notice in job.digest.iter().chain([&job.notice]) {
+            if matches!(notice, Notice::IncidentClosed { .. }) {
+                self.ledger.note_told(notice, None);
+            }
         }
-        self.settle(vec![receipt]);
+        self.settle(receipts);
     }
 
-    fn queue_edit(&mut self, job: &Job, message: String) {
+    fn queue_edit(&mut self, job: &Job, notice: &Notice, message: String) {
         self.ledger.edits.push_back(Edit {
             lane: job.lane.clone(),
             class: job.class,
             message,
-            notice: job.notice.clone(),
+            notice: notice.clone(),
             time_zone: job.time_zone.clone(),
             attempts: 0,
             not_before: None,

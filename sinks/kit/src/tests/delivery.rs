@@ -30,7 +30,7 @@ pub(super) struct FarSide {
     script: Mutex<HashMap<String, VecDeque<Outcome>>>,
     shown: Mutex<Vec<Job>>,
     calls: Mutex<u32>,
-    edits: Mutex<Vec<Edit>>,
+    pub(super) edits: Mutex<Vec<Edit>>,
     without_occupancy: bool,
     /// Stands for the address behind the lane "alerts".
     pub(super) address: Mutex<u64>,
@@ -52,7 +52,11 @@ impl FarSide {
 
     /// (kind of notice, incident or count) of everything shown.
     pub(super) fn told(&self) -> Vec<String> {
-        self.shown().iter().map(|job| name(&job.notice)).collect()
+        let name = |job: &Job| match job.digest.len() {
+            0 => name(&job.notice),
+            count => format!("digest of {count}"),
+        };
+        self.shown().iter().map(name).collect()
     }
 
     fn calls(&self) -> u32 {

@@ -4,6 +4,7 @@ mod away;
 mod delivery;
 mod faults;
 mod losses;
+mod pace;
 mod plan;
 mod reader;
 
@@ -11,7 +12,7 @@ use std::time::Duration;
 
 use watchfold_log::{Append, MessageLog};
 use watchfold_schemas::event::{
-    Causes, EVENT_VERSION, Event, EventBody, Incident, IncidentClass, Notice, NoticeClass,
+    Causes, EVENT_VERSION, Event, EventBody, Flood, FloodOf, Incident, IncidentClass, Notice, NoticeClass,
     NotificationRequest, OccupancySnapshot, Place, SessionList, Severity,
 };
 use watchfold_schemas::origin::Cause;
@@ -51,6 +52,50 @@ pub(crate) fn opened(id: &str) -> Notice {
         incident: incident(id),
         pcs_present: Some(17),
     }
+}
+
+/// A flood of port scans begins.
+pub(crate) fn attack(id: &str) -> Notice {
+    with(opened(id), |incident| {
+        incident.class = IncidentClass::Attack;
+        incident.subject = "attack:port_scan".into();
+        incident.flood = Some(Box::new(Flood {
+            category: "port_scan".into(),
+            title: "Port scan".into(),
+            of: FloodOf::Sources,
+            subjects: vec!["10.0.0.9".into()],
+            subjects_total: 1,
+            attacks_total: 1,
+        }));
+    })
+}
+
+/// The same flood is over.
+pub(crate) fn attack_over(id: &str) -> Notice {
+    let Notice::IncidentOpened {
+        mut incident,
+        pcs_present,
+    } = attack(id)
+    else {
+        unreachable!("an attack opens")
+    };
+    incident.ended_at = Some(Time::from_seconds(1_060));
+    Notice::IncidentClosed {
+        incident,
+        pcs_present,
+    }
+}
+
+/// The notice with another incident.
+pub(crate) fn with(mut notice: Notice, change: impl FnOnce(&mut Incident)) -> Notice {
+    match &mut notice {
+        Notice::IncidentOpened { incident, .. }
+        | Notice::IncidentUpdated { incident }
+        | Notice::IncidentReminder { incident, .. }
+        | Notice::IncidentClosed { incident, .. } => change(incident),
+        other => panic!("{other:?} is about no incident"),
+    }
+    notice
 }
 
 pub(crate) fn updated(id: &str, by: &str) -> Notice {

@@ -3,11 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use proptest::prelude::*;
-use watchfold_schemas::event::{Notice, NotificationRequest};
+use watchfold_schemas::event::{IncidentClass, Notice, NotificationRequest, Severity};
 use watchfold_schemas::{EventId, Time};
 
-use super::{FAR, closed, opened, reminder, request, sessions, snapshot, updated};
-use crate::plan::{PendingRequest, expired, incident_of, plan};
+use super::{FAR, attack, closed, opened, reminder, request, sessions, snapshot, updated, with};
+use crate::plan::{Job, PendingRequest, Turn, expired, incident_of};
+use crate::rank::Kind;
 
 fn pending(notices: &[Notice]) -> BTreeMap<u64, PendingRequest> {
     let entry = |(index, notice): (usize, &Notice)| {
@@ -30,6 +31,35 @@ fn pending(notices: &[Notice]) -> BTreeMap<u64, PendingRequest> {
 
 fn lane(request: &NotificationRequest) -> Option<String> {
     Some(format!("{:?}", request.class))
+}
+
+fn plan(
+    pending: &BTreeMap<u64, PendingRequest>,
+    lane_of: impl Fn(&NotificationRequest) -> Option<String>,
+    taken: &BTreeSet<String>,
+    thread_of: impl Fn(&str) -> Option<String>,
+) -> Vec<Job> {
+    let turn = Turn {
+        taken,
+        by_age: &BTreeSet::new(),
+        allowed: &|_, _| u32::MAX,
+        is_full: false,
+    };
+    crate::plan::plan(pending, lane_of, &turn, thread_of)
+}
+
+/// The only job of a turn.
+fn next(pending: &BTreeMap<u64, PendingRequest>, allowed: u32, by_age: bool, is_full: bool) -> Option<Job> {
+    let by_age = by_age.then(|| "all".to_owned()).into_iter().collect();
+    let turn = Turn {
+        taken: &BTreeSet::new(),
+        by_age: &by_age,
+        allowed: &|_: &str, _: &Kind| allowed,
+        is_full,
+    };
+    let mut jobs = crate::plan::plan(pending, |_| Some("all".to_owned()), &turn, |_| None);
+    assert!(jobs.len() <= 1);
+    jobs.pop()
 }
 
 /// Plans and settles until nothing is left: (sequence, merged sequences) of each job.
@@ -141,6 +171,64 @@ fn a_request_expires_strictly_after_its_time_unless_it_is_under_way() {
     );
 }
 
+#[test]
+fn outages_go_first_then_what_is_critical_then_faults_attacks_and_reports_each_by_age() {
+    let critical = with(attack("e"), |incident| incident.severity = Severity::Critical);
+    let fault = with(opened("c"), |incident| {
+        incident.class = IncidentClass::CollectorSilent
+    });
+    let mut waiting = pending(&[
+        sessions(1),
+        attack("a"),
+        attack("b"),
+        fault,
+        opened("d"),
+        critical,
+        closed("f"),
+    ]);
+    let mut order = Vec::new();
+    while let Some(job) = next(&waiting, u32::MAX, false, false) {
+        waiting.remove(&job.sequence);
+        order.push(job.sequence);
+    }
+    assert_eq!(order, [5, 7, 6, 4, 2, 3, 1]);
+}
+
+#[test]
+fn a_turn_by_age_takes_the_oldest_whatever_its_rank() {
+    let waiting = pending(&[sessions(1), attack("a"), opened("b")]);
+    let sequence = |by_age| next(&waiting, u32::MAX, by_age, false).map(|job| job.sequence);
+    assert_eq!((sequence(true), sequence(false)), (Some(1), Some(3)));
+}
+
+#[test]
+fn beyond_the_rate_the_last_message_of_a_kind_is_a_digest_and_then_none_is_sent() {
+    let other = with(attack("d"), |incident| {
+        incident.flood.as_mut().unwrap().category = "syn_flood".into();
+    });
+    let update = with(updated("e", "kim"), |incident| {
+        incident.class = IncidentClass::Attack
+    });
+    let waiting = pending(&[attack("a"), attack("b"), update, attack("c"), other]);
+    let alone = next(&waiting, 2, false, false).unwrap();
+    assert_eq!((alone.sequence, alone.digest.len()), (1, 0));
+    let digest = next(&waiting, 1, false, false).unwrap();
+    assert_eq!(
+        digest.sequences().collect::<Vec<_>>(),
+        [1, 2, 4],
+        "one category alone"
+    );
+    let about: Vec<_> = digest.digest.iter().map(incident_of).collect();
+    assert_eq!(about, [Some("a"), Some("b"), Some("c")]);
+    let update = next(&waiting, 0, false, false).unwrap();
+    assert_eq!(update.sequence, 3, "an update makes no sound, and has no rate");
+    let at_once = next(&waiting, 0, false, true).unwrap();
+    assert_eq!(at_once.digest.len(), 3, "a full ledger waits for no rate");
+    let one = pending(&[attack("a")]);
+    assert_eq!(next(&one, 1, false, false).unwrap().digest.len(), 0);
+    assert!(next(&one, 0, false, true).is_none());
+}
+
 fn any_notice() -> impl Strategy<Value = Notice> {
     let incident = prop_oneof![Just("a"), Just("b"), Just("c")];
     (incident, 0..6_u32).prop_map(|(incident, kind)| match kind {
@@ -154,6 +242,21 @@ fn any_notice() -> impl Strategy<Value = Notice> {
 }
 
 proptest! {
+    /// Whatever waits and whatever is allowed, every request is settled exactly once, in digests too.
+    #[test]
+    fn digests_settle_everything_once(
+        notices in prop::collection::vec(any_notice(), 0..40), turns in prop::collection::vec((0u32..3, any::<bool>(), any::<bool>()), 200),
+    ) {
+        let mut waiting = pending(&notices);
+        for (allowed, by_age, is_full) in turns.into_iter().chain([(1, false, false); 40]) {
+            let Some(job) = next(&waiting, allowed, by_age, is_full) else { continue };
+            for sequence in job.sequences() {
+                prop_assert!(waiting.remove(&sequence).is_some(), "{} is sent twice", sequence);
+            }
+        }
+        prop_assert!(waiting.is_empty());
+    }
+
     /// Whatever waits, every request is settled exactly once, and only with others of its own incident.
     #[test]
     fn everything_is_settled_once_and_incidents_stay_apart(notices in prop::collection::vec(any_notice(), 0..40)) {
