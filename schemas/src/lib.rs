@@ -10,6 +10,7 @@ pub mod config;
 pub mod digest;
 pub mod event;
 pub mod fields;
+mod flood;
 pub mod observation;
 pub mod origin;
 pub mod packets;

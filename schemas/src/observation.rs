@@ -504,7 +504,7 @@ pub struct Receipt {
 #[serde(rename_all = "snake_case")]
 pub enum DeliveryOutcome {
     Delivered,
-    /// Folded into a later message with the same coalesce key.
+    /// Folded into another message: a later one with the same coalesce key, or one about many incidents.
     Merged,
     /// Its `expires_at` passed undelivered.
     Expired,

@@ -2,6 +2,7 @@
 
 mod attacks;
 mod floods;
+mod parity;
 
 use std::collections::VecDeque;
 
@@ -9,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use watchfold_schemas::event::{
     Causes, CloseReason, EventBody, Incident, IncidentClass, JitterRecorded, Severity,
 };
-use watchfold_schemas::observation::{Act, Fault, OperatorAct, Parity, ParityDifference, ParityVerdict};
+use watchfold_schemas::observation::{Act, Fault, OperatorAct};
 use watchfold_schemas::why::ProbeReason;
 use watchfold_schemas::{Chain, SiteConfig, Span, Time};
 
@@ -453,25 +454,6 @@ impl IncidentsState {
         );
     }
 
-    /// A difference stands until a later hour agrees; that an earlier one does says nothing about it.
-    fn parity(&mut self, parity: &Parity, ctx: &mut Ctx<'_>) {
-        let (class, subject) = (IncidentClass::Parity, chain_subject(parity.chain));
-        let differing = self.differing.get(&subject).copied();
-        match &parity.verdict {
-            ParityVerdict::Agreed if differing.is_some_and(|hour| hour < parity.hour) => {
-                self.differing.remove(&subject);
-                self.close(class, &subject, CloseReason::Recovered, Span::ZERO, ctx);
-            }
-            ParityVerdict::Differed(difference) => {
-                let latest = differing.map_or(parity.hour, |hour| hour.max(parity.hour));
-                self.differing.insert(&subject, latest);
-                let detail = describe(parity, difference);
-                self.open(class, &subject, ctx.moment, Opening::of(detail), ctx);
-            }
-            ParityVerdict::Agreed | ParityVerdict::NotCompared { .. } => {}
-        }
-    }
-
     /// It lasts from the last tick before what was lost to the first one after it.
     fn lost(&mut self, records: u64, ctx: &mut Ctx<'_>) {
         let detail = format!(
@@ -539,33 +521,6 @@ fn faulty(of: &str) -> (IncidentClass, String) {
 /// What an incident of a chain itself is about.
 fn chain_subject(chain: Chain) -> String {
     format!("chain:{}", chain.token())
-}
-
-fn describe(parity: &Parity, difference: &ParityDifference) -> String {
-    let ParityDifference {
-        input,
-        index,
-        message,
-        recorded,
-        derived,
-    } = difference;
-    let message = if message.is_empty() {
-        "gone by now"
-    } else {
-        message
-    };
-    let side = |text: &Option<String>| text.clone().unwrap_or_else(|| "nothing".to_owned());
-    let at = parity.hour;
-    let what = match parity.chain {
-        Chain::Site => format!("the hour of {at}"),
-        Chain::Packets => format!("what followed the packet chain's snapshot of {at}"),
-    };
-    format!(
-        "{what} was folded again and differs first at event {index} of record {input} ({message}): it was \
-         recorded as {}; now there is {}",
-        side(recorded),
-        side(derived)
-    )
 }
 
 /// An incident that opens at this step, as far as its class says.

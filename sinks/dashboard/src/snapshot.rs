@@ -11,7 +11,7 @@ use crate::DashboardError;
 use crate::projection::Projection;
 
 /// Raise it whenever the stored form of the projection or what it is folded from changes.
-const SNAPSHOT_VERSION: u16 = 4;
+const SNAPSHOT_VERSION: u16 = 5;
 const MAGIC: &[u8; 8] = b"WFDASH\r\n";
 /// Magic, version and checksum.
 const HEADER_BYTES: usize = 8 + 2 + 4;
@@ -30,7 +30,8 @@ pub struct Snapshot {
 /// The bytes of a snapshot file.
 pub fn encode(snapshot: &Snapshot) -> Result<Vec<u8>, rmp_serde::encode::Error> {
     let mut bytes = vec![0; HEADER_BYTES];
-    rmp_serde::encode::write(&mut bytes, snapshot)?;
+    // With names: fields that are left out when empty would move those behind them.
+    rmp_serde::encode::write_named(&mut bytes, snapshot)?;
     let checksum = crc32c::crc32c(&bytes[HEADER_BYTES..]);
     bytes[..8].copy_from_slice(MAGIC);
     bytes[8..10].copy_from_slice(&SNAPSHOT_VERSION.to_le_bytes());

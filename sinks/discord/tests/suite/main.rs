@@ -2,6 +2,7 @@
 
 mod delivery;
 mod faults;
+mod floods;
 mod limits;
 mod messages;
 mod sample;

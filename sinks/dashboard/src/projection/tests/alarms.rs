@@ -1,6 +1,8 @@
 //! Alerts and attacks in the projection: told once, counted, bounded, and the threat that falls again.
 
+use watchfold_log::Position;
 use watchfold_schemas::alert::{Alert, Attack, Endpoint, Measured, RuleRef, SeenBy};
+use watchfold_schemas::event::{Flood, FloodOf};
 use watchfold_schemas::rules::{RuleSet, RuleState, RulesActivation, Surroundings};
 
 use super::*;
@@ -8,6 +10,7 @@ use crate::projection::alerts::{ALERTS_MAX, CATEGORIES_COUNTED_MAX, OTHER};
 use crate::projection::attacks::ATTACKS_ENDED_MAX;
 use crate::projection::dirty::{ALERTS_TOLD_MAX, ATTACKS_TOLD_MAX};
 use crate::projection::shapes::{AlertTotals, NewAlerts, SeverityCounts, Threat};
+use crate::snapshot::{Snapshot, decode, encode};
 
 fn rule(name: &str) -> RuleRef {
     RuleRef {
@@ -257,6 +260,45 @@ fn an_attack_names_its_incident() {
         _ => None,
     });
     assert_eq!(incident_told, Some(of_attack.id));
+}
+
+#[test]
+fn incidents_of_attacks_and_floods_survive_a_snapshot() {
+    let EventBody::AttackBegan(attack) = attacked(100, "a", Severity::High, 95, None).body else {
+        unreachable!("made above")
+    };
+    let mut of_attack = incident("attack:port_scan:203.0.113.9", 95, None);
+    of_attack.class = IncidentClass::Attack;
+    of_attack.attack = Some(attack);
+    let mut of_flood = incident("attack:port_scan", 96, None);
+    of_flood.class = IncidentClass::Attack;
+    of_flood.flood = Some(Box::new(Flood {
+        category: "port_scan".into(),
+        title: "Port scan".into(),
+        of: FloodOf::Sources,
+        subjects: vec!["203.0.113.9".into()],
+        subjects_total: 1,
+        attacks_total: 1,
+    }));
+    let opened = |index, incident| event(101, index, EventBody::IncidentOpened(incident));
+    let position = Position {
+        log_id: "l".into(),
+        sequence: 2,
+        id: "s/c/1/2".into(),
+    };
+    let snapshot = Snapshot {
+        site: "cafe".into(),
+        events: position.clone(),
+        observations: position,
+        projection: fold(&[opened(0, of_attack), opened(1, of_flood)], &[]),
+    };
+    let again = decode(&encode(&snapshot).unwrap()).unwrap();
+    let open = |projection: &Projection| -> Vec<_> {
+        let open = projection.told.incidents.open();
+        open.map(|entry| entry.incident.clone()).collect()
+    };
+    assert_eq!(open(&again.projection), open(&snapshot.projection));
+    assert_eq!(open(&again.projection).len(), 2);
 }
 
 #[test]

@@ -257,5 +257,5 @@ fn fold(events: &[Event], observations: &[Observation]) -> Projection {
 }
 
 fn stored(projection: &Projection) -> Vec<u8> {
-    rmp_serde::to_vec(projection).unwrap()
+    rmp_serde::to_vec_named(projection).unwrap()
 }
