@@ -6,13 +6,16 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::{Context, bail};
+use watchfold_config::{Problems, RulesConfig};
 use watchfold_kit::{Clock as _, SystemClock};
 use watchfold_ping::{default_gateway, local_subnets};
-use watchfold_rules::rule_set;
+use watchfold_rules::{RulesError, rule_set};
+use watchfold_schemas::rules::{Exclusion, RuleSet};
 use watchfold_schemas::subjects::{is_token, tokenize};
 
 use crate::cli::{CheckArgs, Format, InitArgs};
-use crate::config;
+use crate::config::{self, ConfigError, Mistake};
+use crate::exit;
 use crate::paths::{Data, write_private};
 use watchfold_kit::{console, errln, outln};
 
@@ -144,15 +147,28 @@ pub fn init(args: &InitArgs) -> anyhow::Result<ExitCode> {
     }
     write_private(&path, &text).with_context(|| format!("failed to write {}", path.display()))?;
     outln!("wrote {}: {}", path.display(), draft.summary())?;
-    outln!(
-        "start it with: watchfold up{}",
-        if args.config.is_some() {
-            format!(" --config {}", path.display())
-        } else {
-            String::new()
-        }
-    )?;
+    outln!("start it with: {}", start_command(args))?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// The command that starts what was made, with the same file and directory.
+fn start_command(args: &InitArgs) -> String {
+    let options = [("--config", &args.config), ("--data", &args.data.data)];
+    let given = options
+        .into_iter()
+        .filter_map(|(option, path)| Some((option, path.as_ref()?)));
+    let given = given.map(|(option, path)| format!(" {option} {}", quoted(path)));
+    format!("watchfold up{}", given.collect::<String>())
+}
+
+/// A path as a shell takes it.
+fn quoted(path: &Path) -> String {
+    let text = path.display().to_string();
+    let is_plain = |char: char| char.is_ascii_alphanumeric() || "-_./:\\".contains(char);
+    match !text.is_empty() && text.chars().all(is_plain) {
+        true => text,
+        false => format!("'{}'", text.replace('\'', "'\\''")),
+    }
 }
 
 fn ask_all(draft: &mut Draft, input: &mut impl BufRead) -> anyhow::Result<()> {
@@ -235,8 +251,18 @@ fn ask<T>(
 pub fn check(args: &CheckArgs) -> anyhow::Result<ExitCode> {
     let data = Data::locate(args.data.data.as_deref())?;
     let path = args.config.clone().unwrap_or_else(|| data.config());
-    let config = config::load(&path)?;
-    let rules = rule_set(&config.rules, path.parent().unwrap_or(Path::new(".")))?;
+    let (config, rules) = match checked(&path) {
+        Ok(good) => good,
+        Err(error) if args.format == Format::Json => {
+            let errors = mistakes_of(&error, &path);
+            outln!(
+                "{}",
+                serde_json::to_string_pretty(&serde_json::json!({ "errors": errors }))?
+            )?;
+            return Ok(exit::of(&error.into()));
+        }
+        Err(error) => return Err(error.into()),
+    };
     let mut warnings = config.warnings.clone();
     warnings.extend(crate::rules::expired(&config.rules, SystemClock::new().wall()));
     for warning in &warnings {
@@ -264,6 +290,10 @@ pub fn check(args: &CheckArgs) -> anyhow::Result<ExitCode> {
             outln!("  captures {}", interfaces(&config))?;
             outln!("  page     {}", config.listen)?;
             outln!("  rules    {}: {}", rules.name, rules.rules.len())?;
+            for (rule, exclusion) in excluded(&rules) {
+                let words = crate::rules::exclusion_in_words(exclusion, SystemClock::new().wall());
+                outln!("  excluded {rule}: {words}")?;
+            }
             outln!("  sinks    {}", sinks(&config))?;
         }
         Format::Json => outln!("{}", serde_json::to_string_pretty(&config.site)?)?,
@@ -273,6 +303,86 @@ pub fn check(args: &CheckArgs) -> anyhow::Result<ExitCode> {
         ExitCode::from(78)
     } else {
         ExitCode::SUCCESS
+    })
+}
+
+/// The file and its rules. Mistakes of both are found in one pass.
+fn checked(path: &Path) -> Result<(config::Config, RuleSet), ConfigError> {
+    let rules_of = |rules: &RulesConfig| rule_set(rules, path.parent().unwrap_or(Path::new(".")));
+    match config::load(path) {
+        Ok(config) => match rules_of(&config.rules) {
+            Ok(rules) => Ok((config, rules)),
+            Err(error) => Err(ConfigError::Invalid {
+                path: path.to_owned(),
+                mistakes: mistakes_of_rules(error, path),
+                rules: None,
+            }),
+        },
+        Err(ConfigError::Invalid {
+            path: of,
+            mut mistakes,
+            rules,
+        }) => {
+            let more = rules.as_deref().and_then(|rules| rules_of(rules).err());
+            mistakes.extend(more.into_iter().flat_map(|error| mistakes_of_rules(error, path)));
+            Err(ConfigError::Invalid {
+                path: of,
+                mistakes,
+                rules: None,
+            })
+        }
+        Err(error) => Err(error),
+    }
+}
+
+fn mistakes_of(error: &ConfigError, path: &Path) -> Vec<Mistake> {
+    match error {
+        ConfigError::Invalid { mistakes, .. } => mistakes.clone(),
+        ConfigError::Read { .. } => vec![whole_file(path.display().to_string(), error.to_string())],
+    }
+}
+
+fn mistakes_of_rules(error: RulesError, path: &Path) -> Vec<Mistake> {
+    match error {
+        RulesError::Section(problems) => {
+            let mut found = Problems::default();
+            for problem in problems {
+                found.push(problem.key, problem.reason);
+            }
+            mistakes_of(&watchfold_config::refuse(path, found), path)
+        }
+        RulesError::Invalid(problems) => problems
+            .into_iter()
+            .map(|problem| Mistake {
+                line: Some(problem.line).filter(|line| *line > 0),
+                help: problem.instead,
+                ..whole_file(problem.file, problem.reason)
+            })
+            .collect(),
+        error => {
+            let mut found = Problems::default();
+            found.push("rules.set", format!("rules.set: {error}"));
+            mistakes_of(&watchfold_config::refuse(path, found), path)
+        }
+    }
+}
+
+fn whole_file(file: String, message: String) -> Mistake {
+    Mistake {
+        file,
+        line: None,
+        column: None,
+        key: None,
+        message,
+        help: None,
+    }
+}
+
+/// What rules do not count, with the rule's name.
+fn excluded(rules: &RuleSet) -> impl Iterator<Item = (&str, &Exclusion)> {
+    rules.rules.iter().flat_map(|rule| {
+        let exclusions = rule.exclusions.iter();
+        exclusions.map(|exclusion| (rule.name.as_str(), exclusion))
     })
 }
 
@@ -335,6 +445,64 @@ mod tests {
             assert_eq!(config.site.occupancy.hosts.len(), pcs);
             assert_eq!(config.site.site, "cafe-1");
         }
+    }
+
+    #[test]
+    fn mistakes_of_a_file_and_of_its_rules_are_found_in_one_pass() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("watchfold.toml");
+        std::fs::create_dir(directory.path().join("rules")).unwrap();
+        std::fs::write(directory.path().join("rules/a.yml"), "title: A\nlogsorce: {}\n").unwrap();
+        std::fs::write(&path, "site = \"a\"\nlisten = 1\n[rules]\nset = \"rules\"\n").unwrap();
+        let found = |path: &Path| mistakes_of(&checked(path).unwrap_err(), path);
+        let mistakes = found(&path);
+        let names: Vec<&str> = mistakes
+            .iter()
+            .filter_map(|mistake| mistake.file.rsplit('/').next())
+            .collect();
+        assert_eq!(
+            (names[0], mistakes[0].line),
+            ("watchfold.toml", Some(2)),
+            "{mistakes:#?}"
+        );
+        assert!(names[1..].contains(&"a.yml"), "{mistakes:#?}");
+        let text = "site = \"a\"\n[rules.states]\nport_scam = \"off\"\n[[rules.exclude]]\nrule = \"port_scan\"\n\
+                    dns.question.name = \"x\"\n";
+        std::fs::write(&path, text).unwrap();
+        let keys: Vec<(Option<usize>, Option<String>)> = found(&path)
+            .into_iter()
+            .map(|mistake| (mistake.line, mistake.key))
+            .collect();
+        assert_eq!(
+            keys,
+            [
+                (Some(3), Some("rules.states.port_scam".to_owned())),
+                (Some(6), Some("rules.exclude[0].dns.question.name".to_owned())),
+            ]
+        );
+        let missing = found(&directory.path().join("none.toml"));
+        assert!(missing[0].message.contains("watchfold init"), "{missing:#?}");
+    }
+
+    #[test]
+    fn the_command_to_start_names_what_init_was_given() {
+        let args = |config: Option<&str>, data: Option<&str>| InitArgs {
+            config: config.map(Into::into),
+            data: crate::cli::DataArgs {
+                data: data.map(Into::into),
+            },
+            force: false,
+            no_input: true,
+        };
+        assert_eq!(start_command(&args(None, None)), "watchfold up");
+        assert_eq!(
+            start_command(&args(None, Some("/srv/x"))),
+            "watchfold up --data /srv/x"
+        );
+        assert_eq!(
+            start_command(&args(Some("a b.toml"), Some("d"))),
+            "watchfold up --config 'a b.toml' --data d"
+        );
     }
 
     #[test]

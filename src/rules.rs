@@ -130,7 +130,7 @@ fn details(rule: &Rule, now: Time) -> Vec<(&'static str, String)> {
 }
 
 /// What a rule does not count, until when, and why.
-fn exclusion_in_words(exclusion: &Exclusion, now: Time) -> String {
+pub fn exclusion_in_words(exclusion: &Exclusion, now: Time) -> String {
     let mut words = test_in_words(&exclusion.test);
     match exclusion.until {
         Some(until) if exclusion.is_over(now) => {
@@ -153,9 +153,9 @@ pub fn expired(config: &RulesConfig, now: Time) -> Vec<String> {
     let warning = |exclusion: &RuleExclusion| {
         until(exclusion).map(|until| {
             format!(
-                "line {}: rules.exclude of {:?} expired at {until}, and the rule counts these rows again: take it out, or give it another \
+                "{}:{}: rules.exclude of {:?} expired at {until}, and the rule counts these rows again: take it out, or give it another \
                  `until`",
-                exclusion.line, exclusion.rule
+                exclusion.file, exclusion.line, exclusion.rule
             )
         })
     };

@@ -6,6 +6,8 @@
 use std::collections::BTreeSet;
 
 use serde::Deserialize;
+
+use super::Problems;
 use watchfold_schemas::subjects::{TOKEN_BYTES_MAX, is_token, tokenize};
 
 /// The most interfaces of one site; each has a thread and a buffer of its own.
@@ -103,19 +105,23 @@ pub struct Section {
 }
 
 /// Checks the tables; problems name the interface and the key.
-pub fn check(sections: Vec<Section>, problems: &mut Vec<String>) -> Vec<CaptureConfig> {
+pub fn check(sections: Vec<Section>, problems: &mut Problems) -> Vec<CaptureConfig> {
     if sections.len() > CAPTURES_MAX {
-        problems.push(format!(
-            "capture: {} interfaces, and the limit is {CAPTURES_MAX}; \"any\" is all of them in one",
-            sections.len()
-        ));
+        problems.push(
+            "capture",
+            format!(
+                "capture: {} interfaces, and the limit is {CAPTURES_MAX}; \"any\" is all of them in one",
+                sections.len()
+            ),
+        );
     }
     let mut captures = Vec::new();
     let mut names = BTreeSet::new();
-    for section in sections {
-        let capture = one(section, problems);
+    for (index, section) in sections.into_iter().enumerate() {
+        let path = format!("capture[{index}]");
+        let capture = one(section, &path, problems);
         if !names.insert(capture.name.clone()) {
-            problems.push(format!(
+            problems.push(format!("{path}.name"), format!(
                 "capture {:?}: another one has the name {:?} too; give it a name of its own with name = \"…\"",
                 capture.interface, capture.name
             ));
@@ -125,42 +131,50 @@ pub fn check(sections: Vec<Section>, problems: &mut Vec<String>) -> Vec<CaptureC
     captures
 }
 
-fn one(section: Section, problems: &mut Vec<String>) -> CaptureConfig {
+fn one(section: Section, path: &str, problems: &mut Problems) -> CaptureConfig {
     let default = CaptureConfig::of(&section.interface);
     let key = format!("capture {:?}", section.interface);
     if section.interface.trim().is_empty() || section.interface.len() > 255 {
-        problems.push(format!(
-            "{key}: interface must name one; `watchfold capture interfaces` lists those that exist"
-        ));
+        problems.push(
+            format!("{path}.interface"),
+            format!("{key}: interface must name one; `watchfold capture interfaces` lists those that exist"),
+        );
     }
     let name = section.name.unwrap_or(default.name);
     if !is_token(&name) || name.len() > NAME_BYTES_MAX {
-        problems.push(format!(
+        problems.push(format!("{path}.name"), format!(
             "{key}: name {name:?} must be 1 to {NAME_BYTES_MAX} of the letters a-z, A-Z, digits, '-' and '_'"
         ));
     }
     let snap_length = section.snap_length.unwrap_or(default.snap_length);
     if !(SNAP_LENGTH_MIN..=SNAP_LENGTH_MAX).contains(&snap_length) {
-        problems.push(format!(
-            "{key}: snap_length must be from {SNAP_LENGTH_MIN} to {SNAP_LENGTH_MAX} bytes"
-        ));
+        problems.push(
+            format!("{path}.snap_length"),
+            format!("{key}: snap_length must be from {SNAP_LENGTH_MIN} to {SNAP_LENGTH_MAX} bytes"),
+        );
     }
     let buffer_mib = section.buffer_mib.unwrap_or(BUFFER_MIB);
     if !(1..=BUFFER_MIB_MAX).contains(&buffer_mib) {
-        problems.push(format!("{key}: buffer_mib must be from 1 to {BUFFER_MIB_MAX}"));
+        problems.push(
+            format!("{path}.buffer_mib"),
+            format!("{key}: buffer_mib must be from 1 to {BUFFER_MIB_MAX}"),
+        );
     }
     let head_ports = section.head_ports.unwrap_or(default.head_ports);
     if head_ports.len() > HEAD_PORTS_MAX {
-        problems.push(format!(
-            "{key}: {} head_ports, and the limit is {HEAD_PORTS_MAX}",
-            head_ports.len()
-        ));
+        problems.push(
+            format!("{path}.head_ports"),
+            format!(
+                "{key}: {} head_ports, and the limit is {HEAD_PORTS_MAX}",
+                head_ports.len()
+            ),
+        );
     }
     if section
         .ring_mib
         .is_some_and(|mib| !(RING_MIB_MIN..=RING_MIB_MAX).contains(&mib))
     {
-        problems.push(format!(
+        problems.push(format!("{path}.ring_mib"), format!(
             "{key}: ring_mib must be from {RING_MIB_MIN} to {RING_MIB_MAX}; leave it out to keep no packets"
         ));
     }
@@ -186,11 +200,11 @@ mod tests {
             capture: Vec<Section>,
         }
         let file: File = toml::from_str(text).map_err(|error| error.to_string())?;
-        let mut problems = Vec::new();
+        let mut problems = Problems::default();
         let captures = check(file.capture, &mut problems);
         match problems.is_empty() {
             true => Ok(captures),
-            false => Err(problems.join("\n")),
+            false => Err(problems.messages().join("\n")),
         }
     }
 

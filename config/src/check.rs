@@ -1,6 +1,6 @@
 //! From the file to what the parts are given, with every problem found and not only the first.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::path::Path;
 
@@ -11,7 +11,7 @@ use watchfold_schemas::config::{
 use watchfold_schemas::subjects::{TOKEN_BYTES_MAX, is_token};
 
 use super::duration::Millis;
-use super::{Around, Config, Naming, Take, capture, file, hosts, page, rules};
+use super::{Around, Config, Naming, Problems, Take, capture, file, hosts, page, rules};
 
 /// The most signals of one address; more say nothing that these do not.
 pub const PROBES_MAX: usize = 8;
@@ -27,20 +27,30 @@ const PC_ROUND_SLACK_MS: u64 = 500;
 const TARGET_INTERVAL_MS: u64 = 2_000;
 const TARGET_TIMEOUT_MS: u64 = 1_000;
 
+/// What a file is checked with.
+pub struct Given<'f> {
+    pub text: &'f str,
+    pub path: &'f Path,
+    /// What relative paths start from.
+    pub directory: &'f Path,
+    /// The names of all targets, of those too that could not be read.
+    pub names: &'f BTreeSet<String>,
+}
+
+/// Turns a file into what the parts are given. Where there are problems the result is for further checks only.
 pub fn check<S, T>(
     file: file::File<S>,
-    text: &str,
-    directory: &Path,
+    given: &Given<'_>,
     naming: Naming,
     take: Take<S, T>,
-) -> Result<Config<T>, Vec<String>> {
-    let mut problems = Vec::new();
+    problems: &mut Problems,
+) -> Config<T> {
     let mut warnings = Vec::new();
-    let site = site(file.site.as_deref(), naming, &mut problems);
-    let time_zone = time_zone(file.time_zone.as_deref(), &mut problems);
-    let network = network(file.network, &mut problems);
-    let occupancy = occupancy(file.occupancy, &network, &mut problems);
-    let captures = capture::check(file.capture, &mut problems);
+    let site = site(file.site.as_deref(), naming, problems);
+    let time_zone = time_zone(file.time_zone.as_deref(), problems);
+    let network = network(file.network, given.names, problems);
+    let occupancy = occupancy(file.occupancy, &network, given.names, problems);
+    let captures = capture::check(file.capture, problems);
     if network.targets.is_empty()
         && occupancy.hosts.is_empty()
         && captures.is_empty()
@@ -50,7 +60,7 @@ pub fn check<S, T>(
             "nothing is watched: add [[network.targets]], [occupancy] ranges or [[capture]]".to_owned(),
         );
     }
-    let rules = rules::check(file.rules, text, &time_zone, &mut problems);
+    let rules = rules::check(file.rules, given, &time_zone, problems);
     let round_ms = occupancy.timeout_ms + PC_ROUND_SLACK_MS;
     if !occupancy.hosts.is_empty() && occupancy.interval_ms < round_ms {
         warnings.push(format!(
@@ -58,17 +68,14 @@ pub fn check<S, T>(
             occupancy.interval_ms
         ));
     }
-    let page = page::check(&file.dashboard, &mut problems);
+    let page = page::check(&file.dashboard, problems);
     let around = Around {
         site: &site,
         page_url: file.dashboard.public_url.as_deref(),
-        directory,
+        directory: given.directory,
     };
-    let sinks = take(file.sinks, &around, &mut problems);
-    if !problems.is_empty() {
-        return Err(problems);
-    }
-    Ok(Config {
+    let sinks = take(file.sinks, &around, problems);
+    Config {
         site: SiteConfig {
             site,
             time_zone,
@@ -82,29 +89,36 @@ pub fn check<S, T>(
         sinks,
         seen: super::Seen::default(),
         warnings,
-    })
+    }
 }
 
-fn site(given: Option<&str>, naming: Naming, problems: &mut Vec<String>) -> String {
+fn site(given: Option<&str>, naming: Naming, problems: &mut Problems) -> String {
     match given {
-        Some(name) if !is_token(name) => problems.push(format!(
-            "site {name:?} must be 1 to {TOKEN_BYTES_MAX} of the letters a-z, A-Z, digits, '-' and '_'"
-        )),
+        Some(name) if !is_token(name) => problems.push(
+            "site",
+            format!(
+                "site {name:?} must be 1 to {TOKEN_BYTES_MAX} of the letters a-z, A-Z, digits, '-' and '_'"
+            ),
+        ),
         None if naming == Naming::Required => {
-            problems.push("the name of the site is missing: begin with site = \"cafe-1\"".to_owned());
+            problems.push(
+                "site",
+                "the name of the site is missing: begin with site = \"cafe-1\"".to_owned(),
+            );
         }
         _ => {}
     }
     given.unwrap_or_default().to_owned()
 }
 
-fn time_zone(given: Option<&str>, problems: &mut Vec<String>) -> String {
+fn time_zone(given: Option<&str>, problems: &mut Problems) -> String {
     match given {
         Some(name) => {
             if jiff::tz::TimeZone::get(name).is_err() {
-                problems.push(format!(
-                    "time_zone {name:?} is not known: write it as \"Europe/Berlin\" or \"UTC\""
-                ));
+                problems.push(
+                    "time_zone",
+                    format!("time_zone {name:?} is not known: write it as \"Europe/Berlin\" or \"UTC\""),
+                );
             }
             name.to_owned()
         }
@@ -115,14 +129,15 @@ fn time_zone(given: Option<&str>, problems: &mut Vec<String>) -> String {
     }
 }
 
-fn network(file: file::Network, problems: &mut Vec<String>) -> NetworkConfig {
+fn network(file: file::Network, names: &BTreeSet<String>, problems: &mut Problems) -> NetworkConfig {
     let default = NetworkConfig::default();
     let or = |given: Option<Millis>, default: u64| given.map_or(default, |millis| millis.0);
     let interval = or(file.interval, TARGET_INTERVAL_MS);
     let timeout = or(file.timeout, TARGET_TIMEOUT_MS);
     let mut targets = Vec::new();
-    for given in file.targets {
-        targets.push(target(given, interval, timeout, problems));
+    for (index, given) in file.targets.into_iter().enumerate() {
+        let path = format!("network.targets[{index}]");
+        targets.push(target(given, &path, (interval, timeout), problems));
     }
     let network = NetworkConfig {
         min_incident_ms: or(file.min_incident, default.min_incident_ms),
@@ -136,53 +151,78 @@ fn network(file: file::Network, problems: &mut Vec<String>) -> NetworkConfig {
         targets,
     };
     if !(1..=1_000).contains(&network.flapping_count) {
-        problems.push("network.flapping.count must be between 1 and 1000".to_owned());
+        problems.push(
+            "network.flapping.count",
+            "network.flapping.count must be between 1 and 1000".to_owned(),
+        );
     }
     if network.silence_ms < 5_000 {
-        problems.push("network.silence is under 5s: a busy machine would be called silent".to_owned());
+        problems.push(
+            "network.silence",
+            "network.silence is under 5s: a busy machine would be called silent".to_owned(),
+        );
     }
-    dependencies(&network.targets, problems);
+    dependencies(&network.targets, names, problems);
     network
 }
 
-fn target(file: file::Target, interval: u64, timeout: u64, problems: &mut Vec<String>) -> Target {
+fn target(
+    file: file::Target,
+    path: &str,
+    (interval, timeout): (u64, u64),
+    problems: &mut Problems,
+) -> Target {
     let key = format!("network.targets {:?}", file.name);
     if !is_token(&file.name) {
-        problems.push(format!(
-            "{key}: a name is 1 to {TOKEN_BYTES_MAX} of the letters a-z, A-Z, digits, '-' and '_'"
-        ));
+        problems.push(
+            format!("{path}.name"),
+            format!("{key}: a name is 1 to {TOKEN_BYTES_MAX} of the letters a-z, A-Z, digits, '-' and '_'"),
+        );
     }
+    let is_list = matches!(file.address, file::OneOrMany::Many(_));
     let addresses = file.address.into_list();
     if addresses.is_empty() || addresses.len() > ADDRESSES_MAX {
-        problems.push(format!(
-            "{key}: {} addresses; give 1 to {ADDRESSES_MAX}",
-            addresses.len()
-        ));
+        problems.push(
+            format!("{path}.address"),
+            format!("{key}: {} addresses; give 1 to {ADDRESSES_MAX}", addresses.len()),
+        );
     }
     let given = file
         .signals
         .unwrap_or_else(|| vec![file::Signal::Word("echo".to_owned())]);
     if given.is_empty() || given.len() > PROBES_MAX {
-        problems.push(format!("{key}: {} signals; give 1 to {PROBES_MAX}", given.len()));
+        problems.push(
+            format!("{path}.signals"),
+            format!("{key}: {} signals; give 1 to {PROBES_MAX}", given.len()),
+        );
     }
     let signals: Vec<SignalSpec> = given
         .into_iter()
-        .filter_map(|one| signal(one, &key, problems))
+        .enumerate()
+        .filter_map(|(index, one)| signal(one, &key, &format!("{path}.signals[{index}]"), problems))
         .collect();
-    for address in &addresses {
+    for (index, address) in addresses.iter().enumerate() {
         if address.parse::<IpAddr>().is_err() && !is_host_name(address) {
-            problems.push(format!(
-                "{key}: {address:?} is neither an address nor a host name"
-            ));
+            let at = match is_list {
+                true => format!("{path}.address[{index}]"),
+                false => format!("{path}.address"),
+            };
+            problems.push(
+                at,
+                format!("{key}: {address:?} is neither an address nor a host name"),
+            );
         }
     }
     let quorum = file.quorum.unwrap_or(1);
     if quorum == 0 || quorum as usize > addresses.len().max(1) {
-        problems.push(format!("{key}: quorum {quorum} of {} addresses", addresses.len()));
+        problems.push(
+            format!("{path}.quorum"),
+            format!("{key}: quorum {quorum} of {} addresses", addresses.len()),
+        );
     }
     let interval_ms = file.interval.map_or(interval, |millis| millis.0);
     let timeout_ms = file.timeout.map_or(timeout, |millis| millis.0);
-    times(&key, interval_ms, timeout_ms, problems);
+    times(&key, path, (interval_ms, timeout_ms), problems);
     Target {
         name: file.name,
         probes: addresses
@@ -199,25 +239,27 @@ fn target(file: file::Target, interval: u64, timeout: u64, problems: &mut Vec<St
     }
 }
 
-fn times(key: &str, interval_ms: u64, timeout_ms: u64, problems: &mut Vec<String>) {
+fn times(key: &str, path: &str, (interval_ms, timeout_ms): (u64, u64), problems: &mut Problems) {
     if interval_ms < INTERVAL_MS_MIN {
-        problems.push(format!(
-            "{key}: an interval of {interval_ms}ms is under {INTERVAL_MS_MIN}ms"
-        ));
+        problems.push(
+            format!("{path}.interval"),
+            format!("{key}: an interval of {interval_ms}ms is under {INTERVAL_MS_MIN}ms"),
+        );
     }
     if timeout_ms == 0 || timeout_ms > TIMEOUT_MS_MAX {
-        problems.push(format!(
-            "{key}: a timeout of {timeout_ms}ms is not between 1ms and {TIMEOUT_MS_MAX}ms"
-        ));
+        problems.push(
+            format!("{path}.timeout"),
+            format!("{key}: a timeout of {timeout_ms}ms is not between 1ms and {TIMEOUT_MS_MAX}ms"),
+        );
     }
 }
 
-fn signal(file: file::Signal, key: &str, problems: &mut Vec<String>) -> Option<SignalSpec> {
+fn signal(file: file::Signal, key: &str, path: &str, problems: &mut Problems) -> Option<SignalSpec> {
     match file {
         file::Signal::Word(word) if word == "echo" => Some(SignalSpec::Echo),
         file::Signal::Word(word) => {
             let known = "\"echo\", { dns = \"name\" }, { tcp = port } or { https = \"url\" }";
-            problems.push(format!("{key}: no signal {word:?}; there are {known}"));
+            problems.push(path, format!("{key}: no signal {word:?}; there are {known}"));
             None
         }
         file::Signal::Dns(dns) => Some(SignalSpec::Dns {
@@ -227,10 +269,10 @@ fn signal(file: file::Signal, key: &str, problems: &mut Vec<String>) -> Option<S
         file::Signal::Tcp(tcp) => Some(SignalSpec::Tcp { port: tcp.tcp }),
         file::Signal::Https(https) => {
             if !https.https.starts_with("https://") && !https.https.starts_with("http://") {
-                problems.push(format!(
-                    "{key}: {:?} is not an http or https address",
-                    https.https
-                ));
+                problems.push(
+                    format!("{path}.https"),
+                    format!("{key}: {:?} is not an http or https address", https.https),
+                );
             }
             Some(SignalSpec::Https {
                 url: https.https,
@@ -242,35 +284,47 @@ fn signal(file: file::Signal, key: &str, problems: &mut Vec<String>) -> Option<S
 }
 
 /// Names must be unique, dependencies exist, and nothing may depend on itself.
-fn dependencies(targets: &[Target], problems: &mut Vec<String>) {
+fn dependencies(targets: &[Target], names: &BTreeSet<String>, problems: &mut Problems) {
     if targets.len() > TARGETS_MAX {
-        problems.push(format!(
-            "network: {} targets, and the limit is {TARGETS_MAX}",
-            targets.len()
-        ));
+        problems.push(
+            "network.targets",
+            format!(
+                "network: {} targets, and the limit is {TARGETS_MAX}",
+                targets.len()
+            ),
+        );
     }
     let mut by_name: BTreeMap<&str, &Target> = BTreeMap::new();
-    for target in targets {
+    for (index, target) in targets.iter().enumerate() {
         if by_name.insert(&target.name, target).is_some() {
-            problems.push(format!("network.targets {:?} is given twice", target.name));
+            problems.push(
+                format!("network.targets[{index}].name"),
+                format!("network.targets {:?} is given twice", target.name),
+            );
         }
     }
-    for target in targets {
-        for parent in &target.depends_on {
-            if !by_name.contains_key(parent.as_str()) {
+    for (index, target) in targets.iter().enumerate() {
+        for (nth, parent) in target.depends_on.iter().enumerate() {
+            if !names.contains(parent) {
                 let known: Vec<&str> = by_name.keys().copied().collect();
-                problems.push(format!(
-                    "network.targets {:?} depends on {parent:?}, which is not a target; there are {}",
-                    target.name,
-                    known.join(", ")
-                ));
+                problems.push(
+                    format!("network.targets[{index}].depends_on[{nth}]"),
+                    format!(
+                        "network.targets {:?} depends on {parent:?}, which is not a target; there are {}",
+                        target.name,
+                        known.join(", ")
+                    ),
+                );
             }
         }
         if reaches(&by_name, target, &target.name, &mut Vec::new()) {
-            problems.push(format!(
-                "network.targets {:?} depends on itself, directly or through others",
-                target.name
-            ));
+            problems.push(
+                format!("network.targets[{index}].depends_on"),
+                format!(
+                    "network.targets {:?} depends on itself, directly or through others",
+                    target.name
+                ),
+            );
         }
     }
 }
@@ -298,7 +352,8 @@ fn reaches<'t>(
 fn occupancy(
     file: Option<file::Occupancy>,
     network: &NetworkConfig,
-    problems: &mut Vec<String>,
+    names: &BTreeSet<String>,
+    problems: &mut Problems,
 ) -> OccupancyConfig {
     let default = OccupancyConfig::default();
     let Some(file) = file else { return default };
@@ -311,11 +366,12 @@ fn occupancy(
             Vec::new()
         }
     });
-    for parent in &depends_on {
-        if !network.targets.iter().any(|target| target.name == *parent) {
-            problems.push(format!(
-                "occupancy.depends_on: {parent:?} is not one of the network's targets"
-            ));
+    for (nth, parent) in depends_on.iter().enumerate() {
+        if !names.contains(parent) {
+            problems.push(
+                format!("occupancy.depends_on[{nth}]"),
+                format!("occupancy.depends_on: {parent:?} is not one of the network's targets"),
+            );
         }
     }
     let occupancy = OccupancyConfig {
@@ -328,7 +384,8 @@ fn occupancy(
         named_max: file.named_max.unwrap_or(default.named_max),
         hourly_snapshot: file.snapshot.unwrap_or(default.hourly_snapshot),
     };
-    times("occupancy", occupancy.interval_ms, occupancy.timeout_ms, problems);
+    let lengths = (occupancy.interval_ms, occupancy.timeout_ms);
+    times("occupancy", "occupancy", lengths, problems);
     occupancy
 }
 

@@ -14,6 +14,8 @@ use watchfold_schemas::Time;
 use watchfold_schemas::fields::Field;
 use watchfold_schemas::rules::Value;
 
+use super::Problems;
+use super::check::Given;
 use super::rules::is_network;
 use super::suggest::{line_of, nearest};
 
@@ -27,11 +29,25 @@ const SHORT: [(&str, Field); 3] = [
     ("port", Field::DestinationPort),
 ];
 
+/// What people call the keys that are no fields.
+const WORDS: [(&str, &str); 8] = [
+    ("expiry", "until"),
+    ("expire", "until"),
+    ("expires", "until"),
+    ("end", "until"),
+    ("comment", "reason"),
+    ("description", "reason"),
+    ("note", "reason"),
+    ("why", "reason"),
+];
+
 /// Traffic that a rule does not count.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RuleExclusion {
     /// The rule's name.
     pub rule: String,
+    /// The configuration file; empty where it is from none.
+    pub file: String,
     /// The line of its first key in the file; 0 where it is from no file.
     pub line: usize,
     /// What a row must meet, all of it, to be passed over.
@@ -100,8 +116,15 @@ fn flatten(key: String, at: usize, value: toml::Value, entries: &mut Vec<(String
     }
 }
 
-/// Checks a table of `text`; problems name the line.
-pub fn check(table: Table, text: &str, zone: &TimeZone, problems: &mut Vec<String>) -> RuleExclusion {
+/// Checks one table of the file, the one with this index.
+pub fn check(
+    table: Table,
+    index: usize,
+    given: &Given<'_>,
+    zone: &TimeZone,
+    problems: &mut Problems,
+) -> RuleExclusion {
+    let text = given.text;
     let line = line_of(text, table.at);
     let rule = table
         .entries
@@ -113,11 +136,15 @@ pub fn check(table: Table, text: &str, zone: &TimeZone, problems: &mut Vec<Strin
             || "rules.exclude".to_owned(),
             |rule| format!("rules.exclude of {rule:?}"),
         ),
+        path: format!("rules.exclude[{index}]"),
+        key: "",
+        at: table.at,
         line,
         problems,
     };
     let mut exclusion = RuleExclusion {
         rule: rule.unwrap_or_default().to_owned(),
+        file: given.path.display().to_string(),
         line,
         ..RuleExclusion::default()
     };
@@ -126,7 +153,7 @@ pub fn check(table: Table, text: &str, zone: &TimeZone, problems: &mut Vec<Strin
     }
     let mut names_field = false;
     for (key, at, value) in &table.entries {
-        reader.line = line_of(text, *at);
+        (reader.key, reader.at, reader.line) = (key.as_str(), *at, line_of(text, *at));
         match key.as_str() {
             "rule" => {}
             "reason" => exclusion.reason = reader.reason(value),
@@ -137,7 +164,7 @@ pub fn check(table: Table, text: &str, zone: &TimeZone, problems: &mut Vec<Strin
             }
         }
     }
-    reader.line = line;
+    (reader.key, reader.at) = ("", table.at);
     if !names_field {
         reader.wrong(
             "it excludes everything: give source, destination, port or a field of the rule, or set the rule's state to \"off\" in \
@@ -149,14 +176,24 @@ pub fn check(table: Table, text: &str, zone: &TimeZone, problems: &mut Vec<Strin
 
 struct Reader<'p> {
     of: String,
+    path: String,
+    /// The key in the table; empty for the table itself.
+    key: &'p str,
+    at: usize,
     line: usize,
-    problems: &'p mut Vec<String>,
+    problems: &'p mut Problems,
 }
 
 impl Reader<'_> {
     fn wrong(&mut self, what: impl fmt::Display) {
-        let Reader { of, line, .. } = self;
-        self.problems.push(format!("line {line}: {of}: {what}"));
+        let Reader {
+            of, path, key, at, ..
+        } = self;
+        let key = match *key {
+            "" => path.clone(),
+            key => format!("{path}.{key}"),
+        };
+        self.problems.push_at(*at, key, format!("{of}: {what}"));
     }
 
     fn reason(&mut self, value: &toml::Value) -> Option<String> {
@@ -256,6 +293,9 @@ fn shown(value: &Value) -> String {
 /// The key or field that was probably meant, by its own name, the one that other tools use, or its last part.
 fn meant(name: &str) -> Option<String> {
     let lower = name.to_ascii_lowercase();
+    if let Some((_, key)) = WORDS.iter().find(|(word, _)| *word == lower) {
+        return Some((*key).to_owned());
+    }
     let elsewhere = Field::ALL.iter().find(|field| {
         let mut others = field.like().split(", ");
         others.any(|other| !other.is_empty() && other.eq_ignore_ascii_case(&lower))

@@ -5,11 +5,14 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use watchfold_schemas::config::{PCS_MAX, PcHost};
 
+use super::Problems;
 use super::file::{Host, Range};
 
 /// The PCs in the order of the file. Hosts given by name take the place of the same address in a range.
-pub fn hosts(ranges: &[Range], named: &[Host], problems: &mut Vec<String>) -> Vec<PcHost> {
+pub fn hosts(ranges: &[Range], named: &[Host], problems: &mut Problems) -> Vec<PcHost> {
     let mut out: Vec<PcHost> = Vec::new();
+    // The key of the file that each of them is from.
+    let mut keys: Vec<String> = Vec::new();
     let mut numbers: BTreeMap<&str, u32> = BTreeMap::new();
     for (index, range) in ranges.iter().enumerate() {
         let key = format!("occupancy.ranges[{index}]");
@@ -25,46 +28,57 @@ pub fn hosts(ranges: &[Range], named: &[Host], problems: &mut Vec<String>) -> Ve
                         mac: None,
                         name,
                     });
+                    keys.push(key.clone());
                 }
             }
-            Err(why) => problems.push(format!("{key}: {why}")),
+            Err(why) => problems.push(key.as_str(), format!("{key}: {why}")),
         }
     }
-    for host in named {
+    for (index, host) in named.iter().enumerate() {
+        let key = format!("occupancy.hosts[{index}]");
         match pc(host) {
-            Ok(pc) => match out.iter_mut().find(|other| other.address == pc.address) {
-                Some(place) => *place = pc,
-                None => out.push(pc),
+            Ok(pc) => match out.iter().position(|other| other.address == pc.address) {
+                Some(place) => (out[place], keys[place]) = (pc, key),
+                None => {
+                    out.push(pc);
+                    keys.push(key);
+                }
             },
-            Err(why) => problems.push(format!("occupancy.hosts {:?}: {why}", host.name)),
+            Err(why) => problems.push(key, format!("occupancy.hosts {:?}: {why}", host.name)),
         }
     }
-    refuse_repetitions(&out, problems);
+    refuse_repetitions(&out, &keys, problems);
     if out.len() > PCS_MAX {
-        problems.push(format!(
-            "occupancy: {} PCs, and the limit is {PCS_MAX}: watch fewer from one place",
-            out.len()
-        ));
+        problems.push(
+            "occupancy",
+            format!(
+                "occupancy: {} PCs, and the limit is {PCS_MAX}: watch fewer from one place",
+                out.len()
+            ),
+        );
     }
     out
 }
 
-fn refuse_repetitions(hosts: &[PcHost], problems: &mut Vec<String>) {
+fn refuse_repetitions(hosts: &[PcHost], from: &[String], problems: &mut Problems) {
     let mut names: BTreeMap<&str, &str> = BTreeMap::new();
     let mut keys: BTreeMap<&str, &str> = BTreeMap::new();
-    for host in hosts {
+    for (host, from) in hosts.iter().zip(from) {
         if let Some(other) = keys.insert(host.key(), &host.name) {
-            problems.push(format!(
-                "occupancy: {} is given twice, as {other} and {}",
-                host.key(),
-                host.name
-            ));
+            problems.push(
+                from,
+                format!(
+                    "occupancy: {} is given twice, as {other} and {}",
+                    host.key(),
+                    host.name
+                ),
+            );
         }
         if let Some(other) = names.insert(&host.name, &host.address) {
-            problems.push(format!(
-                "occupancy: {} names both {other} and {}",
-                host.name, host.address
-            ));
+            problems.push(
+                from,
+                format!("occupancy: {} names both {other} and {}", host.name, host.address),
+            );
         }
     }
 }

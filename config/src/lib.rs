@@ -13,9 +13,11 @@ mod file;
 mod hosts;
 mod named;
 mod page;
+mod problems;
 mod rules;
 mod secret;
 mod suggest;
+mod whole;
 
 use std::io::ErrorKind;
 use std::net::SocketAddr;
@@ -31,6 +33,7 @@ pub use exclusions::{ExcludedField, RuleExclusion};
 pub use file::{Ignored, Sinks};
 pub use named::{NAMED_FILES_MAX, Seen, is_hidden};
 pub use page::{AddressBlock, PAGE_ENTRIES_MAX, PageAccess};
+pub use problems::{Mistake, Problems};
 pub use rules::{Found, RULE_ENTRIES_MAX, RulesConfig, Thresholds, Window};
 pub use secret::SecretRef;
 
@@ -81,10 +84,14 @@ pub enum ConfigError {
         "failed to read {path}: {source}\n  give another file with --config, or make one with `watchfold init`"
     )]
     Read { path: PathBuf, source: std::io::Error },
-    #[error("{path}: {message}")]
-    Syntax { path: PathBuf, message: String },
-    #[error("{path}: {}", list(problems))]
-    Invalid { path: PathBuf, problems: Vec<String> },
+    #[error("{}", list(path, mistakes))]
+    Invalid {
+        path: PathBuf,
+        /// In the order of the file.
+        mistakes: Vec<Mistake>,
+        /// The `[rules]` section as far as it can be read, to check rules in the same pass.
+        rules: Option<Box<RulesConfig>>,
+    },
 }
 
 /// Reads and checks a file. `take` makes of the sinks' sections what the program runs on, and adds what is wrong with
@@ -118,9 +125,10 @@ pub fn read_text(path: &Path) -> std::io::Result<String> {
 }
 
 /// How a program turns sections into what it runs on.
-pub type Take<S, T> = fn(S, &Around<'_>, &mut Vec<String>) -> T;
+pub type Take<S, T> = fn(S, &Around<'_>, &mut Problems) -> T;
 
-/// Checks the text of a file; `path` is for messages, and what relative paths in it start from.
+/// Checks the text of a file; `path` is for messages, and what relative paths in it start from. All mistakes are found in
+/// one pass: what cannot be read is left out, and the rest is checked.
 pub fn parse<S, T>(
     text: &str,
     path: &Path,
@@ -130,16 +138,42 @@ pub fn parse<S, T>(
 where
     S: DeserializeOwned + Default,
 {
-    let syntax = |error: toml::de::Error| ConfigError::Syntax {
-        path: path.to_owned(),
-        message: suggest::explain(&error, text),
-    };
-    let file: file::File<S> = toml::from_str(text).map_err(syntax)?;
+    let mut read = whole::read::<S>(text);
     let directory = path.parent().unwrap_or(Path::new("."));
-    check::check(file, text, directory, naming, take).map_err(|problems| ConfigError::Invalid {
+    let mut found = Problems::default();
+    let config = read.file.take().map(|file| {
+        let given = check::Given {
+            text,
+            path,
+            directory,
+            names: &read.names,
+        };
+        check::check(file, &given, naming, take, &mut found)
+    });
+    found.locate(&read.table);
+    found.retain(|key, at| read.is_checked(key, at));
+    found.rename(|key| read.as_written(key));
+    read.problems.extend(found);
+    match config {
+        Some(config) if read.problems.is_empty() => Ok(config),
+        config => Err(ConfigError::Invalid {
+            path: path.to_owned(),
+            mistakes: read.problems.mistakes(path, text),
+            rules: config.map(|config| Box::new(config.rules)),
+        }),
+    }
+}
+
+/// The error of a file that can be read and still not be used, for what only a program that uses it can check.
+pub fn refuse(path: &Path, mut problems: Problems) -> ConfigError {
+    let text = read_text(path).unwrap_or_default();
+    let (table, _) = toml::de::DeTable::parse_recoverable(&text);
+    problems.locate(table.get_ref());
+    ConfigError::Invalid {
         path: path.to_owned(),
-        problems,
-    })
+        mistakes: problems.mistakes(path, &text),
+        rules: None,
+    }
 }
 
 /// [`load`] for a program that runs no sink.
@@ -147,12 +181,12 @@ pub fn load_site(path: &Path) -> Result<Config<()>, ConfigError> {
     load(path, Naming::Required, |_: Sinks, _, _| ())
 }
 
-fn list(problems: &[String]) -> String {
-    match problems {
-        [one] => one.clone(),
+fn list(path: &Path, mistakes: &[Mistake]) -> String {
+    match mistakes {
+        [one] => one.to_string(),
         many => {
-            let lines: Vec<String> = many.iter().map(|problem| format!("\n  - {problem}")).collect();
-            format!("{} problems{}", many.len(), lines.concat())
+            let lines: Vec<String> = many.iter().map(|mistake| format!("\n  {mistake}")).collect();
+            format!("{}: {} problems{}", path.display(), many.len(), lines.concat())
         }
     }
 }

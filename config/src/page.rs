@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 use std::str::FromStr;
 
+use super::Problems;
 use super::check::is_host_name;
 
 /// Names and proxies in one list each.
@@ -57,34 +58,37 @@ impl FromStr for AddressBlock {
     }
 }
 
-pub fn check(file: &super::file::Dashboard, problems: &mut Vec<String>) -> PageAccess {
+pub fn check(file: &super::file::Dashboard, problems: &mut Problems) -> PageAccess {
     if let Some(url) = &file.public_url
         && host_of(url).is_none()
     {
-        problems.push(format!(
+        problems.push("dashboard.public_url", format!(
             "dashboard.public_url {url:?} is not an http or https address: write it as \"https://watch.example.org\""
         ));
     }
     for (key, entries) in [("hosts", &file.hosts), ("proxies", &file.proxies)] {
         if entries.len() > PAGE_ENTRIES_MAX {
-            problems.push(format!(
-                "dashboard.{key}: {} entries, and the limit is {PAGE_ENTRIES_MAX}",
-                entries.len()
-            ));
+            problems.push(
+                format!("dashboard.{key}"),
+                format!(
+                    "dashboard.{key}: {} entries, and the limit is {PAGE_ENTRIES_MAX}",
+                    entries.len()
+                ),
+            );
         }
     }
-    for host in &file.hosts {
+    for (index, host) in file.hosts.iter().enumerate() {
         if host.parse::<IpAddr>().is_err() && !is_host_name(host) {
-            problems.push(format!(
+            problems.push(format!("dashboard.hosts[{index}]"), format!(
                 "dashboard.hosts: {host:?} is not a host name: write it without scheme, port and path, as \"watch.example.org\""
             ));
         }
     }
     let mut proxies = Vec::new();
-    for proxy in &file.proxies {
+    for (index, proxy) in file.proxies.iter().enumerate() {
         match proxy.parse() {
             Ok(block) => proxies.push(block),
-            Err(()) => problems.push(format!(
+            Err(()) => problems.push(format!("dashboard.proxies[{index}]"), format!(
                 "dashboard.proxies: {proxy:?} is not an address: write it as \"127.0.0.1\" or \"10.0.0.0/8\""
             )),
         }

@@ -10,6 +10,8 @@ use serde::{Deserialize, Deserializer};
 use watchfold_schemas::rules::{RuleState, Surroundings, THRESHOLD_MAX, VALUES_MAX, WINDOW_MS_MAX};
 use watchfold_schemas::subjects::is_token;
 
+use super::Problems;
+use super::check::Given;
 use super::duration::Millis;
 use super::exclusions::{self, RuleExclusion};
 
@@ -149,15 +151,20 @@ impl<'de> Deserialize<'de> for Window {
     }
 }
 
-/// Checks the section of a file with this text; problems name the key, and the line where a key may be there several times.
-pub fn check(mut section: Section, text: &str, time_zone: &str, problems: &mut Vec<String>) -> RulesConfig {
+/// Checks the section of a file; problems name the key.
+pub fn check(
+    mut section: Section,
+    given: &Given<'_>,
+    time_zone: &str,
+    problems: &mut Problems,
+) -> RulesConfig {
     let networks = [
         ("own_networks", &section.own_networks),
         ("gateways", &section.gateways),
     ];
     for (key, list) in networks {
         limit(key, list.len(), RULE_ENTRIES_MAX, problems);
-        for given in list {
+        for (index, given) in list.iter().enumerate() {
             let usable = match key {
                 "gateways" => given.parse::<IpAddr>().is_ok(),
                 _ => is_network(given),
@@ -168,25 +175,35 @@ pub fn check(mut section: Section, text: &str, time_zone: &str, problems: &mut V
                 } else {
                     "an address or a network like \"203.0.113.0/24\""
                 };
-                problems.push(format!("rules.{key}: {given:?} is not {like}"));
+                problems.push(
+                    format!("rules.{key}[{index}]"),
+                    format!("rules.{key}: {given:?} is not {like}"),
+                );
             }
         }
     }
     limit("exclude", section.exclude.len(), RULE_ENTRIES_MAX, problems);
     for name in section.states.keys() {
         if !is_token(name) {
-            problems.push(format!("rules.states: {name:?} is no name of a rule"));
+            problems.push(
+                format!("rules.states.{name}"),
+                format!("rules.states: {name:?} is no name of a rule"),
+            );
         }
     }
     // A zone that does not exist is a problem of its own.
     let zone = TimeZone::get(time_zone).unwrap_or(TimeZone::UTC);
     let exclude = std::mem::take(&mut section.exclude)
         .into_iter()
-        .map(|table| exclusions::check(table, text, &zone, problems))
+        .enumerate()
+        .map(|(index, table)| exclusions::check(table, index, given, &zone, problems))
         .collect();
     let cooldown = section.alert_cooldown;
     if cooldown.is_some_and(|window| !(1_000..=WINDOW_MS_MAX).contains(&window.0)) {
-        problems.push("rules.alert_cooldown must be from 1s to 24h".to_owned());
+        problems.push(
+            "rules.alert_cooldown",
+            "rules.alert_cooldown must be from 1s to 24h".to_owned(),
+        );
     }
     RulesConfig {
         set: section.set.clone().unwrap_or_else(|| "default".to_owned()),
@@ -199,7 +216,7 @@ pub fn check(mut section: Section, text: &str, time_zone: &str, problems: &mut V
     }
 }
 
-fn thresholds(section: Section, problems: &mut Vec<String>) -> Thresholds {
+fn thresholds(section: Section, problems: &mut Problems) -> Thresholds {
     let counts = [
         ("port_scan_threshold", section.port_scan_threshold),
         ("syn_flood_threshold", section.syn_flood_threshold),
@@ -209,11 +226,17 @@ fn thresholds(section: Section, problems: &mut Vec<String>) -> Thresholds {
     ];
     for (key, count) in counts {
         if count.is_some_and(|count| !(1..=THRESHOLD_MAX).contains(&count)) {
-            problems.push(format!("rules.{key} must be from 1 to {THRESHOLD_MAX}"));
+            problems.push(
+                format!("rules.{key}"),
+                format!("rules.{key} must be from 1 to {THRESHOLD_MAX}"),
+            );
         }
     }
     if section.exfil_threshold == Some(0) {
-        problems.push("rules.exfil_threshold must be at least 1 byte".to_owned());
+        problems.push(
+            "rules.exfil_threshold",
+            "rules.exfil_threshold must be at least 1 byte".to_owned(),
+        );
     }
     let windows = [
         ("port_scan_window", section.port_scan_window),
@@ -224,12 +247,16 @@ fn thresholds(section: Section, problems: &mut Vec<String>) -> Thresholds {
     ];
     for (key, window) in windows {
         if window.is_some_and(|window| !(1..=WINDOW_MS_MAX).contains(&window.0)) {
-            problems.push(format!("rules.{key} must be longer than nothing and at most 24h"));
+            problems.push(
+                format!("rules.{key}"),
+                format!("rules.{key} must be longer than nothing and at most 24h"),
+            );
         }
     }
     let ports = section.suspicious_ports.as_ref().map(Vec::len);
     if ports == Some(0) {
         problems.push(
+            "rules.suspicious_ports",
             "rules.suspicious_ports is empty: to have no such rule, set its state to \"off\" in [rules.states]"
                 .to_owned(),
         );
@@ -251,9 +278,12 @@ fn thresholds(section: Section, problems: &mut Vec<String>) -> Thresholds {
     }
 }
 
-fn limit(key: &str, len: usize, max: usize, problems: &mut Vec<String>) {
+fn limit(key: &str, len: usize, max: usize, problems: &mut Problems) {
     if len > max {
-        problems.push(format!("rules.{key}: {len} entries, and the limit is {max}"));
+        problems.push(
+            format!("rules.{key}"),
+            format!("rules.{key}: {len} entries, and the limit is {max}"),
+        );
     }
 }
 

@@ -5,28 +5,41 @@
 /// The longest quoted text of a message that is shown; keys and units are short, and secrets are not.
 const QUOTED_SHOWN_MAX: usize = 24;
 
-/// A TOML error with its line and column, and the nearest known key where one was mistyped.
-pub fn explain(error: &toml::de::Error, text: &str) -> String {
-    let message = without_values(error.message());
-    let place = error
-        .span()
-        .map_or_else(String::new, |span| place(text, span.start));
+/// What a TOML error says to a person.
+pub struct Explained {
+    pub message: String,
+    pub help: Option<String>,
+    /// The key that was probably meant.
+    pub meant: Option<String>,
+}
+
+/// The message of a TOML error, and the nearest known key where one was mistyped.
+pub fn explain(error: &toml::de::Error) -> Explained {
+    let message = without_values(error.message()).replacen("unknown field", "unknown key", 1);
     let mut quoted = error.message().split('`').skip(1).step_by(2);
-    let suggestion = match quoted.next() {
+    let meant = match quoted.next() {
         Some(unknown) if error.message().starts_with("unknown") => nearest(unknown, quoted),
         _ => None,
     };
-    match suggestion {
-        Some(known) => format!("{place}{message}\n  did you mean `{known}`?"),
-        None => format!("{place}{message}"),
+    match &meant {
+        Some(known) => Explained {
+            // The list of all keys says less than the one that is meant.
+            message: message.split(", expected").next().unwrap_or_default().to_owned(),
+            help: Some(format!("did you mean `{known}`?")),
+            meant,
+        },
+        None => Explained {
+            message,
+            help: None,
+            meant,
+        },
     }
 }
 
-fn place(text: &str, offset: usize) -> String {
+/// The column of a byte of the text in characters, from 1.
+pub fn column_of(text: &str, offset: usize) -> usize {
     let before = text.get(..offset).unwrap_or(text);
-    let line = line_of(text, offset);
-    let column = before.rsplit('\n').next().map_or(0, |rest| rest.chars().count()) + 1;
-    format!("line {line}, column {column}: ")
+    before.rsplit('\n').next().map_or(0, |rest| rest.chars().count()) + 1
 }
 
 /// The line of a byte of the text, from 1.
@@ -35,7 +48,7 @@ pub fn line_of(text: &str, offset: usize) -> usize {
 }
 
 /// The message with long or address-like quoted values left out.
-fn without_values(message: &str) -> String {
+pub fn without_values(message: &str) -> String {
     let mut parts = message.split('"');
     let mut out = parts.next().unwrap_or_default().to_owned();
     for (index, part) in parts.enumerate() {

@@ -19,7 +19,7 @@ fn lamp(text: &str, naming: Naming) -> Result<Config<Option<String>>, ConfigErro
         |sinks: Sinks<Lamp>, around, problems| {
             let lamp = sinks.discord?;
             if lamp.colour == around.site {
-                problems.push("sinks.discord.colour is the site's name".to_owned());
+                problems.push("sinks.discord.colour", "sinks.discord.colour is the site's name");
             }
             Some(lamp.colour)
         },
@@ -45,12 +45,12 @@ fn sections_of_others_are_passed_over_and_unknown_ones_are_not() {
     refused(
         &format!("{site}[sinks.healthcheck]\nurl = \"x\"\n"),
         Naming::Required,
-        &["line 5", "did you mean `healthchecks`?"],
+        &[":5:", "did you mean `healthchecks`?"],
     );
     refused(
         &format!("{site}[sinks.discord]\ncolor = \"red\"\n"),
         Naming::Required,
-        &["line 6", "did you mean `colour`?"],
+        &[":6:", "did you mean `colour`?"],
     );
     refused(
         &format!("{site}[sinks.discord]\ncolour = \"a\"\n"),
@@ -117,11 +117,11 @@ fn rules_are_checked_as_far_as_the_file_alone_allows() {
     for (text, words) in [
         (
             "[rules]\nport_scan_treshold = 1\n",
-            &["line 3", "did you mean `port_scan_threshold`?"][..],
+            &[":3:", "did you mean `port_scan_threshold`?"][..],
         ),
         (
             "[rules.states]\nport_scan = \"recrod\"\n",
-            &["line 3", "did you mean `record`?"],
+            &[":3:", "did you mean `record`?"],
         ),
         ("[rules.states]\n\"a b\" = \"off\"\n", &["rules.states", "a b"]),
         (
@@ -138,7 +138,7 @@ fn rules_are_checked_as_far_as_the_file_alone_allows() {
             &["rules.brute_force_window", "24h"],
         ),
         ("[rules]\nicmp_flood_window = 0\n", &["rules.icmp_flood_window"]),
-        ("[rules]\nicmp_flood_window = -5\n", &["line 3", "10s"]),
+        ("[rules]\nicmp_flood_window = -5\n", &[":3:", "10s"]),
         ("[rules]\nalert_cooldown = \"10ms\"\n", &["rules.alert_cooldown"]),
         (
             "[rules]\nsuspicious_ports = []\n",
@@ -154,39 +154,39 @@ fn rules_are_checked_as_far_as_the_file_alone_allows() {
         ),
         (
             "[[rules.exclude]]\nrule = \"a\"\n",
-            &["line 3", "excludes everything"],
+            &[":3:", "excludes everything"],
         ),
         (
             "[[rules.exclude]]\nsource = \"10.0.0.1\"\n",
-            &["line 3", "name the rule"],
+            &[":3:", "name the rule"],
         ),
         (
             "[[rules.exclude]]\nrule = \"a\"\nport = 1.5\n",
-            &["line 4", "`port` is a text, a whole number"],
+            &[":4:", "`port` is a text, a whole number"],
         ),
         (
             "[[rules.exclude]]\nrule = \"a\"\nport = 1\nreason = 7\n",
-            &["line 5", "reason is one line"],
+            &[":5:", "reason is one line"],
         ),
         (
             "[[rules.exclude]]\nrule = \"a\"\nport = 1\nuntil = 12:00:00\n",
-            &["line 5", "until \"12:00:00\"", "2026-12-31"],
+            &[":5:", "until \"12:00:00\"", "2026-12-31"],
         ),
         (
             "[[rules.exclude]]\nrule = \"a\"\nport = 1\nuntil = \"soon\"\n",
-            &["line 5", "until \"soon\""],
+            &[":5:", "until \"soon\""],
         ),
         (
             "[[rules.exclude]]\nrule = \"a\"\nquery = \"x\"\nsorce = \"10.0.0.1\"\nsource = \"x\"\nvlan = 1\n",
             &[
                 "4 problems",
-                "line 4",
+                ":4:",
                 "did you mean `dns.question.name`?",
-                "line 5",
+                ":5:",
                 "did you mean `source`?",
-                "line 6",
+                ":6:",
                 "neither an address",
-                "line 7",
+                ":7:",
                 "did you mean `network.vlan.id`?",
             ],
         ),
@@ -194,9 +194,10 @@ fn rules_are_checked_as_far_as_the_file_alone_allows() {
             "[[rules.exclude]]\nrule = \"a\"\nsource = \"x\"\n",
             &["source", "neither an address"],
         ),
+        ("[[rules.exclude]]\nrule = \"a\"\ndst = \"x\"\n", &[":4:", "dst"]),
         (
-            "[[rules.exclude]]\nrule = \"a\"\ndst = \"x\"\n",
-            &["line 4", "dst"],
+            "[[rules.exclude]]\nrule = \"a\"\nport = 1\nexpiry = 2026-12-31\ncomment = \"x\"\n",
+            &[":5:", "did you mean `until`?", ":6:", "did you mean `reason`?"],
         ),
     ] {
         refused(&format!("{site}{text}"), Naming::Required, words);
@@ -307,10 +308,10 @@ fn names_with_control_or_invisible_characters_report_line_and_key() {
             ("PC\\u2028", "U+2028"),
         ] {
             let text = format!("site = \"a\"\n{section}\"{escaped}\"\n");
-            refused(&text, Naming::Required, &["line 4", "`name`", point]);
+            refused(&text, Naming::Required, &[":4:", "`name`", point]);
         }
         let long = format!("site = \"a\"\n{section}\"{}\"\n", "x".repeat(101));
-        refused(&long, Naming::Required, &["line 4", "`name`", "at most 100"]);
+        refused(&long, Naming::Required, &[":4:", "`name`", "at most 100"]);
     }
     let fine =
         "site = \"a\"\n[[occupancy.hosts]]\naddress = \"192.0.2.1\"\nname = \"Büro 1 – می\u{200c}خواهم\"\n";

@@ -166,7 +166,9 @@ mod tests {
             |sinks: Sinks<BTreeMap<String, SecretRef>>, around, problems| {
                 let resolved: Result<String, String> =
                     sinks.discord?["key"].resolve("sinks.discord.key", around.directory);
-                resolved.map_err(|why| problems.push(why)).ok()
+                resolved
+                    .map_err(|why| problems.push("sinks.discord.key", why))
+                    .ok()
             },
         )?;
         let key = config.sinks.clone();

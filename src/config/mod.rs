@@ -5,7 +5,7 @@
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
-use watchfold_config::{Around, CaptureConfig, Naming, PageAccess, RulesConfig, SecretRef, Sinks};
+use watchfold_config::{Around, CaptureConfig, Naming, PageAccess, Problems, RulesConfig, SecretRef, Sinks};
 use watchfold_dashboard::{DashboardConfig, PageSection};
 use watchfold_discord::{DiscordConfig, DiscordSection};
 use watchfold_healthchecks::{HealthchecksConfig, HealthchecksSection};
@@ -13,7 +13,7 @@ use watchfold_kit::{Loaded, sections};
 use watchfold_schemas::SiteConfig;
 use watchfold_virustotal::{VirusTotalConfig, VirusTotalSection};
 
-pub use watchfold_config::{ConfigError, Seen};
+pub use watchfold_config::{ConfigError, Mistake, Seen};
 
 /// Everything that a file says.
 #[derive(Clone, Debug, PartialEq)]
@@ -80,7 +80,7 @@ struct Told {
     virustotal: Option<VirusTotalConfig>,
 }
 
-fn told(sinks: Sections, around: &Around<'_>, problems: &mut Vec<String>) -> Told {
+fn told(sinks: Sections, around: &Around<'_>, problems: &mut Problems) -> Told {
     let discord = sinks
         .discord
         .and_then(|section| section.resolve(around, problems));
@@ -102,10 +102,7 @@ fn checked(config: watchfold_config::Config<Told>, path: &Path) -> Result<Config
     let problems = watchfold_capture::config::check_filters(&config.captures);
     match problems.is_empty() {
         true => Ok(whole(config, path)),
-        false => Err(ConfigError::Invalid {
-            path: path.to_owned(),
-            problems,
-        }),
+        false => Err(watchfold_config::refuse(path, problems)),
     }
 }
 

@@ -22,29 +22,24 @@ fn check(text: &str, words: &[&str]) {
 fn a_mistyped_key_names_its_line_and_what_was_meant() {
     check(
         "[network]\nintervall = \"2s\"\n",
-        &[
-            "watchfold.toml",
-            "line 3",
-            "intervall",
-            "did you mean `interval`?",
-        ],
+        &["watchfold.toml", ":3:", "intervall", "did you mean `interval`?"],
     );
     check(
         "[sinks.discrod]\nalerts = \"x\"\n",
-        &["line 2", "did you mean `discord`?"],
+        &[":2:", "did you mean `discord`?"],
     );
     check(
         "[[network.targets]]\nname = \"a\"\nadress = \"1.1.1.1\"\n",
-        &["line 4", "did you mean `address`?"],
+        &[":4:", "did you mean `address`?"],
     );
 }
 
 #[test]
 fn values_without_sense_say_what_to_write() {
-    check("[network]\ninterval = 2\n", &["line 3", "write it as \"2s\""]);
+    check("[network]\ninterval = 2\n", &[":3:", "write it as \"2s\""]);
     check(
         "[network]\ninterval = \"2 parsecs\"\n",
-        &["line 3", "is not a duration"],
+        &[":3:", "is not a duration"],
     );
     check(
         "[network]\ninterval = \"50ms\"\n[[network.targets]]\nname = \"a\"\naddress = \"::1\"\n",
@@ -96,6 +91,54 @@ fn every_problem_is_told_at_once() {
 }
 
 #[test]
+fn one_pass_finds_every_mistake_with_its_place() {
+    let text = "site = \"cafe 1\"\n\
+                time_zone =\n\
+                [network]\n\
+                intervall = \"2s\"\n\
+                timeout = 5\n\
+                [[network.targets]]\n\
+                name = \"router\"\n\
+                adress = \"192.0.2.1\"\n\
+                [[network.targets]]\n\
+                name = \"web\"\n\
+                address = [\"192.0.2.2\", \"300.1.1.1\"]\n\
+                quorum = 3\n\
+                depends_on = [\"router\", \"nothing\"]\n\
+                [sinks.discord]\n\
+                alert = \"x\"\n\
+                [[rules.exclude]]\n\
+                rule = \"port_scan\"\n\
+                sorce = \"10.0.0.1\"\n\
+                [[capture]]\n\
+                interface = \"eth0\"\n\
+                snap_length = 1\n";
+    let Err(ConfigError::Invalid { mistakes, .. }) = parse_text(text) else {
+        panic!("the file is taken");
+    };
+    let found: Vec<(usize, Option<&str>)> = mistakes
+        .iter()
+        .map(|mistake| (mistake.line.unwrap(), mistake.key.as_deref()))
+        .collect();
+    let expected = [
+        (1, Some("site")),
+        (2, None),
+        (4, Some("network.intervall")),
+        (5, Some("network.timeout")),
+        (8, Some("network.targets[0].adress")),
+        (11, Some("network.targets[1].address[1]")),
+        (12, Some("network.targets[1].quorum")),
+        (13, Some("network.targets[1].depends_on[1]")),
+        (15, Some("sinks.discord.alert")),
+        (18, Some("rules.exclude[0].sorce")),
+        (21, Some("capture[0].snap_length")),
+    ];
+    assert_eq!(found, expected, "{mistakes:#?}");
+    assert_eq!(mistakes[2].help.as_deref(), Some("did you mean `interval`?"));
+    assert_eq!(mistakes[5].column, Some(25));
+}
+
+#[test]
 fn nothing_depends_on_itself() {
     let text = "[[network.targets]]\nname = \"a\"\naddress = \"::1\"\ndepends_on = [\"b\"]\n\
                 [[network.targets]]\nname = \"b\"\naddress = \"::2\"\ndepends_on = [\"a\"]\n";
@@ -112,7 +155,10 @@ fn no_error_shows_a_secret() {
         "[sinks.discord]\nalerts = { fil = \"s3cret-of-some-length-and-more\" }\n",
     ] {
         let error = parse_text(&format!("{SITE}{text}")).unwrap_err().to_string();
-        assert!(!error.contains("s3cret") && error.contains("line "), "{error}");
+        assert!(
+            !error.contains("s3cret") && error.contains("watchfold.toml:"),
+            "{error}"
+        );
     }
     let error = parse_text(&format!(
         "{SITE}[sinks.discord]\nalerts = \"s3cret-without-scheme\"\n"

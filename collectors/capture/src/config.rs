@@ -1,14 +1,19 @@
 //! A `[[capture]]` table, and whether its filter is one.
 
-use watchfold_config::CaptureConfig;
+use watchfold_config::{CaptureConfig, Problems};
 
 use crate::error::CaptureError;
 use crate::tap;
 
-/// What is wrong with the filters, one sentence for each.
-pub fn check_filters(captures: &[CaptureConfig]) -> Vec<String> {
-    let problem = |capture: &CaptureConfig| check_filter(capture).err().map(|error| error.to_string());
-    captures.iter().filter_map(problem).collect()
+/// The filters that libpcap refuses.
+pub fn check_filters(captures: &[CaptureConfig]) -> Problems {
+    let mut problems = Problems::default();
+    for (index, capture) in captures.iter().enumerate() {
+        if let Err(error) = check_filter(capture) {
+            problems.push(format!("capture[{index}].filter"), error.to_string());
+        }
+    }
+    problems
 }
 
 /// Whether libpcap understands the filter, on a link like Ethernet. Where there is no libpcap nothing is checked.
@@ -27,7 +32,7 @@ mod tests {
     fn the_example_shows_the_defaults() {
         let text = format!("site = \"cafe-1\"\n{}", include_str!("../example.toml"));
         let path = std::path::Path::new("example.toml");
-        let take = |_: watchfold_config::Sinks, _: &watchfold_config::Around<'_>, _: &mut Vec<String>| ();
+        let take = |_: watchfold_config::Sinks, _: &watchfold_config::Around<'_>, _: &mut Problems| ();
         let config = watchfold_config::parse(&text, path, watchfold_config::Naming::Required, take).unwrap();
         assert_eq!(config.captures, [CaptureConfig::of("eth0")]);
     }
@@ -45,6 +50,7 @@ mod tests {
             CaptureConfig::of("lo"),
         ];
         let problems = check_filters(&captures);
+        let problems = problems.messages();
         assert_eq!(problems.len(), 1, "{problems:?}");
         assert!(
             problems[0].contains("tcp prot 22") && problems[0].contains("eth0"),

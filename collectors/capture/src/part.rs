@@ -32,10 +32,7 @@ impl Part for Capture {
         let config = load_site(path)?;
         let problems = check_filters(&config.captures);
         if !problems.is_empty() {
-            return Err(ConfigError::Invalid {
-                path: path.to_owned(),
-                problems,
-            });
+            return Err(watchfold_config::refuse(path, problems));
         }
         let captures = config.captures.clone();
         Ok(Loaded::of(config)?.with(Some(captures)))

@@ -42,11 +42,30 @@ pub enum RulesError {
     #[error("{}", listed(.0))]
     Invalid(Vec<Problem>),
     /// The `[rules]` section names what the set does not have.
-    #[error("{}", .0.join("\n"))]
-    Section(Vec<String>),
+    #[error("{}", listed(.0))]
+    Section(Vec<SectionProblem>),
 }
 
-fn listed(problems: &[Problem]) -> String {
-    let lines: Vec<String> = problems.iter().map(Problem::to_string).collect();
+/// A mistake of the `[rules]` section of a configuration.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SectionProblem {
+    /// The path of its key in the file.
+    pub key: String,
+    /// The configuration file and a line of it, where they are known.
+    pub place: Option<(String, usize)>,
+    pub reason: String,
+}
+
+impl fmt::Display for SectionProblem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some((file, line)) = &self.place {
+            write!(f, "{file}:{line}: ")?;
+        }
+        f.write_str(&self.reason)
+    }
+}
+
+fn listed<P: fmt::Display>(problems: &[P]) -> String {
+    let lines: Vec<String> = problems.iter().map(P::to_string).collect();
     lines.join("\n")
 }

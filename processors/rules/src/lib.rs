@@ -13,7 +13,7 @@ mod source;
 mod suggest;
 mod words;
 
-pub use error::{Problem, RulesError};
+pub use error::{Problem, RulesError, SectionProblem};
 pub use pack::PackName;
 pub use sigma::File;
 pub use site::{fold_in, rule_set};

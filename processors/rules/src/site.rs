@@ -6,7 +6,7 @@ use watchfold_config::{ExcludedField, RuleExclusion, RulesConfig, Thresholds, Wi
 use watchfold_schemas::fields::{Field, Kind, Source};
 use watchfold_schemas::rules::{Compare, Exclusion, FieldTest, Rule, RuleSet, Test, Trigger, Value};
 
-use crate::error::RulesError;
+use crate::error::{RulesError, SectionProblem};
 use crate::network::network;
 use crate::sigma::{excluded_test, known_field};
 use crate::source::{RuleSource, load};
@@ -42,23 +42,39 @@ pub fn fold_in(config: &RulesConfig, mut set: RuleSet) -> Result<RuleSet, RulesE
             rule.cooldown_ms = cooldown_ms;
         }
     }
-    for exclusion in &config.exclude {
-        exclude(exclusion, &mut set, &mut problems);
+    for (index, exclusion) in config.exclude.iter().enumerate() {
+        exclude(exclusion, index, &mut set, &mut problems);
     }
     // What stood in files was held against the folds when it was loaded; this is what the section made of it.
     let unfit = watchfold_folds::rules_problems(&set);
-    problems.extend(unfit.iter().map(|problem| format!("rules: {problem}")));
+    problems.extend(
+        unfit
+            .iter()
+            .map(|problem| wrong("rules".to_owned(), format!("rules: {problem}"))),
+    );
     match problems.is_empty() {
         true => Ok(set),
         false => Err(RulesError::Section(problems)),
     }
 }
 
-fn states(config: &RulesConfig, set: &mut RuleSet, problems: &mut Vec<String>) {
+fn wrong(key: String, reason: String) -> SectionProblem {
+    SectionProblem {
+        key,
+        place: None,
+        reason,
+    }
+}
+
+fn states(config: &RulesConfig, set: &mut RuleSet, problems: &mut Vec<SectionProblem>) {
     for (name, state) in &config.states {
         match set.rules.iter_mut().find(|rule| rule.name == *name) {
             Some(rule) => rule.state = *state,
-            None => problems.push(format!("rules.states.{name}: {}", no_such_rule(name, set))),
+            None => {
+                let key = format!("rules.states.{name}");
+                let reason = format!("{key}: {}", no_such_rule(name, set));
+                problems.push(wrong(key, reason));
+            }
         }
     }
 }
@@ -72,7 +88,7 @@ fn no_such_rule(name: &str, set: &RuleSet) -> String {
     format!("the set `{}` has no rule `{name}`; {instead}", set.name)
 }
 
-fn thresholds(old: &Thresholds, set: &mut RuleSet, problems: &mut Vec<String>) {
+fn thresholds(old: &Thresholds, set: &mut RuleSet, problems: &mut Vec<SectionProblem>) {
     let numbers = [
         ("port_scan_threshold", PORT_SCAN, old.port_scan_threshold),
         ("syn_flood_threshold", SYN_FLOOD, old.syn_flood_threshold),
@@ -108,10 +124,11 @@ fn thresholds(old: &Thresholds, set: &mut RuleSet, problems: &mut Vec<String>) {
             found |= set_ports(&mut rule.test, ports);
         }
         if !found {
-            problems.push(format!(
+            let reason = format!(
                 "rules.suspicious_ports: the set `{}` has no rule of category `{SUSPICIOUS_PORT}` that lists ports",
                 set.name
-            ));
+            );
+            problems.push(wrong("rules.suspicious_ports".to_owned(), reason));
         }
     }
 }
@@ -121,7 +138,7 @@ fn change(
     key: &str,
     name: &str,
     set: &mut RuleSet,
-    problems: &mut Vec<String>,
+    problems: &mut Vec<SectionProblem>,
     change: impl FnOnce(&mut Rule) -> bool,
 ) {
     let reason = match set.rules.iter_mut().find(|rule| rule.name == name) {
@@ -133,9 +150,9 @@ fn change(
             format!("the rule `{name}` of the set `{}` has no such number", set.name)
         }
     };
-    problems.push(format!(
-        "rules.{key}: {reason}; change the rule itself, or take the key out"
-    ));
+    let key = format!("rules.{key}");
+    let reason = format!("{key}: {reason}; change the rule itself, or take the key out");
+    problems.push(wrong(key, reason));
 }
 
 fn set_threshold(rule: &mut Rule, number: u64) -> bool {
@@ -197,15 +214,16 @@ fn change_fields(test: &mut Test, change: &mut impl FnMut(&mut FieldTest) -> boo
     }
 }
 
-fn exclude(exclusion: &RuleExclusion, set: &mut RuleSet, problems: &mut Vec<String>) {
+fn exclude(exclusion: &RuleExclusion, index: usize, set: &mut RuleSet, problems: &mut Vec<SectionProblem>) {
     let name = &exclusion.rule;
-    let wrong = |line: usize, reason: String| match line {
-        0 => format!("rules.exclude of `{name}`: {reason}"),
-        line => format!("line {line}: rules.exclude of `{name}`: {reason}"),
+    let wrong = |line: usize, key: &str, reason: String| SectionProblem {
+        key: format!("rules.exclude[{index}].{key}"),
+        place: (line > 0).then(|| (exclusion.file.clone(), line)),
+        reason: format!("rules.exclude of `{name}`: {reason}"),
     };
     let unknown = no_such_rule(name, set);
     let Some(rule) = set.rules.iter_mut().find(|rule| rule.name == *name) else {
-        problems.push(wrong(exclusion.line, unknown));
+        problems.push(wrong(exclusion.line, "rule", unknown));
         return;
     };
     let before = problems.len();
@@ -213,7 +231,12 @@ fn exclude(exclusion: &RuleExclusion, set: &mut RuleSet, problems: &mut Vec<Stri
     for field in &exclusion.fields {
         match field_test(field, rule.source) {
             Ok(test) => tests.push(test),
-            Err(reasons) => problems.extend(reasons.into_iter().map(|reason| wrong(field.line, reason))),
+            Err(reasons) => {
+                let found = reasons
+                    .into_iter()
+                    .map(|reason| wrong(field.line, &field.key, reason));
+                problems.extend(found);
+            }
         }
     }
     if problems.len() == before {

@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
-use watchfold_config::{Around, SecretRef};
+use watchfold_config::{Around, Problems, SecretRef};
 use watchfold_schemas::event::NoticeClass;
 use watchfold_sink_kit::Secret;
 
@@ -54,6 +54,18 @@ pub enum ConfigError {
     PageUrl,
 }
 
+impl ConfigError {
+    /// The path of the key that it is about.
+    fn key(&self) -> String {
+        match self {
+            ConfigError::Empty { key }
+            | ConfigError::Placeholder { key }
+            | ConfigError::NotAnAddress { key } => format!("sinks.discord.{key}"),
+            ConfigError::PageUrl => "dashboard.public_url".to_owned(),
+        }
+    }
+}
+
 impl<S> DiscordSection<S> {
     /// The given keys with their values, by class.
     pub fn classes(self) -> Vec<(NoticeClass, S)> {
@@ -70,12 +82,13 @@ impl<S> DiscordSection<S> {
 
 impl DiscordSection<SecretRef> {
     /// The section with its secrets; what is wrong with it is added to the problems.
-    pub fn resolve(self, around: &Around<'_>, problems: &mut Vec<String>) -> Option<DiscordConfig> {
+    pub fn resolve(self, around: &Around<'_>, problems: &mut Problems) -> Option<DiscordConfig> {
         let mut webhooks = BTreeMap::new();
         for (class, reference) in self.classes() {
-            match reference.resolve(&format!("sinks.discord.{}", key(class)), around.directory) {
+            let key = format!("sinks.discord.{}", key(class));
+            match reference.resolve(&key, around.directory) {
                 Ok(secret) => drop(webhooks.insert(class, secret)),
-                Err(why) => problems.push(why),
+                Err(why) => problems.push(key, why),
             }
         }
         DiscordConfig::new(
@@ -83,7 +96,7 @@ impl DiscordSection<SecretRef> {
             around.site.to_owned(),
             around.page_url.map(str::to_owned),
         )
-        .map_err(|error| problems.push(error.to_string()))
+        .map_err(|error| problems.push(error.key(), error.to_string()))
         .ok()
     }
 }

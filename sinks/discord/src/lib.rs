@@ -7,8 +7,8 @@ mod answer;
 mod attack;
 pub mod config;
 pub mod deliver;
-pub mod part;
 pub mod digest;
+pub mod part;
 pub mod render;
 #[cfg(feature = "testing")]
 pub mod testing;

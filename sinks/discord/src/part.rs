@@ -32,8 +32,8 @@ impl Part for Discord {
             |sinks: Sinks<DiscordSection<SecretRef>>, around, problems| {
                 if sinks.discord.is_none() {
                     problems.push(
-                        "there is no [sinks.discord]: add it with a webhook for each class to send"
-                            .to_owned(),
+                        "sinks.discord",
+                        "there is no [sinks.discord]: add it with a webhook for each class to send",
                     );
                 }
                 sinks.discord?.resolve(around, problems)

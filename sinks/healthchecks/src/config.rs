@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use watchfold_config::{Around, SecretRef};
+use watchfold_config::{Around, Problems, SecretRef};
 use watchfold_sink_kit::Secret;
 
 /// The least distance of pings, in seconds: of more than five a minute some may be dropped unrecorded.
@@ -63,16 +63,26 @@ pub enum ConfigError {
     Period(u64),
 }
 
+impl ConfigError {
+    /// The path of the key that it is about.
+    fn key(&self) -> &'static str {
+        match self {
+            ConfigError::Period(_) => "sinks.healthchecks.period_s",
+            _ => "sinks.healthchecks.url",
+        }
+    }
+}
+
 impl HealthchecksSection<SecretRef> {
     /// The section with its secret; what is wrong with it is added to the problems.
-    pub fn resolve(self, around: &Around<'_>, problems: &mut Vec<String>) -> Option<HealthchecksConfig> {
+    pub fn resolve(self, around: &Around<'_>, problems: &mut Problems) -> Option<HealthchecksConfig> {
         let url: Secret = self
             .url
             .resolve("sinks.healthchecks.url", around.directory)
-            .map_err(|why| problems.push(why))
+            .map_err(|why| problems.push("sinks.healthchecks.url", why))
             .ok()?;
         HealthchecksConfig::new(url, self.period_s, around.site.to_owned())
-            .map_err(|error| problems.push(error.to_string()))
+            .map_err(|error| problems.push(error.key(), error.to_string()))
             .ok()
     }
 }

@@ -32,7 +32,8 @@ impl Part for Healthchecks {
             |sinks: Sinks<Ignored, HealthchecksSection<SecretRef>>, around, problems| {
                 if sinks.healthchecks.is_none() {
                     problems.push(
-                        "there is no [sinks.healthchecks]: add it with the check's ping address".to_owned(),
+                        "sinks.healthchecks",
+                        "there is no [sinks.healthchecks]: add it with the check's ping address",
                     );
                 }
                 sinks.healthchecks?.resolve(around, problems)

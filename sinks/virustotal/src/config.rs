@@ -3,7 +3,7 @@
 //! It does not read secrets from files or the environment: whoever loads the configuration resolves them.
 
 use serde::{Deserialize, Serialize};
-use watchfold_config::{Around, SecretRef};
+use watchfold_config::{Around, Problems, SecretRef};
 use watchfold_schemas::Span;
 use watchfold_sink_kit::Secret;
 
@@ -111,9 +111,23 @@ pub enum ConfigError {
     TooMany { name: &'static str, count: usize },
 }
 
+impl ConfigError {
+    /// The path of the key that it is about.
+    fn key(&self) -> String {
+        let name = match self {
+            ConfigError::Empty | ConfigError::Placeholder | ConfigError::NotAKey => "key",
+            ConfigError::Address(_) => "address",
+            ConfigError::Network(_) => "own_networks",
+            ConfigError::Name(_) => "own_names",
+            ConfigError::Range { name, .. } | ConfigError::TooMany { name, .. } => name,
+        };
+        format!("sinks.virustotal.{name}")
+    }
+}
+
 impl VirusTotalSection<SecretRef> {
     /// The section with its secret; what is wrong with it is added to the problems.
-    pub fn resolve(self, around: &Around<'_>, problems: &mut Vec<String>) -> Option<VirusTotalConfig> {
+    pub fn resolve(self, around: &Around<'_>, problems: &mut Problems) -> Option<VirusTotalConfig> {
         // That it is not set is no mistake: then nothing is asked.
         let variable = std::env::var(KEY_VARIABLE).ok();
         self.resolve_beside(variable, around, problems)
@@ -123,17 +137,20 @@ impl VirusTotalSection<SecretRef> {
         self,
         variable: Option<String>,
         around: &Around<'_>,
-        problems: &mut Vec<String>,
+        problems: &mut Problems,
     ) -> Option<VirusTotalConfig> {
         let key = match &self.key {
             Some(reference) => {
                 let key = reference.resolve::<Secret>("sinks.virustotal.key", around.directory);
-                Some(key.map_err(|why| problems.push(why)).ok()?)
+                Some(
+                    key.map_err(|why| problems.push("sinks.virustotal.key", why))
+                        .ok()?,
+                )
             }
             None => variable.map(Secret::new).filter(|key| !key.is_empty()),
         };
         self.with_key(key)
-            .map_err(|error| problems.push(error.to_string()))
+            .map_err(|error| problems.push(error.key(), error.to_string()))
             .ok()
     }
 }
@@ -284,10 +301,10 @@ mod tests {
             page_url: None,
             directory: Path::new("."),
         };
-        let mut problems = Vec::new();
+        let mut problems = Problems::default();
         section
             .resolve_beside(variable.map(str::to_owned), &around, &mut problems)
-            .ok_or(problems)
+            .ok_or_else(|| problems.messages().into_iter().map(str::to_owned).collect())
     }
 
     fn check(text: &str, want: ConfigError) {

@@ -28,7 +28,10 @@ impl Part for VirusTotal {
             Naming::Optional,
             |sinks: Sinks<Ignored, Ignored, VirusTotalSection<SecretRef>>, around, problems| {
                 if sinks.virustotal.is_none() {
-                    problems.push("there is no [sinks.virustotal]: add it with the API key".to_owned());
+                    problems.push(
+                        "sinks.virustotal",
+                        "there is no [sinks.virustotal]: add it with the API key",
+                    );
                 }
                 sinks.virustotal?.resolve(around, problems)
             },

@@ -70,7 +70,7 @@ async fn a_configuration_is_checked_by_every_program() {
             .await;
         };
         check_file("good.toml", 0, &["good.toml is good"]).await;
-        check_file("bad.toml", 78, &["bad.toml", "line 5", "did you mean `address`?"]).await;
+        check_file("bad.toml", 78, &["bad.toml:5:", "did you mean `address`?"]).await;
         check_file("none.toml", 78, &["failed to read none.toml", "--config"]).await;
     }
     place.write("filter.toml", &GOOD.replace("tcp port", "tcp prot"));

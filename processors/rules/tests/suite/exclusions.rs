@@ -120,19 +120,19 @@ fn what_does_not_fit_names_its_line_and_what_to_write() {
             "dns_tunel",
             "source.ip",
             text("10.0.0.1"),
-            "line 6: rules.exclude of `dns_tunel`: the set `default` has no rule `dns_tunel`; did you mean `dns_tunnel`?",
+            "watchfold.toml:6: rules.exclude of `dns_tunel`: the set `default` has no rule `dns_tunel`; did you mean `dns_tunnel`?",
         ),
         (
             "dns_tunnel",
             "neighbour.mac",
             text("02:00:00:00:00:01"),
-            "line 7: rules.exclude of `dns_tunnel`: packet rows have no `neighbour.mac`; they have source.ip",
+            "watchfold.toml:7: rules.exclude of `dns_tunnel`: packet rows have no `neighbour.mac`; they have source.ip",
         ),
         (
             "dns_tunnel",
             "dns.question.type",
             text("TXT"),
-            "line 7: rules.exclude of `dns_tunnel`: `dns.question.type` is a number",
+            "watchfold.toml:7: rules.exclude of `dns_tunnel`: `dns.question.type` is a number",
         ),
         (
             "dns_tunnel",

@@ -66,6 +66,7 @@ fn excluded(rule: &str, fields: &[(&str, Value)]) -> RuleExclusion {
     };
     RuleExclusion {
         rule: rule.to_owned(),
+        file: "watchfold.toml".to_owned(),
         line: 6,
         fields: fields.iter().map(field).collect(),
         reason: None,

@@ -22,7 +22,7 @@ fn rule(config: &RulesConfig, name: &str) -> Rule {
 
 fn problems(config: &RulesConfig) -> Vec<String> {
     match rule_set(config, Path::new(".")) {
-        Err(RulesError::Section(problems)) => problems,
+        Err(RulesError::Section(problems)) => problems.iter().map(ToString::to_string).collect(),
         other => panic!("{other:?}"),
     }
 }
