@@ -75,7 +75,9 @@ impl Part for Page {
         announce(&context, &dashboard);
         let cancel = context.cancel();
         let ending = cancel.clone();
-        context.spawn(async move { drop(ending.run_until_cancelled(warn_of_restarts(section)).await) });
+        context.spawn(async move {
+            ending.run_until_cancelled(warn_of_restarts(section)).await;
+        });
         context.spawn(async move {
             if let Err(error) = dashboard.run(cancel).await {
                 progress.fail(error.to_string());
