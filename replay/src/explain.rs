@@ -33,6 +33,7 @@ const RECORDS_MAX: usize = 64 * CAUSES_MAX;
 
 /// What there is to say about an id.
 #[derive(Clone, Debug, PartialEq, Serialize)]
+#[cfg_attr(feature = "json-schema", derive(schemars::JsonSchema))]
 pub struct Explanation {
     pub id: String,
     pub site: String,
@@ -56,6 +57,7 @@ pub struct Explanation {
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize)]
+#[cfg_attr(feature = "json-schema", derive(schemars::JsonSchema))]
 pub struct ExplainedEvent {
     pub at: Time,
     pub kind: &'static str,
@@ -64,12 +66,14 @@ pub struct ExplainedEvent {
     /// What it was measured by.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub condition: Option<Condition>,
+    #[cfg_attr(feature = "json-schema", schemars(with = "serde_json::Map<String, Value>"))]
     pub event: Event,
 }
 
 /// A setting that decided, as it was in force at that moment, and what was compared with it. Settings are named as they are written
 /// in the configuration.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "json-schema", derive(schemars::JsonSchema))]
 #[serde(untagged)]
 pub enum Condition {
     Length {
@@ -96,6 +100,7 @@ pub enum Condition {
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize)]
+#[cfg_attr(feature = "json-schema", derive(schemars::JsonSchema))]
 pub struct ExplainedRecord {
     pub sequence: u64,
     pub stored_at: Time,

@@ -174,6 +174,7 @@ impl Outcome {
 
 /// One probe of one address by one signal. The runtime form of a row of [`PingRound`].
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "json-schema", derive(schemars::JsonSchema))]
 pub struct PingRow {
     /// The target's name, or `pc:<key>` for a PC of the occupancy area.
     pub subject: String,

@@ -33,16 +33,22 @@ const TCP_FLAGS: [(u8, &str); 8] = [
 
 /// The rule that decided.
 #[derive(Clone, Debug, PartialEq, Serialize)]
+#[cfg_attr(feature = "json-schema", derive(schemars::JsonSchema))]
 pub struct ExplainedRule {
     pub rule: RuleRef,
     pub category: String,
     pub state: RuleState,
     /// As it was in force; `None` for one that is not known any more.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(
+        feature = "json-schema",
+        schemars(with = "Option<serde_json::Map<String, Value>>")
+    )]
     pub definition: Option<Rule>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
+#[cfg_attr(feature = "json-schema", derive(schemars::JsonSchema))]
 pub struct ExplainedPackets {
     pub collector: String,
     pub incarnation: u64,
@@ -56,6 +62,7 @@ pub struct ExplainedPackets {
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize)]
+#[cfg_attr(feature = "json-schema", derive(schemars::JsonSchema))]
 pub struct ExplainedPacket {
     pub number: u64,
     pub at: watchfold_schemas::Time,

@@ -34,6 +34,7 @@ impl Newest {
 
 /// How old what is shown is, as viewers and health see it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct DataAge {
     /// Age of the newest record; `None` before the first one and in a recording.
     pub age_ms: Option<u64>,

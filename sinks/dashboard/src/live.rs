@@ -107,6 +107,7 @@ pub struct Joined {
 
 /// The whole state as it is sent.
 #[derive(Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct State<'a> {
     site: &'a str,
     software: &'a str,
@@ -119,8 +120,10 @@ pub struct State<'a> {
 }
 
 #[derive(Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[cfg_attr(test, schemars(rename = "StreamMessage"))]
 #[serde(tag = "type", rename_all = "snake_case")]
-enum Message<'a> {
+pub enum Message<'a> {
     CatchingUp {
         position: Position,
         head: Position,

@@ -32,6 +32,7 @@ const SYNC_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The act is in the log under this message id.
 #[derive(Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Accepted {
     /// Of a maintenance window.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -42,24 +43,32 @@ pub struct Accepted {
 type Answer = Result<(StatusCode, Json<Accepted>), ApiError>;
 
 #[derive(Default, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(default, deny_unknown_fields)]
-struct AckBody {
+pub struct AckBody {
+    #[cfg_attr(test, schemars(length(max = NOTE_CHARS_MAX)))]
     note: Option<String>,
 }
 
 #[derive(Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
-struct MuteBody {
+pub struct MuteBody {
+    #[cfg_attr(test, schemars(range(min = 1, max = SILENCE_MAX.as_millis())))]
     for_ms: u64,
+    #[cfg_attr(test, schemars(length(max = NOTE_CHARS_MAX)))]
     note: Option<String>,
 }
 
 #[derive(Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
-struct MaintenanceBody {
+pub struct MaintenanceBody {
+    #[cfg_attr(test, schemars(length(max = SUBJECTS_MAX)))]
     subjects: Vec<String>,
     from: Time,
     until: Time,
+    #[cfg_attr(test, schemars(length(max = NOTE_CHARS_MAX)))]
     note: Option<String>,
 }
 

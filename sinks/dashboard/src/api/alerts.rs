@@ -20,6 +20,7 @@ use crate::projection::shapes::{AlertShown, AttackShown};
 
 /// An alert, and the incident that it belongs to where people are told of it.
 #[derive(Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct OneAlert {
     #[serde(flatten)]
     shown: AlertShown,
@@ -38,6 +39,7 @@ pub async fn list(State(app): State<Arc<App>>, params: Params) -> Result<Json<Pa
 
 /// The alerts of one attack that are asked for, by the newest of them.
 #[derive(Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Detection {
     /// The attack's id, or the alert's where it belongs to none.
     detection: String,

@@ -15,11 +15,15 @@ pub struct ApiError {
 }
 
 #[derive(Serialize)]
-struct Answer<'a> {
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[cfg_attr(test, schemars(rename = "ApiError"))]
+pub struct Answer<'a> {
     error: Inner<'a>,
 }
 
 #[derive(Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[cfg_attr(test, schemars(rename = "ErrorDetail"))]
 struct Inner<'a> {
     code: &'a str,
     message: &'a str,

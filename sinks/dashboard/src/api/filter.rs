@@ -13,7 +13,7 @@ use super::params::Params;
 use crate::projection::shapes::AlertShown;
 
 /// The longest text that is looked for, in characters.
-const TEXT_CHARS_MAX: usize = 200;
+pub const TEXT_CHARS_MAX: usize = 200;
 
 /// The names of the parameters.
 pub const NAMES: [&str; 10] = [

@@ -28,6 +28,7 @@ pub const STAGE_AGE_MAX: Duration = Duration::from_secs(60);
 const STREAMS_TIMEOUT: Duration = Duration::from_secs(1);
 
 #[derive(Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Health {
     ok: bool,
     now: Time,
@@ -42,6 +43,7 @@ pub struct Health {
 
 /// What a stream of the log holds.
 #[derive(Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 struct StreamHealth {
     name: &'static str,
     first_sequence: u64,

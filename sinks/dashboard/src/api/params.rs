@@ -99,6 +99,8 @@ pub fn cursor(at: Time, id: &str) -> String {
 
 /// A page of a list, and where the next one begins.
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[cfg_attr(test, schemars(rename = "{T}Page"))]
 pub struct Page<T> {
     pub items: Vec<T>,
     pub next: Option<String>,

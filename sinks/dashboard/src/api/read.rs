@@ -11,7 +11,7 @@ use serde::Serialize;
 use tokio::time::timeout;
 use watchfold_log::{LogError, Start};
 use watchfold_schemas::event::{self, Session};
-use watchfold_schemas::{Event, Span, Stream, Time, decode_event, subjects};
+use watchfold_schemas::{Event, EventBody, Span, Stream, Time, decode_event, subjects};
 
 use super::error::ApiError;
 use super::params::{LIMIT_DEFAULT, LIMIT_MAX, Page, Params, cursor};
@@ -20,7 +20,7 @@ use crate::projection::Resolution;
 use crate::projection::shapes::{HistoryPoint, Incident, Maintenance, Occupancy, Target};
 
 /// Points of a history at most: two days of minutes.
-const POINTS_MAX: usize = 2_880;
+pub const POINTS_MAX: usize = 2_880;
 /// How long the log may take to give the records of one request.
 const LOG_READ_TIMEOUT: Duration = Duration::from_secs(5);
 /// Records of the event stream that one request looks through at most.
@@ -182,10 +182,14 @@ pub async fn maintenance(
 
 /// An event as recorded, with its place in the stream.
 #[derive(Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct RecordedEvent {
     sequence: u64,
     stored_at: Time,
+    #[cfg_attr(test, schemars(with = "super::described::EventKind"))]
     kind: &'static str,
+    /// As `schemas/json/event.json` describes it; `body` has one key, its kind.
+    #[cfg_attr(test, schemars(with = "serde_json::Map<String, serde_json::Value>"))]
     event: Event,
 }
 
@@ -198,10 +202,10 @@ pub async fn events(
     let limit = params.limit(LIMIT_DEFAULT, LIMIT_MAX)?;
     let after = params.number("after")?.unwrap_or(0);
     let kind = params.get("kind").unwrap_or("*");
-    if kind != "*" && !EVENT_KINDS.contains(&kind) {
+    if kind != "*" && !EventBody::KINDS.contains(&kind) {
         return Err(ApiError::parameter(
             "kind",
-            &format!("one of {}", EVENT_KINDS.join(", ")),
+            &format!("one of {}", EventBody::KINDS.join(", ")),
         ));
     }
     let log_failed = |error: LogError| {
@@ -253,29 +257,6 @@ async fn read_events(
         next: more.then(|| last.to_string()),
     })
 }
-
-/// The kinds of event, as [`watchfold_schemas::EventBody::kind`] spells them.
-pub const EVENT_KINDS: [&str; 19] = [
-    "subject_changed",
-    "subject_degraded",
-    "jitter_recorded",
-    "incident_opened",
-    "incident_escalated",
-    "incident_reminded",
-    "incident_acknowledged",
-    "incident_closed",
-    "session_started",
-    "session_ended",
-    "occupancy_snapshot",
-    "target_rollup",
-    "notification_requested",
-    "silence_changed",
-    "alert_raised",
-    "attack_began",
-    "attack_grew",
-    "attack_ended",
-    "lookup_wanted",
-];
 
 pub fn unknown_target(name: &str) -> ApiError {
     let name: String = name.chars().take(60).collect();

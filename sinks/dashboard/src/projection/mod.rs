@@ -33,6 +33,11 @@ use told::{IncidentEntry, MAINTENANCE_PREFIX, Told};
 
 pub use history::{HOURS_MAX, MINUTES_MAX};
 pub use measured::ParityChecks;
+#[cfg(test)]
+pub use {
+    alarms::STATE_ALERTS,
+    view::{STATE_INCIDENTS_CLOSED, STATE_SESSIONS_ENDED},
+};
 
 /// Both halves and where they stand; see the module.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]

@@ -14,6 +14,7 @@ use super::shared::Shared;
 
 /// Where a projection stands: the last sequence of each stream that went into it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, serde::Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Position {
     pub events: u64,
     pub observations: u64,
@@ -27,6 +28,7 @@ impl Position {
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct AddressStatus {
     pub address: String,
     pub signal: Signal,
@@ -37,6 +39,7 @@ pub struct AddressStatus {
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Target {
     pub name: String,
     pub state: SubjectState,
@@ -66,6 +69,7 @@ pub struct Target {
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Incident {
     #[serde(flatten)]
     pub incident: event::Incident,
@@ -78,6 +82,7 @@ pub struct Incident {
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Pc {
     pub key: String,
     pub name: String,
@@ -92,6 +97,7 @@ pub struct Pc {
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct OccupancyCount {
     pub current: u32,
     pub total: u32,
@@ -103,6 +109,7 @@ pub struct OccupancyCount {
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Occupancy {
     #[serde(flatten)]
     pub count: OccupancyCount,
@@ -111,6 +118,7 @@ pub struct Occupancy {
 
 /// A maintenance window that runs or is to come.
 #[derive(Clone, Debug, PartialEq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Maintenance {
     pub id: String,
     /// Empty means the whole site.
@@ -123,6 +131,7 @@ pub struct Maintenance {
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Stage {
     pub name: String,
     pub position: Option<u64>,
@@ -139,6 +148,7 @@ pub struct Stage {
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct HistoryPoint {
     pub at: Time,
     pub probes: u64,
@@ -157,6 +167,7 @@ pub struct HistoryPoint {
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Sample {
     pub target: String,
     pub at: Time,
@@ -165,6 +176,7 @@ pub struct Sample {
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Heatmap {
     pub time_zone: String,
     /// By local weekday (0 = Monday) and hour, in thousandths of a PC.
@@ -173,6 +185,8 @@ pub struct Heatmap {
 
 /// An alert, with what its event adds.
 #[derive(Clone, Debug, PartialEq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[cfg_attr(test, schemars(rename = "Alert"))]
 pub struct AlertShown {
     /// Of its event.
     pub id: String,
@@ -184,6 +198,8 @@ pub struct AlertShown {
 
 /// An attack as it stands.
 #[derive(Clone, Debug, PartialEq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[cfg_attr(test, schemars(rename = "ShownAttack"))]
 pub struct AttackShown {
     #[serde(flatten)]
     pub attack: Attack,
@@ -197,6 +213,7 @@ pub struct AttackShown {
 
 /// A count for each severity: info, low, medium, high, critical.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, serde::Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct SeverityCounts(pub [u64; 5]);
 
 impl SeverityCounts {
@@ -210,6 +227,7 @@ impl SeverityCounts {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct CategoryCount {
     pub category: String,
     pub count: u64,
@@ -217,6 +235,7 @@ pub struct CategoryCount {
 
 /// Alerts of the last hour by minute, the oldest first.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Timeline {
     /// The first moment of the first minute.
     pub from: Time,
@@ -225,6 +244,7 @@ pub struct Timeline {
 
 /// What the open attacks amount to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Threat {
     /// No packets are captured or judged, so that nothing was found says nothing.
@@ -238,6 +258,7 @@ pub enum Threat {
 
 /// The counts of alerts and open attacks of rules that are enforced. What only records is counted apart.
 #[derive(Clone, Debug, PartialEq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct AlertTotals {
     pub threat: Threat,
     /// Whether packets are captured and judged.
@@ -255,6 +276,7 @@ pub struct AlertTotals {
 
 /// The newest alerts, in the order of their time.
 #[derive(Clone, Debug, PartialEq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct NewAlerts {
     pub items: Vec<AlertShown>,
     /// There were more than are told at once: whoever follows lacks some between what it holds and these.
@@ -263,6 +285,7 @@ pub struct NewAlerts {
 
 /// The rules of a chain, as far as is known here.
 #[derive(Clone, Debug, PartialEq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct RulesInForce {
     pub chain: Chain,
     /// The name of their set.
@@ -272,6 +295,7 @@ pub struct RulesInForce {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, serde::Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct ActiveRules {
     pub since: Time,
     /// A name for exactly these rules.
@@ -283,6 +307,7 @@ pub struct ActiveRules {
 
 /// What the folded streams say. The server adds what it alone knows to make the whole `State`.
 #[derive(Clone, Debug, PartialEq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Folded {
     pub time_zone: String,
     pub now: Time,
@@ -302,6 +327,7 @@ pub struct Folded {
 
 /// One thing that a viewer has to replace, add or remove.
 #[derive(Clone, Debug, PartialEq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Change {
     Target(Target),

@@ -17,10 +17,10 @@ use super::shapes::{
 use super::told::{IncidentEntry, MAINTENANCE_PREFIX, Subject};
 use super::uptime::{UPTIME_DAY, UPTIME_MONTH, uptime};
 
-/// Closed incidents in a whole state; the list has the rest. The page counts on this number and the next.
-const STATE_INCIDENTS_CLOSED: usize = 100;
+/// Closed incidents in a whole state; the list has the rest. The page knows this number and the next from its generated `api.ts`.
+pub const STATE_INCIDENTS_CLOSED: usize = 100;
 /// Ended sessions in a whole state.
-const STATE_SESSIONS_ENDED: usize = 200;
+pub const STATE_SESSIONS_ENDED: usize = 200;
 /// Samples in a whole state, of all targets together, the newest; about 90 bytes of JSON each.
 const STATE_SAMPLES_MAX: usize = 6_000;
 /// Maintenance windows shown; of more, the ones that begin first.

@@ -1,6 +1,9 @@
 //! The description is true: every path in it is asked, and the answers are what it says.
 
+use std::collections::BTreeSet;
+
 use serde_json::Value;
+use watchfold_schemas::EventBody;
 
 use super::harness::Served;
 
@@ -87,26 +90,36 @@ fn body(operation: &Value) -> Option<String> {
     (!example.is_null()).then(|| example.to_string())
 }
 
-/// As much of JSON Schema as the description uses.
+/// Panics where `value` is not what `schema` allows.
 fn check(description: &Value, schema: &Value, value: &Value, place: &str) {
+    if let Err(why) = holds(description, schema, value, place) {
+        panic!("{why}");
+    }
+}
+
+/// As much of JSON Schema as the description uses.
+fn holds(description: &Value, schema: &Value, value: &Value, place: &str) -> Result<(), String> {
     if let Some(name) = schema["$ref"].as_str() {
         let schema = description
             .pointer(&name[1..])
-            .unwrap_or_else(|| panic!("{place}: no {name}"));
-        return check(description, schema, value, place);
+            .ok_or_else(|| format!("{place}: no {name}"))?;
+        return holds(description, schema, value, place);
     }
-    if let Some(either) = schema["oneOf"].as_array() {
-        let schema = either
+    if let Some(either) = schema["oneOf"].as_array().or(schema["anyOf"].as_array()) {
+        let tried: Vec<String> = either
             .iter()
-            .find(|schema| (schema["type"] == "null") == value.is_null())
-            .unwrap_or_else(|| panic!("{place}: neither null nor a value"));
-        return check(description, schema, value, place);
+            .filter_map(|schema| holds(description, schema, value, place).err())
+            .collect();
+        if tried.len() == either.len() {
+            return Err(format!("{place}: {value} is none of several: {tried:?}"));
+        }
+        return Ok(());
     }
-    if let Some(allowed) = schema["enum"].as_array() {
-        assert!(
-            allowed.contains(value),
-            "{place}: {value} is not one of {allowed:?}"
-        );
+    let constant = schema.get("const").map(|one| vec![one.clone()]);
+    if let Some(allowed) = schema["enum"].as_array().or(constant.as_ref())
+        && !allowed.contains(value)
+    {
+        return Err(format!("{place}: {value} is not one of {allowed:?}"));
     }
     let types: Vec<&str> = match &schema["type"] {
         Value::String(one) => vec![one],
@@ -121,37 +134,81 @@ fn check(description: &Value, schema: &Value, value: &Value, place: &str) {
         Value::Array(_) => "array",
         Value::Object(_) => "object",
     };
-    assert!(
-        types.is_empty() || types.contains(&is),
-        "{place}: {is} instead of {types:?}: {value}"
-    );
+    if !types.is_empty() && !types.contains(&is) {
+        return Err(format!("{place}: {is} instead of {types:?}: {value}"));
+    }
     if schema["format"] == "date-time"
         && let Some(text) = value.as_str()
+        && !(text.ends_with('Z') && text.parse::<watchfold_schemas::Time>().is_ok())
     {
-        assert!(
-            text.ends_with('Z') && text.parse::<watchfold_schemas::Time>().is_ok(),
-            "{place}: {text}"
-        );
+        return Err(format!("{place}: {text} is no time in UTC"));
     }
-    for item in value.as_array().into_iter().flatten() {
-        check(description, &schema["items"], item, &format!("{place}[]"));
+    for (index, item) in value.as_array().into_iter().flatten().enumerate() {
+        let of_item = schema["prefixItems"].get(index).unwrap_or(&schema["items"]);
+        holds(description, of_item, item, &format!("{place}[]"))?;
     }
-    let Some(object) = value.as_object() else { return };
+    let Some(object) = value.as_object() else {
+        return Ok(());
+    };
     for name in schema["required"].as_array().into_iter().flatten() {
-        assert!(
-            object.contains_key(name.as_str().unwrap()),
-            "{place}: {name} is missing"
-        );
+        if !object.contains_key(name.as_str().unwrap()) {
+            return Err(format!("{place}: {name} is missing"));
+        }
     }
     for (name, value) in object {
         match schema["properties"].get(name) {
-            Some(schema) => check(description, schema, value, &format!("{place}.{name}")),
-            None => assert_ne!(
-                schema["additionalProperties"], false,
-                "{place}: {name} is not documented"
-            ),
+            Some(schema) => holds(description, schema, value, &format!("{place}.{name}"))?,
+            None if schema["additionalProperties"] == false => {
+                return Err(format!("{place}: {name} is not documented"));
+            }
+            None => {}
         }
     }
+    Ok(())
+}
+
+/// A refusal of an unknown parameter names the known ones.
+#[tokio::test]
+async fn every_read_takes_the_parameters_that_are_described_and_no_others() {
+    let served = Served::alarmed().await;
+    let (_, description) = served.get("/api/v1/openapi.json").await;
+    let mut asked = 0;
+    for (path, item) in description["paths"].as_object().unwrap() {
+        let operation = &item["get"];
+        if operation["responses"]["400"].is_null() || path == "/metrics" {
+            continue;
+        }
+        let parameters = operation["parameters"].as_array().into_iter().flatten();
+        let described: BTreeSet<&str> = parameters
+            .filter(|parameter| parameter["in"] == "query")
+            .filter_map(|parameter| parameter["name"].as_str())
+            .collect();
+        let (status, answer) = served
+            .get(&format!("{}?unknown=1", filled(path, operation)))
+            .await;
+        let message = answer["error"]["message"].as_str().unwrap().to_owned();
+        assert_eq!(
+            (status, &answer["error"]["code"]),
+            (400, &"unknown_parameter".into()),
+            "{path}"
+        );
+        let (_, known) = message.rsplit_once("known: ").unwrap();
+        let known: BTreeSet<&str> = known.split(", ").filter(|name| *name != "none is").collect();
+        assert_eq!(known, described, "{path}");
+        asked += 1;
+    }
+    assert!(asked > 20, "only {asked} paths were asked");
+    served.stop().await;
+}
+
+#[tokio::test]
+async fn every_kind_of_event_can_be_asked_for() {
+    let served = Served::furnished().await;
+    for kind in EventBody::KINDS {
+        let (status, answer) = served.get(&format!("/api/v1/events?kind={kind}")).await;
+        assert_eq!(status, 200, "{kind}: {answer}");
+    }
+    served.stop().await;
 }
 
 /// Each value is just beyond what the description allows; the server refuses it, too.

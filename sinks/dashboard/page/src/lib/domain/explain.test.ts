@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import type { ExplainedEvent } from "../api";
+import type { Cause, ExplainedEvent } from "../api";
 import { actWords, causeWords, conditionWords, recordWord, stepWord } from "./explain";
 import { classWord, incidentSentence, severityTone, stageLook } from "./words";
 
@@ -17,7 +17,7 @@ describe("an explanation in words", () => {
   });
 
   it("names the record that made a step, or the deadline", () => {
-    const step = (cause: Record<string, unknown>): ExplainedEvent => ({ at: "2026-01-01T00:00:00Z", kind: "incident_closed", cause, event: {} });
+    const step = (cause: Cause): ExplainedEvent => ({ at: "2026-01-01T00:00:00Z", kind: "incident_closed", cause, event: {} });
     const records = [{ sequence: 7, stored_at: "", observed_at: "", id: "s/ping/1/7", kind: "ping_round" }];
     expect(causeWords(step({ message: "s/ping/1/7" }), records)).toBe("When record 7 arrived");
     expect(causeWords(step({ message: "s/ping/1/8" }), records)).toBe("When the record s/ping/1/8 arrived");

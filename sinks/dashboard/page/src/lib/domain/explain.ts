@@ -51,14 +51,13 @@ export const conditionName = (condition: Condition): string => ("rule" in condit
 
 /** What made a step: the record that arrived, or a deadline that passed. */
 export function causeWords(step: ExplainedEvent, records: readonly ExplainedRecord[]): string {
-  const message = step.cause.message;
-  if (typeof message === "string") {
-    const record = records.find((one) => one.id === message);
-    return record ? `When record ${record.sequence} arrived` : `When the record ${message} arrived`;
+  const { cause } = step;
+  if ("message" in cause) {
+    const record = records.find((one) => one.id === cause.message);
+    return record ? `When record ${record.sequence} arrived` : `When the record ${cause.message} arrived`;
   }
-  const packet = field(step.cause.packet, "packet");
-  if (typeof packet === "number") return `When packet ${packet} arrived`;
-  return "timer" in step.cause ? "When the time to wait was over" : "";
+  if ("packet" in cause) return `When packet ${cause.packet.packet} arrived`;
+  return "timer" in cause ? "When the time to wait was over" : "";
 }
 
 const RECORD_WORD: Record<string, string> = {
