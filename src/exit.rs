@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use watchfold_capture::CaptureError;
-use watchfold_dashboard::DashboardError;
+use watchfold_dashboard::{DashboardError, WebError};
 use watchfold_kit::exit::{CONFIG, IO, UNAVAILABLE, USAGE, status};
 use watchfold_kit::token::TokenError;
 use watchfold_replay::ReplayError;
@@ -19,8 +19,8 @@ pub fn of(error: &anyhow::Error) -> ExitCode {
     for cause in error.chain() {
         if let Some(error) = cause.downcast_ref::<DashboardError>() {
             return ExitCode::from(match error {
-                DashboardError::AddressInUse { .. } | DashboardError::Listen { .. } => UNAVAILABLE,
-                DashboardError::Token(TokenError::Given) => CONFIG,
+                DashboardError::Web(WebError::AddressInUse { .. } | WebError::Listen { .. }) => UNAVAILABLE,
+                DashboardError::Web(WebError::Token(TokenError::Given)) => CONFIG,
                 _ => IO,
             });
         }

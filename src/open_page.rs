@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
-use watchfold_dashboard::{Dashboard, DashboardConfig, DashboardError, DashboardOptions};
+use watchfold_dashboard::{Dashboard, DashboardConfig, DashboardError, DashboardOptions, WebError};
 use watchfold_log::{Embedded, Options, StoredAtClock, StreamOptions};
 use watchfold_schemas::Stream;
 
@@ -75,7 +75,7 @@ pub async fn bind(
 ) -> anyhow::Result<Dashboard> {
     let usual = DashboardConfig::default().listen;
     match Dashboard::bind(options(listen.unwrap_or(usual))).await {
-        Err(DashboardError::AddressInUse { .. }) if listen.is_none() => {
+        Err(DashboardError::Web(WebError::AddressInUse { .. })) if listen.is_none() => {
             let any = SocketAddr::new(usual.ip(), 0);
             Ok(Dashboard::bind(options(any)).await?)
         }

@@ -12,12 +12,12 @@ use watchfold_log::{Batch, LogError, LogReader, MessageLog, Position, Record, St
 use watchfold_schemas::subjects::{of_observation, site_filter};
 use watchfold_schemas::{Span, Stream, decode_event, decode_observation};
 
-use crate::api::health::stage_of;
 use crate::freshness::Freshness;
 use crate::live::Live;
 use crate::projection::shapes::Position as ProjectionPosition;
 use crate::projection::{Monitoring, Projection};
 use crate::snapshot::{self, Snapshot};
+use crate::stages::stage_of;
 
 /// Records folded at once; the projection is locked meanwhile, for a few milliseconds at most.
 const BATCH_MAX: usize = 1_024;

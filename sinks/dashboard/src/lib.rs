@@ -6,19 +6,19 @@
 
 mod api;
 mod assets;
-mod auth;
 pub mod config;
 mod deliver;
 mod feed;
 mod frames;
 mod freshness;
-mod hosts;
 mod live;
 mod metrics;
 pub mod part;
 pub mod projection;
-mod sessions;
+mod routes;
+mod scrape;
 mod snapshot;
+mod stages;
 mod stream;
 
 use std::net::SocketAddr;
@@ -35,6 +35,7 @@ pub use api::packets::{PACKETS_BYTES_MAX, Packets, PacketsFailure, PacketsReques
 pub use config::DashboardConfig;
 pub use deliver::Dashboard;
 pub use part::{Page, PageAddress, PageSection};
+pub use watchfold_web::WebError;
 
 /// Samples in Prometheus' text format, of names that the dashboard's own do not begin with.
 pub type Figures = Arc<dyn Fn() -> String + Send + Sync>;
@@ -67,21 +68,14 @@ pub struct DashboardOptions {
 /// Why the dashboard could not start or go on.
 #[derive(Debug, thiserror::Error)]
 pub enum DashboardError {
-    #[error("{listen} is in use by another program: stop that one, or choose another address with --listen")]
-    AddressInUse { listen: SocketAddr },
-    #[error("cannot listen on {listen}: {source}; choose another address with --listen")]
-    Listen {
-        listen: SocketAddr,
-        source: std::io::Error,
-    },
+    #[error(transparent)]
+    Web(#[from] WebError),
     #[error("failed to {action} {path}: {source}; make the data directory writable and start again")]
     Data {
         action: &'static str,
         path: PathBuf,
         source: std::io::Error,
     },
-    #[error(transparent)]
-    Token(#[from] TokenError),
     #[error("the log cannot be read: {0}")]
     Log(#[from] LogError),
 }

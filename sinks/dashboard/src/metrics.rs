@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::sync::atomic::Ordering;
-use std::sync::{Mutex, PoisonError};
 
 use watchfold_log::StreamInfo;
 use watchfold_schemas::config::Signal;
@@ -16,17 +15,6 @@ use crate::api::App;
 use crate::api::eve::severity_name;
 use crate::projection::ParityChecks;
 use crate::projection::shapes::{AddressStatus, Stage, Target};
-
-/// HTTP requests by route and status. Routes are those of the router, so the table is bounded.
-#[derive(Debug, Default)]
-pub struct HttpCounters(Mutex<BTreeMap<(String, u16), u64>>);
-
-impl HttpCounters {
-    pub fn count(&self, route: &str, status: u16) {
-        let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        *counts.entry((route.to_owned(), status)).or_default() += 1;
-    }
-}
 
 /// What a scrape shows. `streams` are those whose log could tell.
 pub fn render(app: &App, stages: &[Stage], streams: &[(&'static str, StreamInfo)]) -> String {
@@ -137,10 +125,10 @@ pub fn render(app: &App, stages: &[Stage], streams: &[(&'static str, StreamInfo)
         "counter",
         "HTTP requests answered.",
     );
-    for ((route, status), count) in app.http.0.lock().unwrap_or_else(PoisonError::into_inner).iter() {
+    for ((route, status), count) in app.requests.counts() {
         page.sample(
             "watchfold_http_requests_total",
-            &[("route", route), ("status", &status.to_string())],
+            &[("route", &route), ("status", &status.to_string())],
             count,
         );
     }

@@ -10,17 +10,14 @@ use hyper::upgrade::OnUpgrade;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, ReadHalf, WriteHalf};
 use tokio::sync::broadcast::error::RecvError;
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
+use watchfold_web::{ApiError, Io, Socket};
 
 use crate::api::App;
-use crate::api::error::ApiError;
 use crate::api::params::Params;
-use crate::deliver::{Io, Socket};
 use crate::frames::{Frame, Inbox, Received, accept};
 use crate::live::Joined;
 use crate::projection::shapes::Position;
 
-/// Viewers at once; the next one gets 503.
-pub const VIEWERS_MAX: usize = 2_000;
 /// A viewer is asked for a sign of life this often …
 const PING_EVERY: Duration = Duration::from_secs(15);
 /// … and is gone when it has answered none of the questions for this long: it reads nothing, whatever else it sends.

@@ -31,12 +31,14 @@ fn may_know(folder: &str) -> Option<&'static [&'static str]> {
             "processors/rules",
             "processors/runner",
         ],
+        // Routes and who may pass; nothing of what is served.
+        "web" => &["config", "kit"],
         // What replays can tell nobody anything: it knows no sink, and nothing that runs or publishes.
         "replay" => &["schemas", "nats/log", "processors/folds", "processors/rules"],
         "sinks/kit" => &["schemas", "nats/log", "kit"],
         // `config` is for their `main.rs`: see `only_programs_know_the_frame`.
         _ if folder.starts_with("collectors/") => &["schemas", "kit", "config"],
-        _ if folder.starts_with("sinks/") => &["schemas", "config", "nats/log", "kit", "sinks/kit"],
+        _ if folder.starts_with("sinks/") => &["schemas", "config", "nats/log", "kit", "sinks/kit", "web"],
         _ => return None,
     })
 }
@@ -241,6 +243,41 @@ fn only_the_vocabulary_spells_subjects() {
         read("schemas/src/subjects.rs").contains("\"wf.obs."),
         "the look for subjects is blind"
     );
+}
+
+/// The modules of the dashboard use each other in one direction.
+#[test]
+fn modules_of_the_dashboard_have_no_cycles() {
+    let folder = "sinks/dashboard/src/";
+    let mut uses: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    for path in files(".rs")
+        .iter()
+        .filter(|path| path.starts_with(folder) && !is_test(path))
+    {
+        let module = path[folder.len()..].split(['/', '.']).next().unwrap_or_default();
+        if ["lib", "main"].contains(&module) {
+            continue;
+        }
+        let text = without_tests(&read(path));
+        let named = text.split("crate::").skip(1).filter_map(|rest| {
+            let name = rest
+                .split(|letter: char| !letter.is_alphanumeric() && letter != '_')
+                .next()?;
+            (name != module && name.starts_with(|letter: char| letter.is_ascii_lowercase()))
+                .then(|| name.to_owned())
+        });
+        uses.entry(module.to_owned()).or_default().extend(named);
+    }
+    assert!(uses.len() > 10 && uses["routes"].contains("api"), "{uses:?}");
+    while let Some(free) = uses
+        .iter()
+        .find(|(_, used)| used.is_empty())
+        .map(|(module, _)| module.clone())
+    {
+        uses.remove(&free);
+        uses.values_mut().for_each(|used| drop(used.remove(&free)));
+    }
+    assert!(uses.is_empty(), "these use each other: {uses:#?}");
 }
 
 #[test]

@@ -15,11 +15,10 @@ use watchfold_kit::Publisher;
 use watchfold_schemas::observation::{Act, OperatorAct};
 use watchfold_schemas::subjects::is_token;
 use watchfold_schemas::{Body, Span, Stream, Time};
+use watchfold_web::{Access, ApiError};
 
 use super::App;
-use super::error::ApiError;
 use super::read::unknown_target;
-use crate::auth::Access;
 
 /// The most that a note may hold.
 const NOTE_CHARS_MAX: usize = 1_000;
@@ -241,7 +240,7 @@ async fn publish(
     let acted = |stamp: &watchfold_kit::Stamp| {
         Body::Operator(OperatorAct {
             at: stamp.now(),
-            who: access.identity.who,
+            who: access.who,
             act: act(stamp.now()),
             note,
         })

@@ -11,8 +11,8 @@ use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use watchfold_schemas::Time;
 use watchfold_schemas::event::Severity;
+use watchfold_web::ApiError;
 
-use super::error::ApiError;
 use super::filter::{self, AlertFilter};
 use super::params::{LIMIT_DEFAULT, LIMIT_MAX, Page, Params, cursor};
 use super::{App, csv, eve};

@@ -11,9 +11,9 @@ use serde_json::Value;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 use watchfold_schemas::{Chain, Span, Time};
+use watchfold_web::ApiError;
 
 use super::App;
-use super::error::ApiError;
 use super::params::Params;
 use crate::projection::Projection;
 

@@ -7,8 +7,8 @@ use serde::de::value::{Error as ValueError, StrDeserializer};
 use watchfold_schemas::Time;
 use watchfold_schemas::event::Severity;
 use watchfold_schemas::rules::RuleState;
+use watchfold_web::ApiError;
 
-use super::error::ApiError;
 use super::params::Params;
 use crate::projection::shapes::AlertShown;
 

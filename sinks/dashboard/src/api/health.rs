@@ -1,28 +1,22 @@
-//! `/api/v1/health`, `/livez`, `/readyz` and `/metrics`: whether everything advances.
+//! `/api/v1/health`, `/livez` and `/readyz`: whether everything advances.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Json;
 use axum::extract::State;
-use axum::http::{StatusCode, header};
+use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use tokio::time::timeout;
-use watchfold_kit::ProgressSnapshot;
 use watchfold_log::StreamInfo;
 use watchfold_schemas::{Stream, Time};
+use watchfold_web::ApiError;
 
 use super::App;
-use super::error::ApiError;
 use super::params::Params;
 use crate::freshness::DataAge;
-use crate::metrics;
 use crate::projection::shapes::Stage;
-
-/// A stage that has not advanced for longer is not well. Every stage that waits at the head of its stream says so at
-/// least every few seconds.
-pub const STAGE_AGE_MAX: Duration = Duration::from_secs(60);
 
 /// How long the log may take to tell about its streams; the answer comes without them then.
 const STREAMS_TIMEOUT: Duration = Duration::from_secs(1);
@@ -102,36 +96,8 @@ fn unready(app: &App) -> Option<String> {
     health.unready_in_public()
 }
 
-pub async fn metrics(State(app): State<Arc<App>>, params: Params) -> Result<Response, ApiError> {
-    params.allow(&[])?;
-    let text = metrics::render(&app, &app.stages(), &streams(&app).await);
-    Ok((
-        [(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")],
-        text,
-    )
-        .into_response())
-}
-
-/// A stage as it is shown.
-pub fn stage_of(snapshot: ProgressSnapshot) -> Stage {
-    let moves = snapshot.advanced_age.is_some_and(|age| age <= STAGE_AGE_MAX);
-    Stage {
-        name: snapshot.name,
-        position: Some(snapshot.position),
-        head: Some(snapshot.head),
-        lag: Some(snapshot.head.saturating_sub(snapshot.position)),
-        age_ms: snapshot
-            .advanced_age
-            .map(|age| u64::try_from(age.as_millis()).unwrap_or(u64::MAX)),
-        ok: moves && snapshot.detail.is_none(),
-        configured: snapshot.configured,
-        detail: snapshot.detail,
-        note: snapshot.note,
-    }
-}
-
 /// The streams that the log can tell about in time.
-async fn streams(app: &App) -> Vec<(&'static str, StreamInfo)> {
+pub async fn streams(app: &App) -> Vec<(&'static str, StreamInfo)> {
     let ask = async |stream: Stream| match timeout(STREAMS_TIMEOUT, app.log.info(stream)).await {
         Ok(Ok(info)) => Some((stream.name(), info)),
         Ok(Err(error)) => {

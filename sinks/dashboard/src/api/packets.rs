@@ -12,9 +12,9 @@ use tokio::sync::Semaphore;
 use tokio::time::timeout;
 use watchfold_schemas::alert::SeenBy;
 use watchfold_schemas::{Span, Time};
+use watchfold_web::ApiError;
 
 use super::App;
-use super::error::ApiError;
 use super::explain::window_before;
 use super::params::Params;
 

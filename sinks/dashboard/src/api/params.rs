@@ -4,8 +4,7 @@ use axum::extract::{FromRequestParts, Query};
 use axum::http::request::Parts;
 use serde::Serialize;
 use watchfold_schemas::Time;
-
-use super::error::ApiError;
+use watchfold_web::ApiError;
 
 /// Items of a list when no `limit` is given.
 pub const LIMIT_DEFAULT: usize = 100;

@@ -12,8 +12,8 @@ use tokio::time::timeout;
 use watchfold_log::{LogError, Start};
 use watchfold_schemas::event::{self, Session};
 use watchfold_schemas::{Event, EventBody, Span, Stream, Time, decode_event, subjects};
+use watchfold_web::ApiError;
 
-use super::error::ApiError;
 use super::params::{LIMIT_DEFAULT, LIMIT_MAX, Page, Params, cursor};
 use super::{App, csv};
 use crate::projection::Resolution;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio_tungstenite::connect_async;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
-use watchfold_dashboard::{Dashboard, DashboardError, DashboardOptions};
+use watchfold_dashboard::{Dashboard, DashboardError, DashboardOptions, WebError};
 use watchfold_kit::Progress;
 
 use super::harness::{Ground, SITE, Served};
@@ -192,7 +192,10 @@ async fn an_address_in_use_names_the_remedy() {
     let Err(error) = bind(served.addr).await else {
         panic!("bound twice")
     };
-    assert!(matches!(error, DashboardError::AddressInUse { .. }));
+    assert!(matches!(
+        error,
+        DashboardError::Web(WebError::AddressInUse { .. })
+    ));
     assert!(error.to_string().contains("--listen"), "{error}");
     let Err(error) = bind("203.0.113.1:80".parse().unwrap()).await else {
         panic!("bound a foreign address")

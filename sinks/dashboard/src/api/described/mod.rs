@@ -5,15 +5,14 @@ mod operations;
 mod typescript;
 
 use std::borrow::Cow;
-use std::collections::BTreeSet;
 use std::path::Path;
 
 use schemars::generate::SchemaSettings;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde_json::{Map, Value, json};
 use watchfold_schemas::EventBody;
+use watchfold_web::ErrorAnswer;
 
-use super::{error, routes};
 use crate::live::Message;
 use operations::{Operation, operations};
 
@@ -51,28 +50,13 @@ fn the_page_has_the_types_that_are_sent() {
     hold(path, read(path) == text, &text);
 }
 
-#[test]
-fn every_route_is_described_and_every_described_operation_has_a_route() {
-    let mut generator = SchemaSettings::draft2020_12().for_serialize().into_generator();
-    let described: BTreeSet<(&str, &str)> = operations(&mut generator)
-        .iter()
-        .map(|operation| (operation.path, operation.method))
-        .collect();
-    let routed = routes();
-    let routed: BTreeSet<(&str, &str)> = routed
-        .iter()
-        .flat_map(|(path, methods, _)| methods.iter().map(|method| (*path, *method)))
-        .collect();
-    assert_eq!(described, routed);
-}
-
 /// The description, and the schemas of all types that viewers and clients get, by name.
 fn generated() -> (Value, Map<String, Value>) {
     let mut settings = SchemaSettings::draft2020_12().for_serialize();
     settings.definitions_path = format!("#{SCHEMAS}").into();
     let mut generator = settings.into_generator();
     let operations = operations(&mut generator);
-    generator.subschema_for::<error::Answer<'_>>();
+    generator.subschema_for::<ErrorAnswer<'_>>();
     generator.subschema_for::<Message<'_>>();
     let mut definitions = generator.take_definitions(true);
     definitions.values_mut().for_each(close);

@@ -7,13 +7,14 @@ use watchfold_replay::explain::Explanation;
 use watchfold_schemas::EventBody;
 use watchfold_schemas::event::{self, Severity};
 use watchfold_schemas::rules::RuleState;
+use watchfold_web::ErrorAnswer;
 
 use super::super::acts::{Accepted, AckBody, MaintenanceBody, MuteBody};
 use super::super::alerts::{Detection, OneAlert};
+use super::super::filter;
 use super::super::health::Health;
 use super::super::params::{LIMIT_DEFAULT, LIMIT_MAX, Page};
 use super::super::read::{POINTS_MAX, RecordedEvent};
-use super::super::{error, filter};
 use crate::live::State;
 use crate::projection::shapes::{
     AlertShown, AttackShown, HistoryPoint, Incident, Maintenance, Occupancy, Target,
@@ -77,7 +78,7 @@ impl Operation {
     }
 
     fn fails(mut self, status: u16, why: &str) -> Operation {
-        let error = json!({ "$ref": format!("#{}/{}", super::SCHEMAS, error::Answer::schema_name()) });
+        let error = json!({ "$ref": format!("#{}/{}", super::SCHEMAS, ErrorAnswer::schema_name()) });
         self.answers.insert(
             status.to_string(),
             json!({ "description": why, "content": { "application/json": { "schema": error } } }),

@@ -5,6 +5,7 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 
+/// Why a request is refused.
 #[derive(Debug)]
 pub struct ApiError {
     pub status: StatusCode,
@@ -15,15 +16,15 @@ pub struct ApiError {
 }
 
 #[derive(Serialize)]
-#[cfg_attr(test, derive(schemars::JsonSchema))]
-#[cfg_attr(test, schemars(rename = "ApiError"))]
-pub struct Answer<'a> {
+#[cfg_attr(feature = "json-schema", derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "json-schema", schemars(rename = "ApiError"))]
+pub struct ErrorAnswer<'a> {
     error: Inner<'a>,
 }
 
 #[derive(Serialize)]
-#[cfg_attr(test, derive(schemars::JsonSchema))]
-#[cfg_attr(test, schemars(rename = "ErrorDetail"))]
+#[cfg_attr(feature = "json-schema", derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "json-schema", schemars(rename = "ErrorDetail"))]
 struct Inner<'a> {
     code: &'a str,
     message: &'a str,
@@ -73,7 +74,7 @@ impl ApiError {
 
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
-        let answer = Answer {
+        let answer = ErrorAnswer {
             error: Inner {
                 code: self.code,
                 message: &self.message,

@@ -1,4 +1,4 @@
-//! Who may pass: holders of the access token, and browsers with a session that the link opened.
+//! Checks credentials: the access token, and the cookies of sessions that the link opened. Each gives an [`Access`].
 //!
 //! The token itself appears in its file, in the owner's link and in requests; in no cookie, log line, error or answer.
 
@@ -6,48 +6,21 @@ use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use axum::extract::FromRequestParts;
-use axum::http::request::Parts;
 use axum::http::{HeaderMap, header};
 use tokio::time::Instant;
 use watchfold_kit::token::{Token, TokenError};
 
-use crate::api::error::ApiError;
+use crate::Access;
 use crate::hosts::Hosts;
-use crate::sessions::{Identity, Sessions, wall_s};
+use crate::sessions::{Sessions, wall_s};
 
 /// Wrong tokens answered with 401 in each window; further ones get 429. A right one always passes, so that nobody can
 /// lock the owner out.
 pub const FAILURES_MAX: u32 = 60;
 pub const FAILURES_WINDOW: Duration = Duration::from_secs(60);
 
-/// By what a request was let in.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Credential {
-    Bearer,
-    /// Browsers send it by themselves, so the request's origin is checked too.
-    Cookie,
-}
-
 /// How long a browser keeps its cookie: as long as browsers allow (RFC 6265bis). The server ends the session itself.
 const COOKIE_S_MAX: u64 = 400 * 86_400;
-
-/// Who asks, what they may do to what, and how they showed it. Handlers take it as an argument.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Access {
-    pub identity: Identity,
-    pub by: Credential,
-}
-
-impl<S: Sync> FromRequestParts<S> for Access {
-    type Rejection = ApiError;
-
-    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Access, ApiError> {
-        parts.extensions.get::<Access>().cloned().ok_or_else(|| {
-            ApiError::unavailable("no_access", "the request was not checked; please report this")
-        })
-    }
-}
 
 /// Why a request was not let in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -85,7 +58,7 @@ impl Auth {
     /// Opens a session for a browser that came by the link, in place of the one that it had, and returns its cookie.
     pub fn enter(&self, headers: &HeaderMap, peer: Option<IpAddr>) -> Result<String, TokenError> {
         let earlier = cookie(headers, &self.cookie);
-        let value = self.sessions.open(Identity::owner(), earlier, wall_s())?;
+        let value = self.sessions.open(Access::owner(), earlier, wall_s())?;
         let secure = match self.hosts.is_https(peer, headers) {
             true => "; Secure",
             false => "",
@@ -105,22 +78,16 @@ impl Auth {
                 scheme.eq_ignore_ascii_case("bearer").then_some(token.trim())
             });
             return match bearer {
-                Some(token) if self.token.is(token) => Ok(Access {
-                    identity: Identity::owner(),
-                    by: Credential::Bearer,
-                }),
+                Some(token) if self.token.is(token) => Ok(Access::owner()),
                 _ => Err(self.failed()),
             };
         }
         let value = cookie(headers, &self.cookie).ok_or(Refusal::Missing)?;
-        let identity = self.sessions.find(value, wall_s()).ok_or(Refusal::Ended)?;
+        let access = self.sessions.find(value, wall_s()).ok_or(Refusal::Ended)?;
         if guarded && !self.hosts.is_same_origin(headers) {
             return Err(Refusal::ForeignOrigin);
         }
-        Ok(Access {
-            identity,
-            by: Credential::Cookie,
-        })
+        Ok(access)
     }
 
     /// Checks a token from the link.
@@ -197,12 +164,8 @@ mod tests {
         let cookie = &*format!("other=1; {}", entered.split(';').next().unwrap());
         for (pairs, guarded, want) in [
             (&[][..], false, Err(Refusal::Missing)),
-            (&[("authorization", "Bearer right")], true, Ok(Credential::Bearer)),
-            (
-                &[("authorization", "bearer right")],
-                false,
-                Ok(Credential::Bearer),
-            ),
+            (&[("authorization", "Bearer right")], true, Ok(())),
+            (&[("authorization", "bearer right")], false, Ok(())),
             (&[("authorization", "Bearer wrong")], false, Err(Refusal::Wrong)),
             (&[("authorization", "Basic right")], false, Err(Refusal::Wrong)),
             (
@@ -210,7 +173,7 @@ mod tests {
                 false,
                 Err(Refusal::Wrong),
             ),
-            (&[("cookie", cookie)], false, Ok(Credential::Cookie)),
+            (&[("cookie", cookie)], false, Ok(())),
             (&[("cookie", "watchfold_81=right")], false, Err(Refusal::Missing)),
             (&[("cookie", "watchfold_80=wrong")], false, Err(Refusal::Ended)),
             (&[("cookie", "watchfold_80=right")], false, Err(Refusal::Ended)),
@@ -218,7 +181,7 @@ mod tests {
             (
                 &[("cookie", cookie), ("host", "a:1"), ("origin", "http://a:1")],
                 true,
-                Ok(Credential::Cookie),
+                Ok(()),
             ),
             (
                 &[("cookie", cookie), ("host", "a:1"), ("origin", "http://a:2")],
@@ -231,7 +194,7 @@ mod tests {
                 Err(Refusal::ForeignOrigin),
             ),
         ] {
-            let found = auth.check(&headers(pairs), guarded).map(|access| access.by);
+            let found = auth.check(&headers(pairs), guarded).map(drop);
             assert_eq!(found, want, "{pairs:?} {guarded}");
         }
     }

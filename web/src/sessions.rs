@@ -10,6 +10,8 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use watchfold_kit::token::{Token, TokenError};
 
+use crate::Access;
+
 /// A session ends when it was not used for this long.
 pub const SESSION_UNUSED_S_MAX: u64 = 30 * 86_400;
 /// A use is written down when the last one written is older than this, so that a busy page writes once a day.
@@ -20,41 +22,6 @@ pub const SESSIONS_MAX: usize = 64;
 const FILE_BYTES_MAX: u64 = 64 * 1024;
 /// The version of the file.
 const VERSION: u32 = 1;
-
-/// What the holder of a credential may do.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Role {
-    /// Reads everything and acts.
-    Owner,
-}
-
-/// What it may be done to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Scope {
-    /// The site that the page shows.
-    Site,
-}
-
-/// Who somebody is to the page.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Identity {
-    pub who: String,
-    pub role: Role,
-    pub scope: Scope,
-}
-
-impl Identity {
-    /// The holder of the access token.
-    pub fn owner() -> Identity {
-        Identity {
-            who: "owner".to_owned(),
-            role: Role::Owner,
-            scope: Scope::Site,
-        }
-    }
-}
 
 /// The sessions of one page.
 #[derive(Debug)]
@@ -80,7 +47,7 @@ struct Session {
     /// The hash of the cookie's value.
     id: String,
     #[serde(flatten)]
-    identity: Identity,
+    access: Access,
     opened_s: u64,
     used_s: u64,
 }
@@ -114,7 +81,7 @@ impl Sessions {
     /// Opens a session and returns the value of its cookie. The session of `replaced`, which is an earlier cookie, ends.
     pub fn open(
         self: &Arc<Sessions>,
-        identity: Identity,
+        access: Access,
         replaced: Option<&str>,
         now_s: u64,
     ) -> Result<String, TokenError> {
@@ -122,7 +89,7 @@ impl Sessions {
         let replaced = replaced.map(hash);
         let session = Session {
             id: hash(value.expose()),
-            identity,
+            access,
             opened_s: now_s,
             used_s: now_s,
         };
@@ -146,7 +113,7 @@ impl Sessions {
     }
 
     /// Whose session the value of a cookie is, if it has one that is still alive. Its life is counted from now on.
-    pub fn find(self: &Arc<Sessions>, value: &str, now_s: u64) -> Option<Identity> {
+    pub fn find(self: &Arc<Sessions>, value: &str, now_s: u64) -> Option<Access> {
         let id = hash(value);
         let mut kept = self.kept();
         let session = kept
@@ -157,12 +124,12 @@ impl Sessions {
         if is_due {
             session.used_s = now_s;
         }
-        let identity = session.identity.clone();
+        let access = session.access.clone();
         drop(kept);
         if is_due {
             self.save();
         }
-        Some(identity)
+        Some(access)
     }
 
     /// Writes the file, away from those who answer requests. Without it a browser has to open the link again after a restart.
@@ -241,8 +208,8 @@ mod tests {
         let path = folder.path().join("sessions.json");
         let token = Token::known("a token that is long enough for it");
         let sessions = Sessions::load(path.clone(), &token);
-        let value = sessions.open(Identity::owner(), None, NOW_S).unwrap();
-        let other = sessions.open(Identity::owner(), None, NOW_S).unwrap();
+        let value = sessions.open(Access::owner(), None, NOW_S).unwrap();
+        let other = sessions.open(Access::owner(), None, NOW_S).unwrap();
         assert_ne!(value, other);
         let text = std::fs::read_to_string(&path).unwrap();
         assert!(!text.contains(&value) && !text.contains(token.expose()), "{text}");
@@ -255,14 +222,14 @@ mod tests {
             );
         }
         let sessions = Sessions::load(path.clone(), &token);
-        assert_eq!(sessions.find(&value, NOW_S), Some(Identity::owner()));
+        assert_eq!(sessions.find(&value, NOW_S), Some(Access::owner()));
         assert_eq!(sessions.find("other", NOW_S), None);
         assert_eq!(
             sessions.find(token.expose(), NOW_S),
             None,
             "the token is no session"
         );
-        let renewed = sessions.open(Identity::owner(), Some(&value), NOW_S).unwrap();
+        let renewed = sessions.open(Access::owner(), Some(&value), NOW_S).unwrap();
         assert_eq!(
             sessions.find(&value, NOW_S),
             None,
@@ -281,7 +248,7 @@ mod tests {
         let path = folder.path().join("sessions.json");
         let token = Token::known("t");
         let sessions = Sessions::load(path.clone(), &token);
-        let value = sessions.open(Identity::owner(), None, NOW_S).unwrap();
+        let value = sessions.open(Access::owner(), None, NOW_S).unwrap();
         let mut now_s = NOW_S;
         for _ in 0..3 {
             now_s += SESSION_UNUSED_S_MAX - 1;
@@ -296,7 +263,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let sessions = Sessions::load(folder.path().join("sessions.json"), &Token::known("t"));
         let values: Vec<String> = (0..=SESSIONS_MAX as u64)
-            .map(|n| sessions.open(Identity::owner(), None, NOW_S + n).unwrap())
+            .map(|n| sessions.open(Access::owner(), None, NOW_S + n).unwrap())
             .collect();
         assert_eq!(sessions.kept().sessions.len(), SESSIONS_MAX);
         assert!(sessions.find(&values[0], NOW_S + 100).is_none());
