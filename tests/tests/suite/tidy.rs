@@ -10,7 +10,10 @@ use crate::tree::{exists, files, read, resolves, root};
 const LINES_MAX: usize = 600;
 
 /// Files that may be longer, and why.
-const LONG: [(&str, &str); 0] = [];
+const LONG: [(&str, &str); 1] = [(
+    "sinks/dashboard/page/src/lib/api.ts",
+    "generated from the Rust types",
+)];
 
 /// Left in the code, these are a promise that nobody keeps.
 const LOOSE_ENDS: [&str; 5] = [
