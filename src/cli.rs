@@ -12,7 +12,7 @@ use watchfold_schemas::{Body, EventBody, Span, Time};
 
 pub use bench::{
     BenchAccuracyArgs, BenchArgs, BenchChainArgs, BenchCommand, BenchLiveArgs, BenchLogArgs,
-    BenchPacketsArgs, BenchReplayArgs, LiveRole, SendRate,
+    BenchPacketsArgs, BenchPageArgs, BenchReplayArgs, LiveRole, SendRate,
 };
 
 /// Watches small sites: who answers, who is here, what went wrong, and tells.

@@ -10,6 +10,7 @@ mod log;
 mod machine;
 mod month;
 mod packets;
+mod page;
 mod replay;
 mod report;
 
@@ -31,6 +32,7 @@ pub fn run(command: &BenchCommand) -> anyhow::Result<ExitCode> {
             anyhow::bail!("bench live makes a network of its own, which it can on Linux alone")
         }
         BenchCommand::Packets(args) => packets::packets(args)?.print(args.common.format)?,
+        BenchCommand::Page(args) => return page::page(args),
         BenchCommand::Log(args) => match &args.open_only {
             Some(dir) => log::open_only(dir)?,
             None => log::log(args)?.print(args.common.format)?,

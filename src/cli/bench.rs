@@ -18,8 +18,38 @@ pub enum BenchCommand {
     Log(BenchLogArgs),
     /// Judge a capture file: read, decoded, batched, recorded, folded and told, beside a bare libpcap loop over it.
     Packets(BenchPacketsArgs),
+    /// Serve the page to many viewers: the time from the log to each, beside bare writes of as many bytes to as many sockets.
+    Page(BenchPageArgs),
     /// Capture what is sent at stated rates over a network of its own, beside a bare libpcap loop and tcpdump. Linux only.
     Live(BenchLiveArgs),
+}
+
+#[derive(Debug, Args)]
+pub struct BenchPageArgs {
+    /// Viewers that follow the live stream.
+    #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=2_000))]
+    pub viewers: u32,
+    /// Further viewers that never read.
+    #[arg(long, value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(u32).range(0..=1_000))]
+    pub silent: u32,
+    /// Events a second.
+    #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub rate: u32,
+    /// How long events are appended. The viewers answer no pings, so the server disconnects them after 45 s.
+    #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=30))]
+    pub seconds: u32,
+    /// Makes this process the viewers of the server at this address.
+    #[arg(long, value_name = "ADDR", hide = true)]
+    pub watch: Option<String>,
+    #[command(flatten)]
+    pub common: BenchArgs,
+}
+
+impl BenchPageArgs {
+    /// How many events are appended.
+    pub fn events(&self) -> u64 {
+        u64::from(self.rate) * u64::from(self.seconds)
+    }
 }
 
 #[derive(Debug, Args)]

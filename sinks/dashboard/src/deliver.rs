@@ -8,8 +8,8 @@ use std::time::Duration;
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
-use watchfold_log::LogError;
 use watchfold_kit::answers::LogAnswers;
+use watchfold_log::LogError;
 use watchfold_web::{Server, ServerOptions};
 
 use crate::api::App;

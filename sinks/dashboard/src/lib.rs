@@ -26,7 +26,6 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use watchfold_config::PageAccess;
-use watchfold_kit::token::TokenError;
 use watchfold_kit::{Progress, ProgressSnapshot, Publisher};
 use watchfold_log::{LogError, MessageLog};
 

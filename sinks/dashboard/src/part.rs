@@ -10,7 +10,7 @@ use watchfold_kit::files::write_private;
 use watchfold_kit::observed::Observed;
 use watchfold_kit::{Context, Kind, Loaded, Part, ProgressSnapshot, console};
 
-use crate::{Dashboard, DashboardConfig, DashboardError, DashboardOptions, Explain, Packets};
+use crate::{Dashboard, DashboardConfig, DashboardError, DashboardOptions, Explain, Packets, WebError};
 
 /// Serves the live page and the API of one site.
 #[derive(Clone, Debug, Default, clap::Args)]
@@ -106,10 +106,8 @@ fn stages(context: &Context, site: &str) -> Arc<dyn Fn() -> Vec<ProgressSnapshot
 
 fn unavailable(error: DashboardError) -> anyhow::Error {
     match error {
-        DashboardError::AddressInUse { .. } | DashboardError::Listen { .. } => {
-            Unavailable(error.to_string()).into()
-        }
-        DashboardError::Token(error) => error.into(),
+        DashboardError::Web(WebError::Token(error)) => error.into(),
+        DashboardError::Web(error) => Unavailable(error.to_string()).into(),
         error => error.into(),
     }
 }

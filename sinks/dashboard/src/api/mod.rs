@@ -17,7 +17,6 @@ use std::sync::Arc;
 
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
-use watchfold_kit::places::Places;
 use watchfold_kit::{ProgressSnapshot, Publisher};
 use watchfold_log::MessageLog;
 use watchfold_schemas::Time;
