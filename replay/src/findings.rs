@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::path::PathBuf;
 
+use watchfold_folds::finding_of;
 use watchfold_schemas::alert::Finding;
 use watchfold_schemas::subjects::kind_of_observation;
 use watchfold_schemas::{Event, Observation};
@@ -66,7 +67,7 @@ impl Findings {
         is_lead_in: bool,
     ) {
         for event in events {
-            let Some(observation) = Finding::observation(event, began_ms) else {
+            let Some(observation) = finding_of(event, began_ms) else {
                 continue;
             };
             if recorded.contains(&event.id.0) {

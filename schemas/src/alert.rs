@@ -5,10 +5,10 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::event::{Event, EventBody, Place, Severity};
-use crate::observation::{Body, OBSERVATION_VERSION, Observation};
-use crate::origin::{EventId, Origin, short_hash};
+use crate::hash::short_hash;
+use crate::origin::{EventId, Place};
 use crate::rules::RuleState;
+use crate::severity::Severity;
 use crate::time::Time;
 
 /// The most packet ranges that an alert or an attack names; the total is always kept.
@@ -222,44 +222,6 @@ pub struct Finding {
 
 /// Under which collector's name findings stand in the log.
 pub const FINDINGS_COLLECTOR: &str = "packets";
-
-/// Bits of a finding's number that tell the events of one record apart: a record of 4,096 packets makes far fewer.
-const INDEX_BITS: u32 = 20;
-
-impl Finding {
-    /// The observation that the site chain gets for an event of the packet chain, where it gets one: for an attack that
-    /// began, grew or ended by a rule that is enforced. `began_ms` is when the packet chain's state began; numbers grow
-    /// within it, so what is told again is known.
-    pub fn observation(event: &Event, began_ms: u64) -> Option<Observation> {
-        let (stage, attack) = match &event.body {
-            EventBody::AttackBegan(attack) => (AttackStage::Began, attack),
-            EventBody::AttackGrew(attack) => (AttackStage::Grew, attack),
-            EventBody::AttackEnded(attack) => (AttackStage::Ended, attack),
-            _ => return None,
-        };
-        if attack.state != RuleState::Enforce {
-            return None;
-        }
-        let finding = Finding {
-            event: event.id.clone(),
-            place: event.place,
-            stage,
-            attack: attack.as_ref().clone(),
-        };
-        Some(Observation {
-            v: OBSERVATION_VERSION,
-            origin: Origin {
-                site: event.site.clone(),
-                collector: FINDINGS_COLLECTOR.to_owned(),
-                incarnation: began_ms,
-                number: event.place.input << INDEX_BITS | u64::from(event.place.index),
-            },
-            observed_at: event.at,
-            through: event.at,
-            body: Body::Finding(Box::new(finding)),
-        })
-    }
-}
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[cfg_attr(feature = "json-schema", derive(schemars::JsonSchema))]

@@ -5,7 +5,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::origin::short_hash;
+use crate::hash::short_hash;
 
 /// The most targets of a site; a site with more is several sites.
 pub const TARGETS_MAX: usize = 1_024;

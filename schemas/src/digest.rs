@@ -12,8 +12,15 @@ use serde::{Deserialize, Serialize};
 use sha2::compress256;
 use sha2::digest::generic_array::GenericArray;
 
-use crate::codec::CodecError;
+use crate::codec::{CodecError, encode};
 use crate::event::{Event, EventBody};
+
+impl Event {
+    /// The bytes that a digest covers: what happened, without ids, causes, collectors, incarnations or sequences.
+    pub fn content(&self) -> Result<Vec<u8>, CodecError> {
+        encode(&(&self.site, self.chain, self.at, &self.key, &self.body))
+    }
+}
 
 /// What SHA-256 takes at once, in bytes.
 const BLOCK_BYTES: usize = 64;

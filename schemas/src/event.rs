@@ -9,11 +9,15 @@ mod tests;
 use serde::{Deserialize, Serialize};
 
 use crate::alert::{Alert, Attack, LookupWanted};
-pub use crate::flood::{FLOOD_SUBJECTS_NAMED_MAX, Flood, FloodOf};
-use crate::origin::{Cause, EventId, MessageId, short_hash};
+use crate::hash::short_hash;
+use crate::origin::{Cause, EventId, MessageId};
 use crate::subjects::Chain;
 use crate::time::Time;
 use crate::why::{self, ProbeReason};
+
+pub use crate::flood::{FLOOD_SUBJECTS_NAMED_MAX, Flood, FloodOf};
+pub use crate::origin::Place;
+pub use crate::severity::Severity;
 
 /// The version of the stored form of an [`Event`]; see `docs/formats.md` for the rule of change.
 pub const EVENT_VERSION: u16 = 1;
@@ -40,16 +44,6 @@ pub struct Event {
     pub place: Place,
     pub causes: Causes,
     pub body: EventBody,
-}
-
-/// Where an event stands among those of its chain: after everything that input made before.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
-#[cfg_attr(feature = "json-schema", derive(schemars::JsonSchema))]
-pub struct Place {
-    /// The sequence of the input record in the chain's stream.
-    pub input: u64,
-    /// Counts from 0 within that input.
-    pub index: u32,
 }
 
 /// The observations behind an event.
@@ -245,18 +239,6 @@ impl IncidentClass {
             IncidentClass::DeliveryFault => "delivery_fault",
         }
     }
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
-#[cfg_attr(feature = "json-schema", derive(schemars::JsonSchema))]
-#[serde(rename_all = "snake_case")]
-pub enum Severity {
-    #[default]
-    Info,
-    Low,
-    Medium,
-    High,
-    Critical,
 }
 
 /// An incident as it stood when the event was emitted.
@@ -563,11 +545,4 @@ pub struct HourDigest {
     pub sha256: String,
     /// The software that derived them, oldest first; more than one where it was replaced within the hour.
     pub software: Vec<String>,
-}
-
-impl Event {
-    /// The bytes that a digest covers: what happened, without ids, causes, collectors, incarnations or sequences.
-    pub fn content(&self) -> Result<Vec<u8>, crate::CodecError> {
-        crate::codec::encode(&(&self.site, self.chain, self.at, &self.key, &self.body))
-    }
 }

@@ -12,7 +12,7 @@ use crate::packets::PacketBatch;
 use crate::rules::RulesActivation;
 use crate::subjects::{Chain, Stream};
 use crate::texts::Texts;
-use crate::time::Time;
+use crate::time::{Span, Time};
 use crate::why::Why;
 
 /// The version of the stored form of an [`Observation`]; see `docs/formats.md` for the rule of change.
@@ -245,6 +245,18 @@ impl PingRowRef<'_> {
             resolved: self.resolved.map(str::to_owned),
         }
     }
+
+    /// Returns why it failed and which address answered, in words for a person.
+    pub fn in_words(self) -> Option<String> {
+        let why = self.why.map(ToString::to_string);
+        let why = why.or_else(|| self.detail.map(str::to_owned));
+        match (why, self.resolved) {
+            (Some(why), Some(address)) => Some(format!("{why} ({address})")),
+            (None, Some(address)) if self.outcome == Outcome::Ok => Some(format!("answered by {address}")),
+            (None, Some(address)) => Some(format!("asked {address}")),
+            (why, None) => why,
+        }
+    }
 }
 
 /// The prefix of a PC's subject; a target's name cannot hold a colon.
@@ -363,7 +375,7 @@ impl PingRound {
                 subject: &self.subjects[i],
                 address: &self.addresses[i],
                 signal: Signal::from_code(self.signals[i]).ok_or(MalformedRound("an unknown signal"))?,
-                at: self.base + crate::Span(i64::from(self.at_us[i]) * 1_000),
+                at: self.base + Span(i64::from(self.at_us[i]) * 1_000),
                 outcome: Outcome::from_code(self.outcomes[i]).ok_or(MalformedRound("an unknown outcome"))?,
                 rtt_us: self.rtt_us_plus_1[i].checked_sub(1),
                 mac: None,

@@ -4,9 +4,10 @@ use std::fmt;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
 
+use crate::hash::short_hash;
 use crate::subjects::{Chain, is_token};
+use crate::time::Time;
 
 /// The identity of an observation for ever. Within one (site, collector), `incarnation` never falls and `number`
 /// counts from 1 without holes inside an incarnation; a hole is lost data.
@@ -70,6 +71,16 @@ impl fmt::Display for MessageId {
     }
 }
 
+/// Where an event stands among those of its chain: after everything that input made before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "json-schema", derive(schemars::JsonSchema))]
+pub struct Place {
+    /// The sequence of the input record in the chain's stream.
+    pub input: u64,
+    /// Counts from 0 within that input.
+    pub index: u32,
+}
+
 /// The identity of an event: 128 bits of SHA-256 over what it is about and what caused it, as 32 hexadecimal digits.
 /// No software version goes in, so an upgrade re-derives the same identities.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -85,7 +96,7 @@ pub enum Cause {
     /// An observation, by its message id.
     Message(MessageId),
     /// A timer, by its name and the deadline at which it fired.
-    Timer { timer: String, deadline: crate::Time },
+    Timer { timer: String, deadline: Time },
     /// A packet, by its number within its collector's incarnation.
     Packet {
         collector: String,
@@ -132,19 +143,6 @@ impl fmt::Display for EventId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
     }
-}
-
-/// 128 bits of SHA-256 over length-prefixed parts, so that no two lists of parts read alike.
-pub fn short_hash(parts: &[&str]) -> String {
-    let mut hash = Sha256::new();
-    for part in parts {
-        hash.update((part.len() as u64).to_le_bytes());
-        hash.update(part.as_bytes());
-    }
-    hash.finalize()[..16]
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect()
 }
 
 #[cfg(test)]

@@ -5,9 +5,9 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::event::Severity;
 use crate::fields::Source;
-use crate::origin::short_hash;
+use crate::hash::short_hash;
+use crate::severity::Severity;
 use crate::subjects::Chain;
 use crate::time::Time;
 

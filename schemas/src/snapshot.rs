@@ -5,7 +5,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::event::Place;
+use crate::origin::Place;
 use crate::subjects::Chain;
 use crate::time::Time;
 

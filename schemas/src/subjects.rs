@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use crate::hash::short_hash;
+
 /// The longest token of a subject, in bytes; with it no subject reaches the 255 bytes that servers advise.
 pub const TOKEN_BYTES_MAX: usize = 48;
 
@@ -95,7 +97,7 @@ pub fn tokenize(text: &str) -> String {
             }
         })
         .collect();
-    format!("{kept}_{}", &crate::origin::short_hash(&[text])[..8])
+    format!("{kept}_{}", &short_hash(&[text])[..8])
 }
 
 /// `wf.obs.<site>.<kind>.<collector>`

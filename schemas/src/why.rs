@@ -5,7 +5,6 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::config::Signal;
-use crate::observation::{Outcome, PingRowRef};
 
 /// The reason of an unexpected answer.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -118,20 +117,6 @@ impl fmt::Display for Why {
 impl fmt::Display for ProbeReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} {}: {}", self.address, self.signal.name(), self.why)
-    }
-}
-
-impl PingRowRef<'_> {
-    /// Returns why it failed and which address answered, in words for a person.
-    pub fn in_words(self) -> Option<String> {
-        let why = self.why.map(ToString::to_string);
-        let why = why.or_else(|| self.detail.map(str::to_owned));
-        match (why, self.resolved) {
-            (Some(why), Some(address)) => Some(format!("{why} ({address})")),
-            (None, Some(address)) if self.outcome == Outcome::Ok => Some(format!("answered by {address}")),
-            (None, Some(address)) => Some(format!("asked {address}")),
-            (why, None) => why,
-        }
     }
 }
 

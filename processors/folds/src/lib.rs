@@ -25,4 +25,4 @@ pub use engine::{RuleProblem, rules_problems};
 pub use fold::{Fold, FoldId};
 pub use hours::{SOFTWARE, software};
 pub use machine::{LoadError, STATE_KEY_BYTES_MAX, StateEntries, StateMachine};
-pub use packets::{PacketChain, PacketCounters, RuleRows, community_id};
+pub use packets::{PacketChain, PacketCounters, RuleRows, community_id, finding_of};

@@ -5,7 +5,7 @@
 
 use watchfold_log::{Append, LogError, MessageLog, Position, Start};
 use watchfold_schemas::codec::{decode_versioned, encode};
-use watchfold_schemas::origin::short_hash;
+use watchfold_schemas::hash::short_hash;
 use watchfold_schemas::snapshot::{
     CHUNK_BYTES_MAX, CHUNKS_MAX, FoldVersion, SNAPSHOT_VERSION, SnapshotChunk, SnapshotManifest,
     SnapshotPart, SnapshotPosition, SnapshotRecord, SnapshotState,

@@ -4,10 +4,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
-use watchfold_folds::{PacketChain, SiteChain, StateMachine};
+use watchfold_folds::{PacketChain, SiteChain, StateMachine, finding_of};
 use watchfold_log::{Append, Embedded, MessageLog, Options};
 use watchfold_replay::{CaptureSummary, Captured, CapturedBatches, Opens, Outside, OutsideError};
-use watchfold_schemas::alert::Finding;
 use watchfold_schemas::event::Severity;
 use watchfold_schemas::fields::Source;
 use watchfold_schemas::observation::{OBSERVATION_VERSION, Tick};
@@ -315,7 +314,7 @@ impl Writer {
         let began_ms = self.packets.began_ms();
         let findings: Vec<Observation> = events
             .iter()
-            .filter_map(|event| Finding::observation(event, began_ms))
+            .filter_map(|event| finding_of(event, began_ms))
             .collect();
         self.tell(&events);
         self.packet_events.extend(events);

@@ -15,7 +15,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use watchfold_log::{Position, Start, agrees};
 use watchfold_schemas::event::EventBody;
-use watchfold_schemas::origin::short_hash;
+use watchfold_schemas::hash::short_hash;
 use watchfold_schemas::{Event, Span, Stream, Time, subjects};
 use watchfold_sink_kit::{EventBatch, EventReader, ReaderCounts, Secret, TAKES_NOTHING_MS_MAX};
 

@@ -13,6 +13,7 @@ mod conditions;
 mod duplicates;
 mod emit;
 mod extract;
+mod findings;
 mod hits;
 mod judge;
 mod judge_rows;
@@ -31,6 +32,7 @@ mod turn;
 pub use chain::PacketChain;
 pub use clock::PacketCounters;
 pub use community_id::community_id;
+pub use findings::finding_of;
 pub use matching::RuleRows;
 
 /// Protocol numbers as IANA has them.

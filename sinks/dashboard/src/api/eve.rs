@@ -7,7 +7,7 @@ use std::fmt::Write;
 use serde_json::{Map, Value, json};
 use watchfold_schemas::alert::Alert;
 use watchfold_schemas::event::Severity;
-use watchfold_schemas::origin::short_hash;
+use watchfold_schemas::hash::short_hash;
 use watchfold_schemas::rules::RuleState;
 use watchfold_schemas::{Span, Time};
 

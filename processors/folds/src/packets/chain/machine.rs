@@ -1,6 +1,5 @@
 //! The packet chain as a state machine: a record goes to its capture point; state goes out and comes in as entries.
 
-use watchfold_schemas::alert::Finding;
 use watchfold_schemas::event::Event;
 use watchfold_schemas::observation::{Body, Observation};
 use watchfold_schemas::packets::CaptureCounts;
@@ -11,6 +10,7 @@ use super::stored::PACKETS_VERSION;
 use super::{Begun, PacketChain};
 use crate::machine::{LoadError, StateEntries, StateMachine, check_versions};
 use crate::packets::emit::Emitter;
+use crate::packets::findings::finding_of;
 use crate::packets::store::entries_of;
 use crate::table::Change;
 
@@ -115,7 +115,7 @@ impl StateMachine for PacketChain {
         if !matches!(kind, "attack_began" | "attack_grew" | "attack_ended") {
             return None;
         }
-        Finding::observation(&decode_event(&event.payload).ok()?, self.began_ms())
+        finding_of(&decode_event(&event.payload).ok()?, self.began_ms())
     }
 
     fn counts(&self) -> Vec<(&'static str, u64)> {
