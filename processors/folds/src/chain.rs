@@ -4,28 +4,29 @@
 //! are due at the instant of a row run before it, so that "at least ten seconds" holds at exactly ten.
 
 mod machine;
-mod stored;
-
-pub(crate) use stored::versions;
+mod record;
+#[cfg(test)]
+mod tests;
 
 use watchfold_schemas::alert::{Attack, Finding};
-use watchfold_schemas::event::{Causes, EventBody};
-use watchfold_schemas::observation::{Activation, Fault, Gap, Observation, PingRow, PingRowRef, Tick};
+use watchfold_schemas::event::EventBody;
+use watchfold_schemas::observation::{Activation, Fault, Observation, Tick};
 use watchfold_schemas::origin::Cause;
 use watchfold_schemas::rules::RulesActivation;
 use watchfold_schemas::{Chain, SiteConfig, Span, Time};
 
-use crate::clocks::{Clocks, FORGET_AFTER, TickTaken, WAITING_ROWS_MAX};
-use crate::fold::{Board, Ctx, Fold, FoldId, Moment, Output, Step};
-use crate::history::History;
+use crate::SiteFolds;
+use crate::clocks::{Clocks, FORGET_AFTER, TickTaken};
+use crate::emit::Emitter;
+use crate::fold::{Board, Ctx, Moment, Step};
 use crate::hours::Hours;
-use crate::incidents::Incidents;
-use crate::liveness::Liveness;
-use crate::notify::Notify;
-use crate::occupancy::Occupancy;
-use crate::rules::Rules;
+use crate::machine::software;
 use crate::table::Table;
-use crate::timers::{TimerClock, Timers};
+use crate::timers::{Timer, TimerClock, Timers};
+
+/// The version of what the chain itself keeps: clocks, timers, configuration. 2: rows that wait are of any kind, and
+/// timers are named by fold and kind.
+const CHAIN_VERSION: u32 = 2;
 
 /// All folds of one site over its observations.
 #[derive(Debug)]
@@ -36,12 +37,7 @@ pub struct SiteChain {
     clocks: Clocks,
     timers: Timers,
     board: Board,
-    liveness: <Liveness as Fold>::State,
-    occupancy: <Occupancy as Fold>::State,
-    history: <History as Fold>::State,
-    rules: <Rules as Fold>::State,
-    incidents: <Incidents as Fold>::State,
-    notify: <Notify as Fold>::State,
+    folds: SiteFolds,
     hours: Hours,
     counters: ChainCounters,
 }
@@ -69,21 +65,15 @@ impl<'a> Turn<'a> {
     }
 }
 
-/// What the chain had to do without, for metrics.
+/// What the chain itself had to do without, for metrics.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct ChainCounters {
+struct ChainCounters {
     /// Ping rounds whose columns disagreed; their rows were not used.
-    pub malformed_rounds: u64,
+    malformed_rounds: u64,
     /// Rows folded before their turn because too many waited for `through` to pass them.
-    pub waiting_overflows: u64,
+    waiting_overflows: u64,
     /// Records of collectors beyond the most that one site may have.
-    pub collectors_refused: u64,
-    /// Attacks that became no incident because too many were open.
-    pub attacks_refused: u64,
-    /// Rules that were activated and that this version cannot hold against rows; they judge nothing.
-    pub rules_refused: u64,
-    /// Keys of rules' windows and attacks forgotten before their time, or never begun, because there were too many.
-    pub rules_forgotten: u64,
+    collectors_refused: u64,
 }
 
 impl SiteChain {
@@ -96,40 +86,32 @@ impl SiteChain {
             },
             stored_config: Table::new("chain/config/"),
             clocks: Clocks::new(),
-            timers: Timers::new(),
+            timers: Timers::new(SiteFolds::TIMERS),
             board: Board::default(),
-            liveness: Default::default(),
-            occupancy: Default::default(),
-            history: Default::default(),
-            rules: Default::default(),
-            incidents: Default::default(),
-            notify: Default::default(),
-            hours: Hours::new(),
+            folds: SiteFolds::default(),
+            hours: Hours::new(SiteChain::software()),
             counters: ChainCounters::default(),
         }
     }
 
     /// The digest of an hour comes after everything that its last tick made.
-    fn end_hour(&mut self, tick: &Cause, out: &mut Output) {
+    fn end_hour(&mut self, tick: &Cause, out: &mut Emitter) {
         let at = self.clocks.now().at;
         let Some(digest) = self.hours.tick(at) else {
             return;
         };
-        let mut causes = Causes::default();
-        if let Some(message) = &out.message {
-            causes.push(message);
-        }
-        let body = EventBody::Digest(digest);
-        out.emit(Chain::Site.token(), at, tick, causes, body);
+        out.emit(Chain::Site.token(), at, tick.clone(), EventBody::Digest(digest));
     }
 
-    pub fn counters(&self) -> ChainCounters {
-        ChainCounters {
-            attacks_refused: self.incidents.attacks_refused,
-            rules_refused: self.rules.refused,
-            rules_forgotten: self.rules.forgotten,
-            ..self.counters
-        }
+    /// Returns what derives in this chain, as a digest names it.
+    pub fn software() -> String {
+        software(SiteChain::own_versions())
+    }
+
+    /// The versions of everything that keeps state here.
+    fn own_versions() -> impl Iterator<Item = (&'static str, u32)> {
+        let folds = SiteFolds::VERSIONS.iter().copied();
+        std::iter::once(("chain", CHAIN_VERSION)).chain(folds)
     }
 
     pub fn config(&self) -> &SiteConfig {
@@ -143,13 +125,13 @@ impl SiteChain {
 
     /// Attacks that rules on probes found and that have not ended, as they stand, each with how far its collector has come.
     pub fn open_attacks(&self) -> impl Iterator<Item = (&Attack, Time)> {
-        self.rules.open_attacks().map(|(collector, attack)| {
+        self.folds.rules.open_attacks().map(|(collector, attack)| {
             let clock = self.clocks.collectors.get(collector);
             (attack, clock.map(|clock| clock.through).unwrap_or_default())
         })
     }
 
-    fn tick(&mut self, tick: &Tick, cause: &Cause, out: &mut Output) {
+    fn tick(&mut self, tick: &Tick, cause: &Cause, out: &mut Emitter) {
         let silence = Span::from_millis(self.config.network.silence_ms as i64);
         let previous = match self.clocks.tick(tick.now, tick.interval_ms, silence) {
             TickTaken::Old => return,
@@ -163,20 +145,14 @@ impl SiteChain {
         let now = self.clocks.now();
         while let Some(timer) = self.timers.pop_due(&TimerClock::Site, now.steady) {
             let moment = self.clocks.moment_of_steady(timer.deadline);
-            let cause = timer_cause(timer.fold, &timer.name, &timer.key, moment);
-            let step = Step::Timer {
-                fold: timer.fold,
-                name: &timer.name,
-                key: &timer.key,
-            };
-            self.run(step, moment, None, &cause, out);
+            self.run_timer(&timer, moment, None, out);
         }
         self.watch_collectors(now, cause, out);
         self.run(Step::Tick { previous }, now, None, cause, out);
     }
 
     /// Looks for collectors of which nothing was heard for longer than the limit.
-    fn watch_collectors(&mut self, now: Moment, cause: &Cause, out: &mut Output) {
+    fn watch_collectors(&mut self, now: Moment, cause: &Cause, out: &mut Emitter) {
         let limit = Span::from_millis(self.config.network.silence_ms as i64);
         for collector in self.clocks.collectors.keys() {
             let Some(clock) = self.clocks.collectors.get(&collector) else {
@@ -206,7 +182,7 @@ impl SiteChain {
         }
     }
 
-    fn activate(&mut self, activation: &Activation, cause: &Cause, out: &mut Output) {
+    fn activate(&mut self, activation: &Activation, cause: &Cause, out: &mut Emitter) {
         let mut config = activation.config.clone();
         config.site.clone_from(&self.site);
         let previous = std::mem::replace(&mut self.config, config);
@@ -219,7 +195,7 @@ impl SiteChain {
     }
 
     /// Rules for the other chain's rows judge nothing here.
-    fn activate_rules(&mut self, activation: &RulesActivation, cause: &Cause, out: &mut Output) {
+    fn activate_rules(&mut self, activation: &RulesActivation, cause: &Cause, out: &mut Emitter) {
         if activation.chain != Chain::Site {
             return;
         }
@@ -230,161 +206,7 @@ impl SiteChain {
         self.run(Step::Rules(activation), moment, None, cause, out);
     }
 
-    /// What every record of a measuring collector does: bring it back, jump over what it did not measure, then run
-    /// rows and timers up to its `through`.
-    fn collector_record(
-        &mut self,
-        turn: &Turn<'_>,
-        rows: &[PingRowRef<'_>],
-        gap: Option<&Gap>,
-        out: &mut Output,
-    ) {
-        let (collector, through) = (turn.collector, turn.through);
-        if !self.clocks.admits(collector) {
-            self.counters.collectors_refused += 1;
-            return;
-        }
-        self.hear(turn, out);
-        let first = rows.first().map_or(through, |row| row.at.min(through));
-        let clock = self.clocks.collectors.entry_or_default(collector);
-        if clock.measures {
-            self.jump_over_unmeasured(turn, first, gap, out);
-        } else {
-            clock.measures = true;
-            clock.incarnation = turn.incarnation;
-            clock.through = first;
-        }
-        let mut waiting = match self.clocks.collectors.get_mut(collector) {
-            Some(clock) => std::mem::take(&mut clock.waiting),
-            None => Vec::new(),
-        };
-        if waiting.is_empty() {
-            self.run_rows(turn, rows.iter().copied(), through, out);
-        } else {
-            waiting.extend(rows.iter().map(|row| row.to_row()));
-            waiting.sort_by_key(|row| row.at);
-            let until = self.no_more_than_wait(&waiting, through);
-            self.run_rows(turn, waiting.iter().map(PingRow::as_row), until, out);
-        }
-        if let Some(shift) = self.shift_of(collector) {
-            self.run_timers(turn, Moment::of_wall(through, shift), shift, out);
-        }
-        if let Some(clock) = self.clocks.collectors.get_mut(collector) {
-            clock.through = clock.through.max(through);
-        }
-    }
-
-    /// Where too many rows would wait, the earliest of them are folded before their turn.
-    fn no_more_than_wait(&mut self, rows: &[PingRow], through: Time) -> Time {
-        let Some(last_folded) = rows.len().checked_sub(WAITING_ROWS_MAX + 1) else {
-            return through;
-        };
-        let forced = rows[..=last_folded].iter().filter(|row| row.at > through).count();
-        self.counters.waiting_overflows += forced as u64;
-        through.max(rows[last_folded].at)
-    }
-
-    fn hear(&mut self, turn: &Turn<'_>, out: &mut Output) {
-        let now = self.clocks.now();
-        let clock = self.clocks.collectors.entry_or_default(turn.collector);
-        clock.heard = now;
-        if std::mem::take(&mut clock.silent) {
-            let step = Step::CollectorBack {
-                collector: turn.collector,
-            };
-            self.run(step, now, Some(turn.collector), turn.cause, out);
-        }
-    }
-
-    fn jump_over_unmeasured(&mut self, turn: &Turn<'_>, first: Time, gap: Option<&Gap>, out: &mut Output) {
-        let silence = Span::from_millis(self.config.network.silence_ms as i64);
-        let Some(clock) = self.clocks.collectors.get(turn.collector) else {
-            return;
-        };
-        let reborn = turn.incarnation != clock.incarnation;
-        if reborn && !clock.waiting.is_empty() {
-            self.flush_waiting(turn, out);
-        }
-        let Some(clock) = self.clocks.collectors.get_mut(turn.collector) else {
-            return;
-        };
-        let mut span = first.since(clock.through);
-        if let Some(gap) = gap {
-            // A new incarnation begins on a clock of its own, so the old one's times say nothing about the gap's.
-            span = if reborn {
-                gap.to.since(clock.through)
-            } else {
-                gap.to.since(clock.through.max(gap.from)).max(Span::ZERO)
-            };
-        } else if !reborn && span <= silence {
-            return;
-        }
-        clock.incarnation = turn.incarnation;
-        clock.shift = clock.shift + span;
-        clock.through = clock.through + span;
-        let moment = clock.moment(clock.through);
-        self.run(Step::Jump { span }, moment, Some(turn.collector), turn.cause, out);
-    }
-
-    /// The last rows of an incarnation that ended: nothing earlier can come any more.
-    fn flush_waiting(&mut self, turn: &Turn<'_>, out: &mut Output) {
-        let Some(clock) = self.clocks.collectors.get_mut(turn.collector) else {
-            return;
-        };
-        let waiting = std::mem::take(&mut clock.waiting);
-        let Some(last) = waiting.iter().map(|row| row.at).max() else {
-            return;
-        };
-        self.run_rows(turn, waiting.iter().map(PingRow::as_row), last, out);
-        if let Some(clock) = self.clocks.collectors.get_mut(turn.collector) {
-            clock.through = clock.through.max(last);
-        }
-    }
-
-    /// Rows up to `through`, each after the timers that are due by its time; the rest waits.
-    fn run_rows<'r>(
-        &mut self,
-        turn: &Turn<'_>,
-        rows: impl Iterator<Item = PingRowRef<'r>>,
-        through: Time,
-        out: &mut Output,
-    ) {
-        // No fold moves a clock, so it stays as it is for all of the rows.
-        let Some(shift) = self.shift_of(turn.collector) else {
-            return;
-        };
-        for row in rows {
-            if row.at > through {
-                if let Some(clock) = self.clocks.collectors.get_mut(turn.collector) {
-                    clock.waiting.push(row.to_row());
-                }
-                continue;
-            }
-            let moment = Moment::of_wall(row.at, shift);
-            self.run_timers(turn, moment, shift, out);
-            self.run(Step::Row(row), moment, Some(turn.collector), turn.cause, out);
-        }
-    }
-
-    fn run_timers(&mut self, turn: &Turn<'_>, until: Moment, shift: Span, out: &mut Output) {
-        while let Some(timer) = self.timers.pop_due(&turn.clock, until.steady) {
-            let moment = Moment::of_steady(timer.deadline, shift);
-            let cause = timer_cause(timer.fold, &timer.name, &timer.key, moment);
-            let step = Step::Timer {
-                fold: timer.fold,
-                name: &timer.name,
-                key: &timer.key,
-            };
-            self.run(step, moment, Some(turn.collector), &cause, out);
-        }
-    }
-
-    /// How far the wall clock of a collector is ahead of its steady one.
-    fn shift_of(&self, collector: &str) -> Option<Span> {
-        self.clocks.collectors.get(collector).map(|clock| clock.shift)
-    }
-
-    fn fault(&mut self, turn: &Turn<'_>, fault: &Fault, out: &mut Output) {
+    fn fault(&mut self, turn: &Turn<'_>, fault: &Fault, out: &mut Emitter) {
         let Some(clock) = self.clocks.collectors.get(turn.collector) else {
             return;
         };
@@ -393,13 +215,13 @@ impl SiteChain {
     }
 
     /// No record of a collector that measures: no clock runs on it, and its absence is no silence.
-    fn finding(&mut self, finding: &Finding, at: Time, cause: &Cause, out: &mut Output) {
+    fn finding(&mut self, finding: &Finding, at: Time, cause: &Cause, out: &mut Emitter) {
         let steady = self.clocks.now().steady;
         self.run(Step::Finding(finding), Moment { at, steady }, None, cause, out);
     }
 
     /// A fault of somebody who measures nothing, a sink say: its silence is no news, and the site's clock judges it.
-    fn fault_of_other(&mut self, turn: &Turn<'_>, fault: &Fault, out: &mut Output) {
+    fn fault_of_other(&mut self, turn: &Turn<'_>, fault: &Fault, out: &mut Emitter) {
         let moment = Moment {
             at: fault.at,
             steady: self.clocks.now().steady,
@@ -408,7 +230,7 @@ impl SiteChain {
     }
 
     /// A step that is nobody's measurement.
-    fn run_now(&mut self, step: Step<'_>, cause: &Cause, out: &mut Output) {
+    fn run_now(&mut self, step: Step<'_>, cause: &Cause, out: &mut Emitter) {
         self.run(step, self.clocks.now(), None, cause, out);
     }
 
@@ -418,7 +240,7 @@ impl SiteChain {
         moment: Moment,
         collector: Option<&str>,
         cause: &Cause,
-        out: &mut Output,
+        out: &mut Emitter,
     ) {
         let first_event = out.events.len();
         let mut ctx = Ctx {
@@ -433,20 +255,21 @@ impl SiteChain {
             out,
             cause,
             first_event,
+            fold: 0,
         };
-        Liveness.apply(&mut self.liveness, &step, &mut ctx);
-        Occupancy.apply(&mut self.occupancy, &step, &mut ctx);
-        History.apply(&mut self.history, &step, &mut ctx);
-        Rules.apply(&mut self.rules, &step, &mut ctx);
-        Incidents.apply(&mut self.incidents, &step, &mut ctx);
-        Notify.apply(&mut self.notify, &step, &mut ctx);
+        self.folds.run(&step, &mut ctx);
     }
-}
 
-fn timer_cause(fold: FoldId, name: &str, key: &str, moment: Moment) -> Cause {
-    // The steady deadline: by a wall clock that was set back, one timer could be due twice at one time.
-    Cause::Timer {
-        timer: format!("{}/{name}/{key}", fold.name()),
-        deadline: moment.steady,
+    fn run_timer(&mut self, timer: &Timer, moment: Moment, collector: Option<&str>, out: &mut Emitter) {
+        // The steady deadline: by a wall clock that was set back, one timer could be due twice at one time.
+        let cause = Cause::Timer {
+            timer: self.timers.name(timer.id, &timer.key),
+            deadline: moment.steady,
+        };
+        let step = Step::Timer {
+            id: timer.id,
+            key: &timer.key,
+        };
+        self.run(step, moment, collector, &cause, out);
     }
 }

@@ -4,10 +4,10 @@
 //! Deadlines are steady times, so a restart, a clock step or a lost hour moves them all at once.
 
 use serde::{Deserialize, Serialize};
-use watchfold_schemas::observation::PingRow;
 use watchfold_schemas::{Span, Time};
 
-use crate::fold::Moment;
+use crate::moment::Moment;
+use crate::rows::WaitingRow;
 use crate::table::{Change, Table};
 
 /// Ticks further apart than this many of their intervals mean that we were absent.
@@ -15,9 +15,6 @@ const TICK_GAP_INTERVALS: i64 = 5;
 
 /// Ours is never absent for less than this: a busy machine may be late by seconds.
 const TICK_GAP_MIN: Span = Span::from_seconds(10);
-
-/// The most rows that wait for `through` to pass them; more are taken at once, in time order.
-pub const WAITING_ROWS_MAX: usize = 16_384;
 
 /// The most collectors of one site; records of further ones are counted and not folded.
 pub const COLLECTORS_MAX: usize = 1_024;
@@ -40,7 +37,7 @@ pub struct CollectorClock {
     /// It measures: its silence matters.
     pub measures: bool,
     /// Rows after `through`.
-    pub waiting: Vec<PingRow>,
+    pub waiting: Vec<WaitingRow>,
 }
 
 impl CollectorClock {
@@ -163,11 +160,7 @@ pub enum TickTaken {
 
 #[cfg(test)]
 mod tests {
-    use watchfold_schemas::observation::{Observation, Tick};
-    use watchfold_schemas::{Body, Origin};
-
     use super::*;
-    use crate::{SiteChain, StateMachine};
 
     const SILENCE: Span = Span::from_seconds(15);
 
@@ -232,68 +225,5 @@ mod tests {
                 steady: Time::from_seconds(10_001)
             }
         );
-    }
-
-    /// A broker is away for a while: its clock ticks again at once, and what a collector spooled comes behind.
-    fn told_of_silence(away_s: i64, back_after_s: i64) -> Vec<&'static str> {
-        let mut chain = SiteChain::new("cafe-1");
-        let mut told = Vec::new();
-        let mut sequence = 0;
-        let begin = Time::from_seconds(1_000_000);
-        let mut say = |collector: &str, second: i64, body: Body| {
-            sequence += 1;
-            let at = begin + Span::from_seconds(second);
-            let observation = Observation {
-                v: 1,
-                origin: Origin {
-                    site: "cafe-1".to_owned(),
-                    collector: collector.to_owned(),
-                    incarnation: 1,
-                    number: sequence,
-                },
-                observed_at: at,
-                through: at,
-                body,
-            };
-            let events = chain.apply(sequence, &observation);
-            told.extend(
-                events
-                    .iter()
-                    .map(|event| event.body.kind())
-                    .filter(|kind| kind.starts_with("incident")),
-            );
-        };
-        let tick = |second: i64| {
-            let now = begin + Span::from_seconds(second);
-            Body::Tick(Tick {
-                now,
-                interval_ms: 10_000,
-            })
-        };
-        let empty = || Body::Quiet;
-        for second in (0..=60).step_by(5) {
-            if second % 10 == 0 {
-                say("clock", second, tick(second));
-            }
-            say("capture-eth0", second, empty());
-        }
-        let back = 60 + away_s;
-        let next = (back / 10 + 1) * 10;
-        say("clock", back, tick(back));
-        for second in (next..=back + back_after_s).step_by(10) {
-            say("clock", second, tick(second));
-        }
-        say("capture-eth0", 65, empty());
-        told
-    }
-
-    #[test]
-    fn after_an_absence_nobody_is_silent_who_has_had_no_time_to_be_heard() {
-        // A tick that is late, and no absence yet, leaves what is left of the limit.
-        for (away_s, heard_after_s) in [(6, 13), (15, 4), (16, 13), (30, 10), (40, 10), (50, 10), (51, 10)] {
-            assert_eq!(told_of_silence(away_s, heard_after_s), [""; 0], "{away_s}");
-        }
-        assert_eq!(told_of_silence(3_600, 10), [""; 0]);
-        assert_eq!(told_of_silence(30, 60), ["incident_opened", "incident_closed"]);
     }
 }

@@ -5,10 +5,11 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use watchfold_schemas::event::{EventBody, RttHistogram, SubjectState, TargetRollup};
 use watchfold_schemas::observation::{Outcome, PC_SUBJECT_PREFIX, PingRowRef};
-use watchfold_schemas::{Span, Time};
+use watchfold_schemas::{SiteConfig, Span, Time};
 
-use crate::fold::{Ctx, Fold, FoldId, FoldState, Step};
-use crate::table::{Change, Table};
+use crate::fold::{Ctx, Fold, FoldState, NoTimer};
+use crate::rows::Row;
+use crate::table::Table;
 
 /// The length of a rollup.
 const HOUR: Span = Span::from_seconds(3_600);
@@ -57,42 +58,32 @@ impl Default for HistoryState {
 }
 
 impl FoldState for HistoryState {
-    fn drain_dirty(&mut self, out: &mut Vec<Change>) {
-        self.hours.drain_dirty(out);
-    }
-
-    fn store_all(&self, out: &mut Vec<(Vec<u8>, Vec<u8>)>) {
-        self.hours.store_all(out);
-    }
-
-    fn load(&mut self, _version: u32, key: &[u8], bytes: &[u8]) -> Result<bool, String> {
-        self.hours.load(key, bytes)
-    }
+    stored! { hours }
 }
 
 impl Fold for History {
-    const ID: FoldId = FoldId::History;
+    const NAME: &'static str = "history";
     const VERSION: u32 = 2;
     type State = HistoryState;
+    type Timer = NoTimer;
 
-    fn apply(&self, state: &mut HistoryState, step: &Step<'_>, ctx: &mut Ctx<'_>) {
-        match step {
-            Step::Row(row) if !row.subject.starts_with(PC_SUBJECT_PREFIX) => state.row(row, ctx),
-            Step::Jump { span } => state.jump(*span, ctx),
-            Step::Activated { .. } => state.forget_removed(ctx),
-            Step::Row(_)
-            | Step::Timer { .. }
-            | Step::Fault(_)
-            | Step::CollectorBack { .. }
-            | Step::CollectorSilent { .. }
-            | Step::CollectorForgotten { .. }
-            | Step::Tick { .. }
-            | Step::Operator(_)
-            | Step::Parity(_)
-            | Step::Finding(_)
-            | Step::Rules(_)
-            | Step::Lost { .. } => {}
+    fn row(state: &mut HistoryState, row: &Row<'_>, ctx: &mut Ctx<'_>) {
+        if let Some(row) = row.ping()
+            && !row.subject.starts_with(PC_SUBJECT_PREFIX)
+        {
+            state.row(row, ctx);
         }
+    }
+
+    fn jump(state: &mut HistoryState, span: Span, ctx: &mut Ctx<'_>) {
+        state.jump(span, ctx);
+    }
+
+    fn activated(state: &mut HistoryState, _previous: &SiteConfig, ctx: &mut Ctx<'_>) {
+        state.forget_removed(ctx);
+    }
+
+    fn after(state: &mut HistoryState, ctx: &mut Ctx<'_>) {
         state.follow_changes(ctx);
     }
 }

@@ -1,29 +1,12 @@
 //! The digest of what the chain derives, hour by hour of its own ticks, so that anybody who folds the same hour again can
 //! tell whether the same came of it. It is no fold: it looks at the events of all of them, and only at those.
 
-use core::fmt::Display;
-use std::sync::LazyLock;
-
 use serde::{Deserialize, Serialize};
 use watchfold_schemas::digest::EventDigest;
 use watchfold_schemas::event::{Event, HourDigest};
 use watchfold_schemas::{Span, Time};
 
-use crate::chain::versions;
 use crate::table::{Change, Table};
-
-/// What derives here, as a digest names it: the version, and those of the folds, which differ between two builds of one
-/// version that judge differently.
-pub static SOFTWARE: LazyLock<String> = LazyLock::new(|| software(versions()));
-
-/// The same of any chain, by the versions of what derives in it.
-pub fn software(versions: impl IntoIterator<Item = (impl Display, u32)>) -> String {
-    let mut out = env!("CARGO_PKG_VERSION").to_owned();
-    for (fold, version) in versions {
-        out += &format!(", {fold} {version}");
-    }
-    out
-}
 
 /// What a digest covers.
 const HOUR: Span = Span::from_seconds(3_600);
@@ -34,6 +17,8 @@ const SOFTWARE_MAX: usize = 8;
 /// The running hour.
 #[derive(Debug)]
 pub struct Hours {
+    /// What derives here, as [`crate::software`] names it.
+    software: String,
     running: Table<Running>,
 }
 
@@ -47,8 +32,9 @@ struct Running {
 }
 
 impl Hours {
-    pub const fn new() -> Hours {
+    pub fn new(software: String) -> Hours {
         Hours {
+            software,
             running: Table::new("chain/digest/"),
         }
     }
@@ -89,7 +75,7 @@ impl Hours {
 
     /// After loading: what derives from here on may be other software.
     pub fn resume(&mut self) {
-        let is_other = |running: &Running| running.software.last().is_none_or(|last| *last != *SOFTWARE);
+        let is_other = |running: &Running| running.software.last() != Some(&self.software);
         if self.running.get("").is_some_and(is_other) {
             self.running();
         }
@@ -114,9 +100,8 @@ impl Hours {
     /// The running hour, in the name of this software.
     fn running(&mut self) -> &mut Running {
         let running = self.running.entry_or_default("");
-        let is_named = running.software.last().is_some_and(|last| *last == *SOFTWARE);
-        if !is_named && running.software.len() < SOFTWARE_MAX {
-            running.software.push(SOFTWARE.clone());
+        if running.software.last() != Some(&self.software) && running.software.len() < SOFTWARE_MAX {
+            running.software.push(self.software.clone());
         }
         running
     }
@@ -132,7 +117,7 @@ mod tests {
 
     #[test]
     fn an_hour_ends_with_the_first_tick_past_it_and_nothing_else_ends_it() {
-        let mut hours = Hours::new();
+        let mut hours = Hours::new("0.0.2".to_owned());
         assert_eq!(hours.tick(at(59)), None, "it begins in the middle");
         let ends = |hours: &mut Hours, minute| {
             hours
@@ -156,15 +141,15 @@ mod tests {
 
     #[test]
     fn an_hour_in_which_the_software_was_replaced_names_both() {
-        let mut hours = Hours::new();
+        let mut hours = Hours::new("0.0.2".to_owned());
         hours.tick(at(1));
         hours.running().software = vec!["0.0.1".to_owned()];
         let mut stored = Vec::new();
         hours.store_all(&mut stored);
-        let mut again = Hours::new();
+        let mut again = Hours::new("0.0.2".to_owned());
         assert!(again.load(&stored[0].0, &stored[0].1).unwrap());
         again.resume();
-        assert_eq!(again.tick(at(61)).unwrap().software, ["0.0.1", SOFTWARE.as_str()]);
-        assert_eq!(again.tick(at(121)).unwrap().software, [SOFTWARE.as_str()]);
+        assert_eq!(again.tick(at(61)).unwrap().software, ["0.0.1", "0.0.2"]);
+        assert_eq!(again.tick(at(121)).unwrap().software, ["0.0.2"]);
     }
 }

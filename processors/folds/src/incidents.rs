@@ -7,30 +7,38 @@ mod parity;
 use std::collections::VecDeque;
 
 use serde::{Deserialize, Serialize};
+use watchfold_schemas::alert::Finding;
 use watchfold_schemas::event::{
     Causes, CloseReason, EventBody, Incident, IncidentClass, JitterRecorded, Severity,
 };
-use watchfold_schemas::observation::{Act, Fault, OperatorAct};
+use watchfold_schemas::observation::{Act, Fault, OperatorAct, Parity};
 use watchfold_schemas::why::ProbeReason;
 use watchfold_schemas::{Chain, SiteConfig, Span, Time};
 
 use floods::{Course, Joined, Recent};
 
-use crate::fold::{Ctx, EndedOutage, Fact, Fold, FoldId, FoldState, Moment, Step};
-use crate::table::{Change, Table};
+use crate::fold::{Ctx, EndedOutage, Fact, Fold, FoldState, Moment, TimerKind};
+use crate::table::Table;
 use crate::timers::TimerClock;
-
-const REMIND: &str = "remind";
-const ESCALATE: &str = "escalate";
-const CALM: &str = "calm";
-const UNHEARD: &str = "unheard";
-const QUIET: &str = "quiet";
 
 /// An incident opened longer than this after it had lasted long enough learnt of it late.
 pub const LATE_AFTER: Span = Span::from_seconds(60);
 
 /// The fold.
 pub struct Incidents;
+
+timers! { Incidents:
+    /// A flapping target had no jitter for a whole window.
+    Calm = "calm",
+    /// An outage has lasted long enough to be critical.
+    Escalate = "escalate",
+    /// No attack joined a flood for a whole window.
+    Quiet = "quiet",
+    /// The next reminder of an open incident is due.
+    Remind = "remind",
+    /// Nothing was reported of an attack for so long that the report of its end must be lost.
+    Unheard = "unheard",
+}
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct OpenIncident {
@@ -62,7 +70,7 @@ pub struct IncidentsState {
     /// By flood and subject.
     subjects: Table<bool>,
     /// Attacks beyond [`attacks::OPEN_ATTACKS_MAX`] or [`floods::JOINED_MAX`]; not stored.
-    pub attacks_refused: u64,
+    attacks_refused: u64,
 }
 
 impl Default for IncidentsState {
@@ -81,118 +89,80 @@ impl Default for IncidentsState {
 }
 
 impl FoldState for IncidentsState {
-    fn drain_dirty(&mut self, out: &mut Vec<Change>) {
-        self.open.drain_dirty(out);
-        self.jitters.drain_dirty(out);
-        self.differing.drain_dirty(out);
-        self.recent.drain_dirty(out);
-        self.courses.drain_dirty(out);
-        self.joined.drain_dirty(out);
-        self.subjects.drain_dirty(out);
-    }
+    stored! { open, jitters, differing, recent, courses, joined, subjects }
 
-    fn store_all(&self, out: &mut Vec<(Vec<u8>, Vec<u8>)>) {
-        self.open.store_all(out);
-        self.jitters.store_all(out);
-        self.differing.store_all(out);
-        self.recent.store_all(out);
-        self.courses.store_all(out);
-        self.joined.store_all(out);
-        self.subjects.store_all(out);
-    }
-
-    fn load(&mut self, _version: u32, key: &[u8], bytes: &[u8]) -> Result<bool, String> {
-        Ok(self.open.load(key, bytes)?
-            || self.jitters.load(key, bytes)?
-            || self.differing.load(key, bytes)?
-            || self.recent.load(key, bytes)?
-            || self.courses.load(key, bytes)?
-            || self.joined.load(key, bytes)?
-            || self.subjects.load(key, bytes)?)
+    fn counts(&self) -> Vec<(&'static str, u64)> {
+        vec![("attacks_refused", self.attacks_refused)]
     }
 }
 
 impl Fold for Incidents {
-    const ID: FoldId = FoldId::Incidents;
+    const NAME: &'static str = "incidents";
     const VERSION: u32 = 1;
     type State = IncidentsState;
+    type Timer = Timer;
 
-    fn apply(&self, state: &mut IncidentsState, step: &Step<'_>, ctx: &mut Ctx<'_>) {
+    fn before(state: &mut IncidentsState, ctx: &mut Ctx<'_>) {
         for fact in std::mem::take(&mut ctx.facts) {
             state.take(fact, ctx);
         }
-        match step {
-            Step::Timer {
-                fold: FoldId::Incidents,
-                name: REMIND,
-                key,
-            } => state.remind(key, ctx),
-            Step::Timer {
-                fold: FoldId::Incidents,
-                name: ESCALATE,
-                key,
-            } => state.escalate(key, ctx),
-            Step::Timer {
-                fold: FoldId::Incidents,
-                name: CALM,
-                key,
-            } => state.calm(key, ctx),
-            Step::Timer {
-                fold: FoldId::Incidents,
-                name: UNHEARD,
-                key,
-            } => state.unheard(key, ctx),
-            Step::Timer {
-                fold: FoldId::Incidents,
-                name: QUIET,
-                key,
-            } => state.quiet(key, ctx),
-            Step::CollectorSilent { collector, heard_at } => {
-                let since = Moment {
-                    at: *heard_at,
-                    steady: ctx.moment.steady,
-                };
-                let detail = "nothing is heard of it; what it watches keeps its last state".to_owned();
-                let class = IncidentClass::CollectorSilent;
-                state.open(
-                    class,
-                    &format!("collector:{collector}"),
-                    since,
-                    Opening::of(detail),
-                    ctx,
-                );
-            }
-            Step::CollectorBack { collector } => {
-                let subject = format!("collector:{collector}");
-                state.close(
-                    IncidentClass::CollectorSilent,
-                    &subject,
-                    CloseReason::Recovered,
-                    Span::ZERO,
-                    ctx,
-                );
-            }
-            Step::CollectorForgotten { collector } => {
-                let subject = format!("collector:{collector}");
-                let reason = CloseReason::Removed;
-                state.close(IncidentClass::CollectorSilent, &subject, reason, Span::ZERO, ctx);
-                state.attacks_forgotten(collector, ctx);
-            }
-            Step::Finding(finding) => {
-                state.attack(finding.stage, &finding.attack, Causes::default(), ctx);
-            }
-            Step::Operator(act) => state.operator(act, ctx),
-            Step::Activated { previous } => state.activated(previous, ctx),
-            Step::Parity(parity) => state.parity(parity, ctx),
-            Step::Lost { records } => state.lost(*records, ctx),
-            // Time goes on, so the chain is past what it lost.
-            Step::Tick { .. } => {
-                let class = IncidentClass::MeasurementFault;
-                let (subject, reason) = (chain_subject(Chain::Site), CloseReason::Recovered);
-                state.close(class, &subject, reason, Span::ZERO, ctx);
-            }
-            Step::Row(_) | Step::Timer { .. } | Step::Jump { .. } | Step::Fault(_) | Step::Rules(_) => {}
+    }
+
+    fn timer(state: &mut IncidentsState, timer: Timer, key: &str, ctx: &mut Ctx<'_>) {
+        match timer {
+            Timer::Remind => state.remind(key, ctx),
+            Timer::Escalate => state.escalate(key, ctx),
+            Timer::Calm => state.calm(key, ctx),
+            Timer::Unheard => state.unheard(key, ctx),
+            Timer::Quiet => state.quiet(key, ctx),
         }
+    }
+
+    fn collector_silent(state: &mut IncidentsState, collector: &str, heard_at: Time, ctx: &mut Ctx<'_>) {
+        let since = Moment {
+            at: heard_at,
+            steady: ctx.moment.steady,
+        };
+        let detail = "nothing is heard of it; what it watches keeps its last state".to_owned();
+        let (class, subject) = (IncidentClass::CollectorSilent, collector_subject(collector));
+        state.open(class, &subject, since, Opening::of(detail), ctx);
+    }
+
+    fn collector_back(state: &mut IncidentsState, collector: &str, ctx: &mut Ctx<'_>) {
+        let (class, subject) = (IncidentClass::CollectorSilent, collector_subject(collector));
+        state.close(class, &subject, CloseReason::Recovered, Span::ZERO, ctx);
+    }
+
+    fn collector_forgotten(state: &mut IncidentsState, collector: &str, ctx: &mut Ctx<'_>) {
+        let (class, subject) = (IncidentClass::CollectorSilent, collector_subject(collector));
+        state.close(class, &subject, CloseReason::Removed, Span::ZERO, ctx);
+        state.attacks_forgotten(collector, ctx);
+    }
+
+    fn finding(state: &mut IncidentsState, finding: &Finding, ctx: &mut Ctx<'_>) {
+        state.attack(finding.stage, &finding.attack, Causes::default(), ctx);
+    }
+
+    fn operator(state: &mut IncidentsState, act: &OperatorAct, ctx: &mut Ctx<'_>) {
+        state.operator(act, ctx);
+    }
+
+    fn activated(state: &mut IncidentsState, previous: &SiteConfig, ctx: &mut Ctx<'_>) {
+        state.activated(previous, ctx);
+    }
+
+    fn parity(state: &mut IncidentsState, parity: &Parity, ctx: &mut Ctx<'_>) {
+        state.parity(parity, ctx);
+    }
+
+    fn lost(state: &mut IncidentsState, records: u64, ctx: &mut Ctx<'_>) {
+        state.lost(records, ctx);
+    }
+
+    /// Time goes on, so the chain is past what it lost.
+    fn tick(state: &mut IncidentsState, _previous: Option<Time>, ctx: &mut Ctx<'_>) {
+        let (class, subject) = (IncidentClass::MeasurementFault, chain_subject(Chain::Site));
+        state.close(class, &subject, CloseReason::Recovered, Span::ZERO, ctx);
     }
 }
 
@@ -233,19 +203,11 @@ impl IncidentsState {
                 };
                 self.open(IncidentClass::Outage, &subject, since, opening, ctx);
             }
-            Fact::OutageEnded {
-                subject,
-                outage,
-                suppressed: _,
-            } if outage.confirmed => {
+            Fact::OutageEnded { subject, outage } if outage.confirmed => {
                 let reason = CloseReason::Recovered;
                 self.close(IncidentClass::Outage, &subject, reason, outage.unmeasured, ctx);
             }
-            Fact::OutageEnded {
-                subject,
-                outage,
-                suppressed: _,
-            } => self.jitter(&subject, &outage, ctx),
+            Fact::OutageEnded { subject, outage } => self.jitter(&subject, &outage, ctx),
             Fact::FaultConfirmed {
                 collector,
                 since,
@@ -315,9 +277,9 @@ impl IncidentsState {
                 causes,
             },
         );
-        set_if(ctx, REMIND, key, ctx.config.network.remind_every_ms);
+        set_if(ctx, Timer::Remind, key, ctx.config.network.remind_every_ms);
         if class == IncidentClass::Outage {
-            set_if(ctx, ESCALATE, key, ctx.config.network.escalate_after_ms);
+            set_if(ctx, Timer::Escalate, key, ctx.config.network.escalate_after_ms);
         }
     }
 
@@ -336,8 +298,8 @@ impl IncidentsState {
         let Some(open) = self.open.remove(key) else {
             return;
         };
-        for timer in [REMIND, ESCALATE, CALM, UNHEARD, QUIET] {
-            ctx.cancel_timer(FoldId::Incidents, timer, key);
+        for timer in Timer::ALL.iter().copied() {
+            ctx.cancel_timer(timer, key);
         }
         let mut incident = open.incident;
         let wall = until.at.since(incident.started_at);
@@ -399,7 +361,7 @@ impl IncidentsState {
         {
             let clock = TimerClock::Collector(collector.to_owned());
             let deadline = ctx.moment.steady + window;
-            ctx.set_timer(FoldId::Incidents, CALM, &key, clock, deadline);
+            ctx.set_timer(Timer::Calm, &key, clock, deadline);
         }
     }
 
@@ -434,7 +396,7 @@ impl IncidentsState {
             causes,
             EventBody::IncidentReminded(incident),
         );
-        set_if(ctx, REMIND, key, every);
+        set_if(ctx, Timer::Remind, key, every);
     }
 
     fn escalate(&mut self, key: &str, ctx: &mut Ctx<'_>) {
@@ -485,8 +447,8 @@ impl IncidentsState {
         open.incident.acknowledged_at = Some(act.at);
         open.incident.acknowledged_by = Some(act.who.clone());
         let incident = open.incident.clone();
-        for timer in [REMIND, ESCALATE] {
-            ctx.cancel_timer(FoldId::Incidents, timer, &key);
+        for timer in [Timer::Remind, Timer::Escalate] {
+            ctx.cancel_timer(timer, &key);
         }
         ctx.emit(&incident.id.clone(), EventBody::IncidentAcknowledged(incident));
     }
@@ -498,13 +460,13 @@ impl IncidentsState {
             return;
         }
         for key in self.open.keys() {
-            ctx.cancel_timer(FoldId::Incidents, REMIND, &key);
+            ctx.cancel_timer(Timer::Remind, &key);
             if self
                 .open
                 .get(&key)
                 .is_some_and(|open| open.incident.acknowledged_at.is_none())
             {
-                set_if(ctx, REMIND, &key, ctx.config.network.remind_every_ms);
+                set_if(ctx, Timer::Remind, &key, ctx.config.network.remind_every_ms);
             }
         }
     }
@@ -514,8 +476,13 @@ impl IncidentsState {
 fn faulty(of: &str) -> (IncidentClass, String) {
     match Fault::is_of_destination(of) {
         true => (IncidentClass::DeliveryFault, of.to_owned()),
-        false => (IncidentClass::MeasurementFault, format!("collector:{of}")),
+        false => (IncidentClass::MeasurementFault, collector_subject(of)),
     }
+}
+
+/// What an incident about a collector is about.
+fn collector_subject(collector: &str) -> String {
+    format!("collector:{collector}")
 }
 
 /// What an incident of a chain itself is about.
@@ -574,9 +541,9 @@ fn on_collector_clock(class: IncidentClass) -> bool {
 }
 
 /// Sets a timer on the site's clock, unless its span is 0 and it is switched off.
-fn set_if(ctx: &mut Ctx<'_>, name: &str, key: &str, after_ms: u64) {
+fn set_if(ctx: &mut Ctx<'_>, timer: Timer, key: &str, after_ms: u64) {
     if after_ms > 0 {
         let deadline: Time = ctx.now.steady + Span::from_millis(after_ms as i64);
-        ctx.set_timer(FoldId::Incidents, name, key, TimerClock::Site, deadline);
+        ctx.set_timer(timer, key, TimerClock::Site, deadline);
     }
 }

@@ -4,6 +4,8 @@
 //! stopped, stored and loaded between them. Reading the log, keeping what is stored and publishing what is told are the
 //! driver's business, and so is what cannot be decoded.
 
+use core::fmt::Display;
+
 use watchfold_schemas::snapshot::StoredEvent;
 use watchfold_schemas::{Event, Observation};
 
@@ -83,4 +85,14 @@ pub(crate) fn version_of(versions: &[(String, u32)], name: &str) -> u32 {
         .iter()
         .find(|(fold, _)| fold == name)
         .map_or(0, |(_, version)| *version)
+}
+
+/// Returns what derives in a chain, as a digest names it: the version, and those of what keeps state, which differ between
+/// two builds of one version that judge differently.
+pub fn software(versions: impl IntoIterator<Item = (impl Display, u32)>) -> String {
+    let mut out = env!("CARGO_PKG_VERSION").to_owned();
+    for (fold, version) in versions {
+        out += &format!(", {fold} {version}");
+    }
+    out
 }

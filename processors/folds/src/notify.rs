@@ -9,13 +9,10 @@ use watchfold_schemas::event::{
 use watchfold_schemas::observation::{Act, OperatorAct};
 use watchfold_schemas::{Span, Time};
 
-use crate::fold::{Ctx, Fold, FoldId, FoldState, Step};
+use crate::fold::{Ctx, Fold, FoldState};
 use crate::incidents::LATE_AFTER;
-use crate::table::{Change, Table};
+use crate::table::Table;
 use crate::timers::TimerClock;
-
-/// The timer at which a batch of sessions is told.
-const BATCH: &str = "batch";
 
 /// An incident is worth telling for three days, should every way out be cut that long.
 const ALERT_EXPIRES: Span = Span::from_seconds(3 * 86_400);
@@ -33,6 +30,11 @@ pub const SILENCES_MAX: usize = 256;
 
 /// The fold.
 pub struct Notify;
+
+timers! { Notify:
+    /// The window of a batch of sessions is over.
+    Batch = "batch",
+}
 
 /// What was told of an incident that is open, or whose end a mute holds back.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -71,60 +73,35 @@ impl Default for NotifyState {
 }
 
 impl FoldState for NotifyState {
-    fn drain_dirty(&mut self, out: &mut Vec<Change>) {
-        self.told.drain_dirty(out);
-        self.batch.drain_dirty(out);
-        self.silences.drain_dirty(out);
-    }
-
-    fn store_all(&self, out: &mut Vec<(Vec<u8>, Vec<u8>)>) {
-        self.told.store_all(out);
-        self.batch.store_all(out);
-        self.silences.store_all(out);
-    }
-
-    fn load(&mut self, _version: u32, key: &[u8], bytes: &[u8]) -> Result<bool, String> {
-        Ok(self.told.load(key, bytes)? || self.batch.load(key, bytes)? || self.silences.load(key, bytes)?)
-    }
+    stored! { told, batch, silences }
 }
 
 impl Fold for Notify {
-    const ID: FoldId = FoldId::Notify;
+    const NAME: &'static str = "notify";
     const VERSION: u32 = 2;
     type State = NotifyState;
+    type Timer = Timer;
 
-    fn apply(&self, state: &mut NotifyState, step: &Step<'_>, ctx: &mut Ctx<'_>) {
-        if let Step::Operator(act) = step {
-            state.operator(act, ctx);
-        }
+    fn before(state: &mut NotifyState, ctx: &mut Ctx<'_>) {
         for event in ctx.emitted().to_vec() {
             state.take(&event, ctx);
         }
-        match step {
-            Step::Timer {
-                fold: FoldId::Notify,
-                name: BATCH,
-                ..
-            } => state.tell_batch(ctx),
-            Step::Tick { .. } => {
-                state.end_silences(ctx);
-                state.tell_untold(ctx);
-                state.tell_held_ends(ctx);
-            }
-            Step::Row(_)
-            | Step::Timer { .. }
-            | Step::Jump { .. }
-            | Step::Fault(_)
-            | Step::CollectorBack { .. }
-            | Step::CollectorSilent { .. }
-            | Step::CollectorForgotten { .. }
-            | Step::Operator(_)
-            | Step::Finding(_)
-            | Step::Rules(_)
-            | Step::Parity(_)
-            | Step::Lost { .. }
-            | Step::Activated { .. } => {}
+    }
+
+    fn timer(state: &mut NotifyState, timer: Timer, _key: &str, ctx: &mut Ctx<'_>) {
+        match timer {
+            Timer::Batch => state.tell_batch(ctx),
         }
+    }
+
+    fn tick(state: &mut NotifyState, _previous: Option<Time>, ctx: &mut Ctx<'_>) {
+        state.end_silences(ctx);
+        state.tell_untold(ctx);
+        state.tell_held_ends(ctx);
+    }
+
+    fn operator(state: &mut NotifyState, act: &OperatorAct, ctx: &mut Ctx<'_>) {
+        state.operator(act, ctx);
     }
 }
 
@@ -278,13 +255,7 @@ impl NotifyState {
     fn batch_open(&mut self, ctx: &mut Ctx<'_>) -> &mut Batch {
         if self.batch.get("").is_none() {
             let window = Span::from_millis(ctx.config.occupancy.batch_window_ms as i64);
-            ctx.set_timer(
-                FoldId::Notify,
-                BATCH,
-                "",
-                TimerClock::Site,
-                ctx.now.steady + window,
-            );
+            ctx.set_timer(Timer::Batch, "", TimerClock::Site, ctx.now.steady + window);
             self.batch.insert(
                 "",
                 Batch {

@@ -11,18 +11,21 @@ use watchfold_schemas::event::{EventBody, OccupancySnapshot, Session, SubjectCha
 use watchfold_schemas::observation::{Outcome, PC_SUBJECT_PREFIX, PingRowRef};
 use watchfold_schemas::{SiteConfig, Span, Time};
 
-use crate::fold::{Board, Ctx, Fold, FoldId, FoldState, Moment, Step};
-use crate::table::{Change, Table};
+use crate::fold::{Board, Ctx, Fold, FoldState, Moment};
+use crate::rows::Row;
+use crate::table::Table;
 use crate::timers::TimerClock;
-
-/// The timer at which a changed state is confirmed.
-const CONFIRM: &str = "confirm";
 
 /// A signal's answer counts for this many intervals and one timeout; then only newer ones do.
 const ANSWER_INTERVALS: u64 = 2;
 
 /// The fold.
 pub struct Occupancy;
+
+timers! { Occupancy:
+    /// A changed state is confirmed.
+    Confirm = "confirm",
+}
 
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(default)]
@@ -76,54 +79,53 @@ impl Default for OccupancyState {
 }
 
 impl FoldState for OccupancyState {
-    fn drain_dirty(&mut self, out: &mut Vec<Change>) {
-        self.pcs.drain_dirty(out);
-    }
+    stored! { pcs }
 
-    fn store_all(&self, out: &mut Vec<(Vec<u8>, Vec<u8>)>) {
-        self.pcs.store_all(out);
-    }
-
-    fn load(&mut self, _version: u32, key: &[u8], bytes: &[u8]) -> Result<bool, String> {
-        self.pcs.load(key, bytes)
+    fn rebuild(&mut self, config: &SiteConfig, board: &mut Board) -> Result<(), String> {
+        self.follow_config(config, board);
+        Ok(())
     }
 }
 
 impl Fold for Occupancy {
-    const ID: FoldId = FoldId::Occupancy;
+    const NAME: &'static str = "occupancy";
     const VERSION: u32 = 1;
     type State = OccupancyState;
+    type Timer = Timer;
 
-    fn apply(&self, state: &mut OccupancyState, step: &Step<'_>, ctx: &mut Ctx<'_>) {
+    fn before(state: &mut OccupancyState, ctx: &mut Ctx<'_>) {
         state.follow_blame(ctx);
-        match step {
-            Step::Row(row) if row.subject.starts_with(PC_SUBJECT_PREFIX) => state.row(row, ctx),
-            Step::Timer {
-                fold: FoldId::Occupancy,
-                name: CONFIRM,
-                key,
-            } => state.due(key, ctx),
-            Step::Jump { span } => state.jump(*span, ctx),
-            Step::Activated { previous } => state.activated(previous, ctx),
-            Step::Tick { previous } => state.tick(*previous, ctx),
-            Step::Row(_)
-            | Step::Timer { .. }
-            | Step::Fault(_)
-            | Step::CollectorBack { .. }
-            | Step::CollectorSilent { .. }
-            | Step::CollectorForgotten { .. }
-            | Step::Operator(_)
-            | Step::Parity(_)
-            | Step::Finding(_)
-            | Step::Rules(_)
-            | Step::Lost { .. } => {}
+    }
+
+    fn row(state: &mut OccupancyState, row: &Row<'_>, ctx: &mut Ctx<'_>) {
+        if let Some(row) = row.ping()
+            && let Some(key) = row.subject.strip_prefix(PC_SUBJECT_PREFIX)
+        {
+            state.row(key, row, ctx);
         }
+    }
+
+    fn timer(state: &mut OccupancyState, timer: Timer, key: &str, ctx: &mut Ctx<'_>) {
+        match timer {
+            Timer::Confirm => state.due(key, ctx),
+        }
+    }
+
+    fn jump(state: &mut OccupancyState, span: Span, ctx: &mut Ctx<'_>) {
+        state.jump(span, ctx);
+    }
+
+    fn tick(state: &mut OccupancyState, previous: Option<Time>, ctx: &mut Ctx<'_>) {
+        state.tick(previous, ctx);
+    }
+
+    fn activated(state: &mut OccupancyState, previous: &SiteConfig, ctx: &mut Ctx<'_>) {
+        state.activated(previous, ctx);
     }
 }
 
 impl OccupancyState {
-    /// Makes what is not stored again from what is.
-    pub fn rebuild(&mut self, config: &SiteConfig, board: &mut Board) {
+    fn follow_config(&mut self, config: &SiteConfig, board: &mut Board) {
         self.hosts = config
             .occupancy
             .hosts
@@ -143,8 +145,7 @@ impl OccupancyState {
             .count() as u32;
     }
 
-    fn row(&mut self, row: &PingRowRef<'_>, ctx: &mut Ctx<'_>) {
-        let key = &row.subject[PC_SUBJECT_PREFIX.len()..];
+    fn row(&mut self, key: &str, row: &PingRowRef<'_>, ctx: &mut Ctx<'_>) {
         let moment = ctx.moment;
         // A PC that is known is configured; only others are looked up.
         let pc = match self.pcs.get_mut(key) {
@@ -203,7 +204,7 @@ impl OccupancyState {
             .map_or_else(|| key.to_owned(), |host| host.name.clone());
         let Some(pc) = self.pcs.get_mut(key) else { return };
         let Some(pending) = pc.pending.take() else { return };
-        ctx.cancel_timer(FoldId::Occupancy, CONFIRM, key);
+        ctx.cancel_timer(Timer::Confirm, key);
         pc.present = !pc.present;
         let is_present = pc.present;
         let (from, to) = if pc.present {
@@ -271,7 +272,7 @@ impl OccupancyState {
                         .is_some_and(|pending| blame.covers(pending.since, &pc.collector))
                     {
                         pc.pending = None;
-                        ctx.cancel_timer(FoldId::Occupancy, CONFIRM, &key);
+                        ctx.cancel_timer(Timer::Confirm, &key);
                     }
                     pc.pause(&key, moment, ctx);
                     (confirmed, SubjectState::Frozen)
@@ -315,13 +316,13 @@ impl OccupancyState {
             .iter()
             .map(|host| (host.key().to_owned(), host.name.clone()))
             .collect();
-        self.rebuild(ctx.config, ctx.board);
+        self.follow_config(ctx.config, ctx.board);
         for key in self.pcs.keys() {
             if self.hosts.contains_key(&key) {
                 continue;
             }
             let Some(pc) = self.pcs.remove(&key) else { continue };
-            ctx.cancel_timer(FoldId::Occupancy, CONFIRM, &key);
+            ctx.cancel_timer(Timer::Confirm, &key);
             if let Some(open) = pc.session {
                 let name = named.get(&key).unwrap_or(&key);
                 let session = ended(&ctx.config.site, &key, name, &open, ctx.moment_for(&pc.collector));
@@ -366,7 +367,7 @@ impl Pc {
         self.missed = None;
         if self.present {
             if self.pending.take().is_some() {
-                ctx.cancel_timer(FoldId::Occupancy, CONFIRM, key);
+                ctx.cancel_timer(Timer::Confirm, key);
             }
             return false;
         }
@@ -393,7 +394,7 @@ impl Pc {
                 self.begin(key, first, ctx);
             }
         } else if self.pending.take().is_some() {
-            ctx.cancel_timer(FoldId::Occupancy, CONFIRM, key);
+            ctx.cancel_timer(Timer::Confirm, key);
         }
     }
 
@@ -411,14 +412,14 @@ impl Pc {
             let min_session = Span::from_millis(ctx.config.occupancy.min_session_ms as i64);
             let deadline = pending.since.steady + min_session + pending.paused;
             let clock = TimerClock::Collector(self.collector.clone());
-            ctx.set_timer(FoldId::Occupancy, CONFIRM, key, clock, deadline);
+            ctx.set_timer(Timer::Confirm, key, clock, deadline);
         }
     }
 
     fn pause(&mut self, key: &str, now: Moment, ctx: &mut Ctx<'_>) {
         if self.paused_since.is_none() {
             self.paused_since = Some(now);
-            ctx.cancel_timer(FoldId::Occupancy, CONFIRM, key);
+            ctx.cancel_timer(Timer::Confirm, key);
         }
     }
 

@@ -11,26 +11,28 @@ use std::collections::BTreeMap;
 
 use watchfold_schemas::alert::{Attack, AttackStage};
 use watchfold_schemas::event::{Causes, EventBody};
-use watchfold_schemas::observation::PingRowRef;
 use watchfold_schemas::rules::{Rule, RuleState, RulesActivation};
 use watchfold_schemas::{Chain, Time};
 
+use crate::detections::attacks::{Hold, Said, Seen};
+use crate::detections::reputation::Verdicts;
 use crate::engine::compile::{Compiled, compiled_as_far_as_possible};
 use crate::engine::measure::subject_of;
-use crate::fold::{Ctx, Fact, Fold, FoldId, Step};
-use crate::packets::attacks::{Hold, Said, Seen};
-use crate::packets::reputation::Verdicts;
+use crate::fold::{Ctx, Fact, Fold};
+use crate::rows::Row;
 use crate::table::Table;
 use crate::timers::TimerClock;
 
-use probe::Probe;
+use probe::{JudgedRow, Probe};
 use watch::Watch;
-
-/// The timer of one collector's attacks.
-const ATTACKS: &str = "attacks";
 
 /// The fold.
 pub struct Rules;
+
+timers! { Rules:
+    /// The next attack of a collector may end.
+    Attacks = "attacks",
+}
 
 #[derive(Debug)]
 pub struct RulesState {
@@ -44,39 +46,36 @@ pub struct RulesState {
     loaded: Vec<stored::LoadedShard>,
     /// Oracles are asked about what packets show; nobody asks here.
     verdicts: Verdicts,
-    /// Rules that were activated and that this version cannot hold against rows.
-    pub refused: u64,
+    /// Rules that were activated and that this version cannot hold against rows; they judge nothing.
+    refused: u64,
     /// Keys of windows and attacks forgotten before their time, and attacks that never began, because there were too many.
-    pub forgotten: u64,
+    forgotten: u64,
 }
 
 impl Fold for Rules {
-    const ID: FoldId = FoldId::Rules;
+    const NAME: &'static str = "rules";
     const VERSION: u32 = 1;
     type State = RulesState;
+    type Timer = Timer;
 
-    fn apply(&self, state: &mut RulesState, step: &Step<'_>, ctx: &mut Ctx<'_>) {
-        match step {
-            Step::Row(row) => state.row(row, ctx),
-            Step::Timer {
-                fold: FoldId::Rules,
-                name: ATTACKS,
-                key,
-            } => state.end_due(key, ctx),
-            Step::Rules(activation) => state.activate(activation, ctx),
-            Step::CollectorForgotten { collector } => state.forget(collector, ctx),
-            Step::Timer { .. }
-            | Step::Jump { .. }
-            | Step::Fault(_)
-            | Step::CollectorBack { .. }
-            | Step::CollectorSilent { .. }
-            | Step::Tick { .. }
-            | Step::Operator(_)
-            | Step::Finding(_)
-            | Step::Parity(_)
-            | Step::Lost { .. }
-            | Step::Activated { .. } => {}
+    fn row(state: &mut RulesState, row: &Row<'_>, ctx: &mut Ctx<'_>) {
+        match row {
+            Row::Ping(row) => state.row(&Probe(row), ctx),
         }
+    }
+
+    fn timer(state: &mut RulesState, timer: Timer, key: &str, ctx: &mut Ctx<'_>) {
+        match timer {
+            Timer::Attacks => state.end_due(key, ctx),
+        }
+    }
+
+    fn rules(state: &mut RulesState, activation: &RulesActivation, ctx: &mut Ctx<'_>) {
+        state.activate(activation, ctx);
+    }
+
+    fn collector_forgotten(state: &mut RulesState, collector: &str, ctx: &mut Ctx<'_>) {
+        state.forget(collector, ctx);
     }
 }
 
@@ -89,11 +88,10 @@ impl RulesState {
         })
     }
 
-    fn row(&mut self, row: &PingRowRef<'_>, ctx: &mut Ctx<'_>) {
+    fn row<R: JudgedRow>(&mut self, row: &R, ctx: &mut Ctx<'_>) {
         let Some(collector) = ctx.collector.filter(|_| !self.compiled.rules.is_empty()) else {
             return;
         };
-        let probe = Probe(row);
         let incarnation = ctx
             .clocks
             .collectors
@@ -109,7 +107,7 @@ impl RulesState {
         let at = ctx.moment.steady;
         for rule in &self.compiled.rules {
             // People write the end of an exclusion by their clocks, which is what the wall time of the row follows.
-            if !self.compiled.holds(rule, &probe, ctx.moment.at) {
+            if rule.rule.source != R::SOURCE || !self.compiled.holds(rule, row, ctx.moment.at) {
                 continue;
             }
             if !self.watches.contains_key(collector) {
@@ -118,21 +116,21 @@ impl RulesState {
             let Some(watch) = self.watches.get_mut(collector) else {
                 continue;
             };
-            let Some(reached) = watch.measure(&self.compiled, rule, &probe, at, ctx.message()) else {
+            let Some(reached) = watch.measure(&self.compiled, rule, row, at, ctx.message()) else {
                 continue;
             };
             let hold = Hold {
                 rule,
-                key: subject_of(rule, &probe),
+                key: subject_of(rule, row),
                 at,
                 packet: None,
                 measured: reached.measured,
                 tier: Default::default(),
-                victim: Some(probe.victim()),
+                victim: row.victim(),
             };
             let mut said = Vec::new();
             watch.attacks.set_shift(ctx.moment.at.since(at));
-            watch.attacks.hold(seen, &hold, &probe, &self.verdicts, &mut said);
+            watch.attacks.hold(seen, &hold, row, &self.verdicts, &mut said);
             self.forgotten += watch.take_forgotten();
             told.extend(said.into_iter().map(|said| (said, reached.causes.clone())));
         }
@@ -155,9 +153,9 @@ impl RulesState {
         match due {
             Some(due) => {
                 let clock = TimerClock::Collector(collector.to_owned());
-                ctx.set_timer(FoldId::Rules, ATTACKS, collector, clock, due);
+                ctx.set_timer(Timer::Attacks, collector, clock, due);
             }
-            None => ctx.cancel_timer(FoldId::Rules, ATTACKS, collector),
+            None => ctx.cancel_timer(Timer::Attacks, collector),
         }
     }
 

@@ -417,7 +417,7 @@ fn cargo(arguments: &[&str]) -> String {
 }
 
 /// Whether a file exists for tests alone.
-fn is_test(path: &str) -> bool {
+pub fn is_test(path: &str) -> bool {
     path.starts_with("tests/")
         || path.contains("/tests/")
         || path.contains("/examples/")
@@ -427,10 +427,16 @@ fn is_test(path: &str) -> bool {
         || path == "nats/log/src/contract.rs"
 }
 
-/// The text without comments, and without the unit tests at its end.
-fn without_tests(text: &str) -> String {
-    let code = text.split("#[cfg(test)]\nmod ").next().unwrap_or_default();
-    code.lines()
+/// The text without comments, and without the unit tests at its end. Tests in a file of their own end nothing.
+pub fn without_tests(text: &str) -> String {
+    let code = text
+        .match_indices("#[cfg(test)]\nmod ")
+        .find_map(|(start, mark)| {
+            let name = text[start + mark.len()..].lines().next()?;
+            name.ends_with('{').then(|| &text[..start])
+        });
+    code.unwrap_or(text)
+        .lines()
         .filter(|line| !line.trim_start().starts_with("//"))
         .collect::<Vec<_>>()
         .join("\n")

@@ -2,6 +2,8 @@
 
 mod boundaries;
 mod limits;
+mod modules;
+mod new_fold;
 mod properties;
 mod scenarios;
 mod tidy;

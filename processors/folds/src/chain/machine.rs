@@ -1,24 +1,21 @@
 //! The site chain as a state machine: a record becomes the steps of its kind; state goes out and comes in as entries.
 
+use watchfold_schemas::Chain;
 use watchfold_schemas::event::Event;
 use watchfold_schemas::observation::{Body, Observation};
 use watchfold_schemas::origin::Cause;
 
-use super::stored::versions;
 use super::{SiteChain, Turn};
-use crate::fold::{FoldState, Output, Step};
+use crate::emit::Emitter;
+use crate::fold::Step;
 use crate::machine::{LoadError, StateEntries, StateMachine, check_versions};
+use crate::rows::Row;
 use crate::table::Change;
 
 impl StateMachine for SiteChain {
     fn apply(&mut self, sequence: u64, observation: &Observation) -> Vec<Event> {
         let message = observation.message_id();
-        let mut out = Output {
-            site: self.site.clone(),
-            input: sequence,
-            message: Some(message.clone()),
-            ..Output::default()
-        };
+        let mut out = Emitter::new(Chain::Site, &self.site, sequence, Some(message.clone()));
         let cause = Cause::Message(message);
         match &observation.body {
             Body::Tick(tick) => self.tick(tick, &cause, &mut out),
@@ -34,20 +31,21 @@ impl StateMachine for SiteChain {
                     self.counters.malformed_rounds += 1;
                     Vec::new()
                 });
-                self.collector_record(&Turn::new(observation, &cause), &rows, None, &mut out);
+                let rows = rows.into_iter().map(Row::Ping).collect();
+                self.collector_record(&Turn::new(observation, &cause), rows, None, &mut out);
             }
-            Body::Quiet => self.collector_record(&Turn::new(observation, &cause), &[], None, &mut out),
+            Body::Quiet => self.collector_record(&Turn::new(observation, &cause), Vec::new(), None, &mut out),
             Body::Fault(fault) => {
                 let turn = Turn::new(observation, &cause);
                 if self.clocks.measures(turn.collector) {
-                    self.collector_record(&turn, &[], None, &mut out);
+                    self.collector_record(&turn, Vec::new(), None, &mut out);
                     self.fault(&turn, fault, &mut out);
                 } else {
                     self.fault_of_other(&turn, fault, &mut out);
                 }
             }
             Body::Gap(gap) => {
-                self.collector_record(&Turn::new(observation, &cause), &[], Some(gap), &mut out);
+                self.collector_record(&Turn::new(observation, &cause), Vec::new(), Some(gap), &mut out);
             }
         }
         self.hours.add(&out.events);
@@ -63,11 +61,7 @@ impl StateMachine for SiteChain {
         if !self.clocks.has_ticked() {
             return Vec::new();
         }
-        let mut out = Output {
-            site: self.site.clone(),
-            input: to,
-            ..Output::default()
-        };
+        let mut out = Emitter::new(Chain::Site, &self.site, to, None);
         let now = self.clocks.now();
         // No message is left to name. Another loss before the next tick adds nothing to what is told.
         let cause = Cause::Timer {
@@ -89,8 +83,9 @@ impl StateMachine for SiteChain {
     }
 
     fn versions(&self) -> Vec<(String, u32)> {
-        let owned = |(name, version): (&str, u32)| (name.to_owned(), version);
-        versions().map(owned).to_vec()
+        SiteChain::own_versions()
+            .map(|(name, version)| (name.to_owned(), version))
+            .collect()
     }
 
     fn drain_dirty(&mut self) -> Vec<Change> {
@@ -99,12 +94,7 @@ impl StateMachine for SiteChain {
         self.clocks.drain_dirty(&mut out);
         self.timers.drain_dirty(&mut out);
         self.hours.drain_dirty(&mut out);
-        self.liveness.drain_dirty(&mut out);
-        self.occupancy.drain_dirty(&mut out);
-        self.history.drain_dirty(&mut out);
-        self.rules.drain_dirty(&mut out);
-        self.incidents.drain_dirty(&mut out);
-        self.notify.drain_dirty(&mut out);
+        self.folds.drain_dirty(&mut out);
         out
     }
 
@@ -114,12 +104,7 @@ impl StateMachine for SiteChain {
         self.clocks.store_all(&mut out);
         self.timers.store_all(&mut out);
         self.hours.store_all(&mut out);
-        self.liveness.store_all(&mut out);
-        self.occupancy.store_all(&mut out);
-        self.history.store_all(&mut out);
-        self.rules.store_all(&mut out);
-        self.incidents.store_all(&mut out);
-        self.notify.store_all(&mut out);
+        self.folds.store_all(&mut out);
         out
     }
 
@@ -136,13 +121,11 @@ impl StateMachine for SiteChain {
         if let Some(config) = self.stored_config.get("") {
             self.config = config.clone();
         }
-        if let Err(damage) = self.rules.rebuild() {
+        if let Err(damage) = self.folds.rebuild(&self.config, &mut self.board) {
             self.reset();
             return Err(LoadError::Damaged(damage));
         }
         self.hours.resume();
-        self.liveness.rebuild(&self.config, &mut self.board);
-        self.occupancy.rebuild(&self.config, &mut self.board);
         Ok(())
     }
 
@@ -151,14 +134,32 @@ impl StateMachine for SiteChain {
     }
 
     fn counts(&self) -> Vec<(&'static str, u64)> {
-        let counters = self.counters();
-        vec![
-            ("malformed_rounds", counters.malformed_rounds),
-            ("waiting_overflows", counters.waiting_overflows),
-            ("collectors_refused", counters.collectors_refused),
-            ("attacks_refused", counters.attacks_refused),
-            ("rules_refused", counters.rules_refused),
-            ("rules_forgotten", counters.rules_forgotten),
-        ]
+        let own = [
+            ("malformed_rounds", self.counters.malformed_rounds),
+            ("waiting_overflows", self.counters.waiting_overflows),
+            ("collectors_refused", self.counters.collectors_refused),
+        ];
+        own.into_iter().chain(self.folds.counts()).collect()
+    }
+}
+
+impl SiteChain {
+    /// Takes over a stored entry of the chain itself or of a fold.
+    fn load_entry(&mut self, versions: &[(String, u32)], key: &[u8], bytes: &[u8]) -> Result<(), LoadError> {
+        match self.take_entry(versions, key, bytes) {
+            Ok(true) => Ok(()),
+            Ok(false) => Err(LoadError::UnknownEntry {
+                key: String::from_utf8_lossy(key).into_owned(),
+            }),
+            Err(damage) => Err(LoadError::Damaged(damage)),
+        }
+    }
+
+    fn take_entry(&mut self, versions: &[(String, u32)], key: &[u8], bytes: &[u8]) -> Result<bool, String> {
+        Ok(self.stored_config.load(key, bytes)?
+            || self.clocks.load(key, bytes)?
+            || self.timers.load(key, bytes)?
+            || self.hours.load(key, bytes)?
+            || self.folds.load(versions, key, bytes)?)
     }
 }

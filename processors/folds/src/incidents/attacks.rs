@@ -8,7 +8,7 @@ use watchfold_schemas::event::{Causes, CloseReason, EventBody, Incident, Inciden
 use watchfold_schemas::rules::RuleState;
 use watchfold_schemas::{Span, Time};
 
-use super::{IncidentsState, OpenIncident, UNHEARD, fresh, open_key, set_if};
+use super::{IncidentsState, OpenIncident, Timer, fresh, open_key, set_if};
 use crate::fold::{Ctx, Moment};
 
 /// The most attacks that are open as incidents at a time; what people are told of in one storm has to end somewhere.
@@ -98,11 +98,11 @@ impl IncidentsState {
         };
         self.note_alone(attack);
         self.begin(key, incident, since, causes, ctx);
-        set_if(ctx, UNHEARD, key, UNHEARD_AFTER_MS);
+        set_if(ctx, Timer::Unheard, key, UNHEARD_AFTER_MS);
     }
 
     fn attack_grew(&mut self, key: &str, attack: &Attack, ctx: &mut Ctx<'_>) {
-        set_if(ctx, UNHEARD, key, UNHEARD_AFTER_MS);
+        set_if(ctx, Timer::Unheard, key, UNHEARD_AFTER_MS);
         let Some(open) = self.open.get_mut(key) else {
             return;
         };

@@ -13,8 +13,8 @@ use watchfold_schemas::event::{
 };
 use watchfold_schemas::{Span, Time};
 
-use super::{IncidentsState, QUIET, UNHEARD, fresh, open_key, set_if};
-use crate::fold::{Ctx, FoldId, Moment};
+use super::{IncidentsState, Timer, fresh, open_key, set_if};
+use crate::fold::{Ctx, Moment};
 use crate::incidents::attacks::UNHEARD_AFTER_MS;
 
 /// Attacks of one category and severity that become incidents of their own within [`FLOOD_WINDOW_MS`].
@@ -91,8 +91,8 @@ impl IncidentsState {
             true => self.flood_joined(&key, attack, ctx),
             false => self.flood_opened(&key, attack, causes.clone(), ctx),
         }
-        ctx.cancel_timer(FoldId::Incidents, QUIET, &key);
-        set_if(ctx, UNHEARD, &key, UNHEARD_AFTER_MS);
+        ctx.cancel_timer(Timer::Quiet, &key);
+        set_if(ctx, Timer::Unheard, &key, UNHEARD_AFTER_MS);
         true
     }
 
@@ -200,7 +200,7 @@ impl IncidentsState {
 
     /// An attack of the flood rose: one that is worse than the flood was makes the flood worse.
     pub(super) fn flood_grew(&mut self, key: &str, attack: &Attack, ctx: &mut Ctx<'_>) {
-        set_if(ctx, UNHEARD, key, UNHEARD_AFTER_MS);
+        set_if(ctx, Timer::Unheard, key, UNHEARD_AFTER_MS);
         if self.flood_rises(key, attack.severity) {
             self.flood_emitted(key, ctx);
         }
@@ -213,7 +213,7 @@ impl IncidentsState {
         course.open = course.open.saturating_sub(1);
         course.quiet_at = course.quiet_at.max(attack.ended_at.unwrap_or(ctx.moment.at));
         if course.open == 0 {
-            set_if(ctx, QUIET, key, FLOOD_WINDOW_MS);
+            set_if(ctx, Timer::Quiet, key, FLOOD_WINDOW_MS);
         }
     }
 

@@ -7,13 +7,10 @@ use serde::{Deserialize, Serialize};
 use watchfold_schemas::Span;
 use watchfold_schemas::observation::Fault;
 
-use super::LivenessState;
+use super::{LivenessState, Timer};
 use crate::clocks::COLLECTORS_MAX;
-use crate::fold::{Ctx, Fact, FoldId, Moment};
+use crate::fold::{Ctx, Fact, Moment};
 use crate::timers::TimerClock;
-
-/// The timer at which a lasting fault becomes an incident.
-pub const DUE: &str = "fault_due";
 
 /// The most subjects of one collector whose faults are kept apart; more are counted under the last one's name.
 const FAULTY_SUBJECTS_MAX: usize = 4_096;
@@ -95,7 +92,7 @@ impl LivenessState {
                 } else {
                     TimerClock::Site
                 };
-                ctx.set_timer(FoldId::Liveness, DUE, collector, clock, moment.steady + limit);
+                ctx.set_timer(Timer::FaultDue, collector, clock, moment.steady + limit);
             }
             let faults = self.faults.entry_or_default(collector);
             faults.reasons.insert(
@@ -135,7 +132,7 @@ impl LivenessState {
     }
 
     pub(super) fn end_faults(&mut self, collector: &str, ctx: &mut Ctx<'_>) {
-        ctx.cancel_timer(FoldId::Liveness, DUE, collector);
+        ctx.cancel_timer(Timer::FaultDue, collector);
         if self
             .faults
             .remove(collector)

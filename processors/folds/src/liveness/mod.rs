@@ -16,8 +16,9 @@ use watchfold_schemas::event::{EventBody, SubjectChanged, SubjectDegraded, Subje
 use watchfold_schemas::observation::{Fault, Outcome, PingRowRef};
 use watchfold_schemas::{SiteConfig, Span, Time};
 
-use crate::fold::{Blame, Board, Ctx, Fact, Fold, FoldId, FoldState, Moment, Step};
-use crate::table::{Change, Table};
+use crate::fold::{Blame, Board, Ctx, Fact, Fold, FoldState, Moment};
+use crate::rows::Row;
+use crate::table::Table;
 use faults::CollectorFaults;
 use graph::{Graph, closure};
 use outage::Outage;
@@ -25,6 +26,13 @@ use reach::{Leaves, Reach, reach};
 
 /// The fold.
 pub struct Liveness;
+
+timers! { Liveness:
+    /// A fault has lasted long enough for an incident.
+    FaultDue = "fault_due",
+    /// An outage has lasted long enough for an incident.
+    OutageDue = "outage_due",
+}
 
 /// Everything known of one target.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -69,75 +77,68 @@ impl Default for LivenessState {
 }
 
 impl FoldState for LivenessState {
-    fn drain_dirty(&mut self, out: &mut Vec<Change>) {
-        self.subjects.drain_dirty(out);
-        self.faults.drain_dirty(out);
-    }
+    stored! { subjects, faults }
 
-    fn store_all(&self, out: &mut Vec<(Vec<u8>, Vec<u8>)>) {
-        self.subjects.store_all(out);
-        self.faults.store_all(out);
-    }
-
-    fn load(&mut self, _version: u32, key: &[u8], bytes: &[u8]) -> Result<bool, String> {
-        Ok(self.subjects.load(key, bytes)? || self.faults.load(key, bytes)?)
+    fn rebuild(&mut self, config: &SiteConfig, board: &mut Board) -> Result<(), String> {
+        self.follow_config(config, board);
+        Ok(())
     }
 }
 
 impl Fold for Liveness {
-    const ID: FoldId = FoldId::Liveness;
+    const NAME: &'static str = "liveness";
     const VERSION: u32 = 1;
     type State = LivenessState;
+    type Timer = Timer;
 
-    fn apply(&self, state: &mut LivenessState, step: &Step<'_>, ctx: &mut Ctx<'_>) {
-        match step {
-            Step::Row(row) => {
-                if let Some(target) = state.target(ctx.config, row.subject) {
-                    state.row(target, row, ctx);
-                }
-            }
-            Step::Timer {
-                fold: FoldId::Liveness,
-                name: outage::DUE,
-                key,
-            } => state.outage_due(key, ctx),
-            Step::Timer {
-                fold: FoldId::Liveness,
-                name: faults::DUE,
-                key,
-            } => state.fault_due(key, ctx),
-            Step::Timer { .. } => {}
-            Step::Jump { span } => state.jump(*span, ctx),
-            Step::Fault(fault) => {
-                // A fault of something that is no longer watched could never be seen to end.
-                let is_watched = fault.subject.is_empty()
-                    || Fault::is_of_destination(&fault.subject)
-                    || state.targets.contains_key(&fault.subject);
-                if !fault.active || is_watched {
-                    state.note_fault(&fault.subject, fault.active, Some(&fault.reason), ctx);
-                }
-            }
-            Step::CollectorSilent { collector, heard_at } => {
-                state.collector_changed(collector, SubjectState::Down, *heard_at, ctx);
-            }
-            Step::CollectorBack { collector } => {
-                state.collector_changed(collector, SubjectState::Up, ctx.moment.at, ctx);
-            }
-            Step::CollectorForgotten { collector } => state.end_faults(collector, ctx),
-            Step::Activated { previous } => state.activated(previous, ctx),
-            Step::Tick { .. }
-            | Step::Operator(_)
-            | Step::Finding(_)
-            | Step::Rules(_)
-            | Step::Parity(_)
-            | Step::Lost { .. } => {}
+    fn row(state: &mut LivenessState, row: &Row<'_>, ctx: &mut Ctx<'_>) {
+        if let Some(row) = row.ping()
+            && let Some(target) = state.target(ctx.config, row.subject)
+        {
+            state.row(target, row, ctx);
         }
+    }
+
+    fn timer(state: &mut LivenessState, timer: Timer, key: &str, ctx: &mut Ctx<'_>) {
+        match timer {
+            Timer::FaultDue => state.fault_due(key, ctx),
+            Timer::OutageDue => state.outage_due(key, ctx),
+        }
+    }
+
+    fn jump(state: &mut LivenessState, span: Span, ctx: &mut Ctx<'_>) {
+        state.jump(span, ctx);
+    }
+
+    fn fault(state: &mut LivenessState, fault: &Fault, ctx: &mut Ctx<'_>) {
+        // A fault of something that is no longer watched could never be seen to end.
+        let is_watched = fault.subject.is_empty()
+            || Fault::is_of_destination(&fault.subject)
+            || state.targets.contains_key(&fault.subject);
+        if !fault.active || is_watched {
+            state.note_fault(&fault.subject, fault.active, Some(&fault.reason), ctx);
+        }
+    }
+
+    fn collector_silent(state: &mut LivenessState, collector: &str, heard_at: Time, ctx: &mut Ctx<'_>) {
+        state.collector_changed(collector, SubjectState::Down, heard_at, ctx);
+    }
+
+    fn collector_back(state: &mut LivenessState, collector: &str, ctx: &mut Ctx<'_>) {
+        state.collector_changed(collector, SubjectState::Up, ctx.moment.at, ctx);
+    }
+
+    fn collector_forgotten(state: &mut LivenessState, collector: &str, ctx: &mut Ctx<'_>) {
+        state.end_faults(collector, ctx);
+    }
+
+    fn activated(state: &mut LivenessState, previous: &SiteConfig, ctx: &mut Ctx<'_>) {
+        state.activated(previous, ctx);
     }
 }
 
 impl LivenessState {
-    /// Makes what is not stored again from what is.
-    pub fn rebuild(&mut self, config: &SiteConfig, board: &mut Board) {
+    fn follow_config(&mut self, config: &SiteConfig, board: &mut Board) {
         self.graph = Graph::new(config);
         self.targets = config
             .network
@@ -234,17 +235,15 @@ impl LivenessState {
         }
         let since = subject.up_since;
         self.change(&target.name, SubjectState::Up, since, None, None, ctx);
-        ctx.cancel_timer(FoldId::Liveness, outage::DUE, &target.name);
+        ctx.cancel_timer(Timer::OutageDue, &target.name);
         // A single lost echo was never an outage; what was announced as one ends.
         if let Some(outage) = outage
             && (outage.confirmed || was != SubjectState::Suspect)
         {
-            let suppressed = self.suppressed_by(&target.name);
             let outage = outage.end(ctx.moment);
             ctx.facts.push(Fact::OutageEnded {
                 subject: target.name.clone(),
                 outage,
-                suppressed,
             });
         }
         if was == SubjectState::Down {
@@ -309,7 +308,7 @@ impl LivenessState {
             // open stays open and may resolve.
             if !outage.confirmed && blame.covers(outage.since, &subject.collector) {
                 subject.outage = None;
-                ctx.cancel_timer(FoldId::Liveness, outage::DUE, name);
+                ctx.cancel_timer(Timer::OutageDue, name);
             } else {
                 let moment = ctx.moment_for(&subject.collector);
                 outage.pause(name, moment, ctx);
@@ -400,14 +399,14 @@ impl LivenessState {
     }
 
     fn activated(&mut self, previous: &SiteConfig, ctx: &mut Ctx<'_>) {
-        self.rebuild(ctx.config, ctx.board);
+        self.follow_config(ctx.config, ctx.board);
         self.forget_faults_of_removed(ctx);
         for target in &previous.network.targets {
             let kept = self.target(ctx.config, &target.name);
             match kept {
                 None => {
                     self.subjects.remove(&target.name);
-                    ctx.cancel_timer(FoldId::Liveness, outage::DUE, &target.name);
+                    ctx.cancel_timer(Timer::OutageDue, &target.name);
                     ctx.facts.push(Fact::SubjectRemoved {
                         subject: target.name.clone(),
                     });

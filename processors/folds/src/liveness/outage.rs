@@ -6,13 +6,10 @@ use watchfold_schemas::origin::MessageId;
 use watchfold_schemas::why::ProbeReason;
 use watchfold_schemas::{Span, Time};
 
-use super::LivenessState;
-use crate::fold::{Ctx, EndedOutage, Fact, FoldId, Moment};
+use super::{LivenessState, Timer};
+use crate::fold::{Ctx, EndedOutage, Fact, Moment};
 use crate::timers::TimerClock;
 use watchfold_schemas::event::SubjectState;
-
-/// The timer at which an outage becomes an incident.
-pub const DUE: &str = "outage_due";
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Outage {
@@ -68,7 +65,7 @@ impl Outage {
         if self.paused_since.is_none() {
             self.paused_since = Some(now);
             self.waiting_until = None;
-            ctx.cancel_timer(FoldId::Liveness, DUE, name);
+            ctx.cancel_timer(Timer::OutageDue, name);
         }
     }
 
@@ -81,7 +78,7 @@ impl Outage {
             let min_incident = Span::from_millis(ctx.config.network.min_incident_ms as i64);
             let deadline = self.since.steady + min_incident + self.paused;
             let clock = TimerClock::Collector(collector.to_owned());
-            ctx.set_timer(FoldId::Liveness, DUE, name, clock, deadline);
+            ctx.set_timer(Timer::OutageDue, name, clock, deadline);
         }
     }
 
@@ -120,13 +117,7 @@ impl LivenessState {
         } else if outage.waiting_until.is_none() {
             let until = ctx.moment.steady + bound;
             outage.waiting_until = Some(until);
-            ctx.set_timer(
-                FoldId::Liveness,
-                DUE,
-                name,
-                TimerClock::Collector(collector),
-                until,
-            );
+            ctx.set_timer(Timer::OutageDue, name, TimerClock::Collector(collector), until);
         }
     }
 
@@ -143,7 +134,7 @@ impl LivenessState {
             });
             if waits && self.ancestors_known(child) {
                 let child = child.clone();
-                ctx.cancel_timer(FoldId::Liveness, DUE, &child);
+                ctx.cancel_timer(Timer::OutageDue, &child);
                 self.confirm(&child, ctx);
             }
         }

@@ -3,15 +3,12 @@
 //! It reads what captures recorded and what came of look-ups, in the order of the log, and knows no capture, no oracle
 //! and no clock but the packets' own.
 
-mod arrivals;
-pub(crate) mod attacks;
 mod chain;
 mod clock;
 mod columns;
 mod community_id;
 mod conditions;
 mod duplicates;
-mod emit;
 mod extract;
 mod findings;
 mod hits;
@@ -20,14 +17,14 @@ mod judge_rows;
 mod mask;
 mod matching;
 mod point;
-pub(crate) mod reputation;
 mod rows;
 mod rulebook;
-mod store;
-pub(crate) mod telling;
 #[cfg(test)]
 mod testing;
 mod turn;
+
+use crate::detections::{arrivals, attacks, reputation, telling};
+use crate::{emit, store};
 
 pub use chain::PacketChain;
 pub use clock::PacketCounters;

@@ -1,15 +1,24 @@
-//! A probe as rules see it.
+//! Rows as rules see them: probes.
 
 use core::net::IpAddr;
 
 use watchfold_schemas::alert::{Endpoint, PacketRanges};
-use watchfold_schemas::fields::Field;
+use watchfold_schemas::fields::{Field, Source};
 use watchfold_schemas::observation::{Outcome, PingRowRef};
 
+use crate::detections::attacks::Victim;
+use crate::detections::telling::RowFacts;
 use crate::engine::cell::{Cell, Row};
 use crate::engine::segment::Segment;
-use crate::packets::attacks::Victim;
-use crate::packets::telling::RowFacts;
+
+/// A kind of row that rules of this chain look at.
+pub trait JudgedRow: RowFacts + Sized {
+    /// Rules of this source look at it.
+    const SOURCE: Source;
+
+    /// What an attack by such rows is on.
+    fn victim(&self) -> Option<Victim<'_>>;
+}
 
 /// One row of a ping round.
 pub struct Probe<'a>(pub &'a PingRowRef<'a>);
@@ -53,13 +62,18 @@ impl RowFacts for Probe<'_> {
     }
 }
 
-impl<'a> Probe<'a> {
-    pub fn victim(&self) -> Victim<'a> {
-        self.address().map_or(Victim::Text(self.0.address), |address| {
-            Victim::Address(address, Segment::NONE)
-        })
-    }
+impl JudgedRow for Probe<'_> {
+    const SOURCE: Source = Source::Ping;
 
+    fn victim(&self) -> Option<Victim<'_>> {
+        let address = self.address();
+        Some(address.map_or(Victim::Text(self.0.address), |address| {
+            Victim::Address(address, Segment::NONE)
+        }))
+    }
+}
+
+impl Probe<'_> {
     fn address(&self) -> Option<IpAddr> {
         self.0.address.parse().ok()
     }

@@ -1,15 +1,16 @@
 //! The state of the rules as entries: the activation, each collector's attacks, and each rule's windows in shards.
 
 use serde::{Deserialize, Serialize};
+use watchfold_schemas::SiteConfig;
 use watchfold_schemas::origin::MessageId;
 
 use super::watch::{LIMITS, Watch};
 use super::{Rules, RulesState};
+use crate::detections::attacks::{Attacks, StoredAttacks};
+use crate::detections::reputation::Verdicts;
 use crate::engine::compile::{Compiled, When};
 use crate::engine::window::{SHARDS, Windows};
-use crate::fold::{Fold, FoldState};
-use crate::packets::attacks::{Attacks, StoredAttacks};
-use crate::packets::reputation::Verdicts;
+use crate::fold::{Board, Fold, FoldState};
 use crate::table::{Change, Table};
 
 const ACTIVE: &str = "rules/active/";
@@ -109,11 +110,8 @@ impl FoldState for RulesState {
         });
         Ok(true)
     }
-}
-
-impl RulesState {
-    /// Compiles what was activated and takes over the windows of its rules, once everything is loaded.
-    pub fn rebuild(&mut self) -> Result<(), String> {
+    /// Compiles what was activated and takes over the windows of its rules.
+    fn rebuild(&mut self, _config: &SiteConfig, _board: &mut Board) -> Result<(), String> {
         self.compile();
         for shard in std::mem::take(&mut self.loaded) {
             let rule = self
@@ -131,17 +129,22 @@ impl RulesState {
                 .windows
                 .entry(shard.rule.clone())
                 .or_insert_with(|| Windows::new(window, LIMITS));
-            windows.load(shard.shard, &shard.bytes).ok_or_else(|| {
-                format!(
-                    "the windows of {} cannot be read by {}",
-                    shard.rule,
-                    Rules::ID.name()
-                )
-            })?;
+            windows
+                .load(shard.shard, &shard.bytes)
+                .ok_or_else(|| format!("the windows of {} cannot be read by {}", shard.rule, Rules::NAME))?;
         }
         Ok(())
     }
+
+    fn counts(&self) -> Vec<(&'static str, u64)> {
+        vec![
+            ("rules_refused", self.refused),
+            ("rules_forgotten", self.forgotten),
+        ]
+    }
 }
+
+impl RulesState {}
 
 impl Watch {
     fn encode(&self) -> Vec<u8> {

@@ -8,11 +8,11 @@ use watchfold_schemas::event::Causes;
 use watchfold_schemas::origin::MessageId;
 use watchfold_schemas::rules::Rule;
 
+use crate::detections::attacks::Attacks;
 use crate::engine::cell::Row;
 use crate::engine::compile::{Compiled, CompiledRule, When, judges_alike};
 use crate::engine::measure::{Measured as Counted, measure};
 use crate::engine::window::{Limits, Windows};
-use crate::packets::attacks::Attacks;
 
 /// The bounds of one rule's windows at one collector: as many keys as a site has targets, and room for the rows of each.
 pub const LIMITS: Limits = Limits {

@@ -91,7 +91,7 @@ impl ParityOptions {
             bytes_max: u64::MAX,
             work_parts: 1,
             events_bytes_max: EVENTS_BYTES_MAX,
-            software: watchfold_folds::SOFTWARE.clone(),
+            software: watchfold_folds::SiteChain::software(),
             turns: Arc::new(Semaphore::new(CHECKS_AT_ONCE)),
         };
         match chain {

@@ -309,7 +309,7 @@ async fn what_cannot_be_compared_says_why_and_accuses_nobody() {
             verdict => panic!("{verdict:?}"),
         }
     }
-    let ours = watchfold_folds::SOFTWARE.as_str();
+    let ours = SiteChain::software();
     let world = World::new();
     assert_eq!(
         check_of(&world, sound).check(0).await.unwrap(),
@@ -334,11 +334,11 @@ async fn what_cannot_be_compared_says_why_and_accuses_nobody() {
 
     let end = world.log.info(Stream::Observations).await.unwrap().last_sequence as usize;
     world.log.truncate_front(Stream::Observations, end - 1_000);
-    assert_eq!(refused(&world, ours, 0).await, "its records are no longer kept");
+    assert_eq!(refused(&world, &ours, 0).await, "its records are no longer kept");
     let snapshots = world.log.records(Stream::Snapshots).len();
     world.log.truncate_front(Stream::Snapshots, snapshots);
     assert_eq!(
-        refused(&world, ours, 0).await,
+        refused(&world, &ours, 0).await,
         "no snapshot from before it is kept"
     );
 }

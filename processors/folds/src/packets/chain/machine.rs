@@ -22,7 +22,7 @@ impl StateMachine for PacketChain {
             self.begun.insert("", Begun { began_ms });
         }
         let message = observation.origin.message_id();
-        let mut out = Emitter::new(&self.site, sequence, Some(message.clone()));
+        let mut out = Emitter::new(Chain::Packets, &self.site, sequence, Some(message.clone()));
         match &observation.body {
             Body::Batch(batch) => {
                 self.note_counts(&observation.origin.collector, batch.counts);

@@ -339,7 +339,7 @@ pub struct StoredQuestions {
 
 impl Questions {
     /// Whether to ask about a subject for which `rule` is this near, in thousandths of its threshold. The caller has seen to
-    /// it that an address is nobody's own ([`super::extract::addresses::Class::may_ask`]); names are checked here.
+    /// it that an address is nobody's own; names are checked here.
     pub fn want(
         &mut self,
         subject: Subject<'_>,

@@ -6,9 +6,10 @@ use watchfold_schemas::event::{Causes, EVENT_VERSION, Event, EventBody, Place};
 use watchfold_schemas::origin::{Cause, EventId, MessageId};
 use watchfold_schemas::{Chain, Time};
 
-/// Collects events of the packet chain.
+/// Collects the events of a chain.
 #[derive(Debug)]
 pub struct Emitter {
+    chain: Chain,
     site: String,
     input: u64,
     /// The record that is folded; none where records are gone.
@@ -19,8 +20,9 @@ pub struct Emitter {
 }
 
 impl Emitter {
-    pub fn new(site: &str, input: u64, message: Option<MessageId>) -> Emitter {
+    pub fn new(chain: Chain, site: &str, input: u64, message: Option<MessageId>) -> Emitter {
         Emitter {
+            chain,
             site: site.to_owned(),
             input,
             message,
@@ -29,19 +31,28 @@ impl Emitter {
         }
     }
 
+    pub fn message(&self) -> Option<&MessageId> {
+        self.message.as_ref()
+    }
+
+    /// Emits an event that follows from this record alone.
     pub fn emit(&mut self, key: &str, at: Time, cause: Cause, body: EventBody) {
-        let kind = body.kind();
-        let counted = (kind, key.to_owned(), cause.clone());
-        let n = *self.counts.entry(counted).and_modify(|n| *n += 1).or_insert(0);
         let mut causes = Causes::default();
         if let Some(message) = &self.message {
             causes.push(message);
         }
+        self.emit_with(key, at, cause, causes, body);
+    }
+
+    pub fn emit_with(&mut self, key: &str, at: Time, cause: Cause, causes: Causes, body: EventBody) {
+        let kind = body.kind();
+        let counted = (kind, key.to_owned(), cause.clone());
+        let n = *self.counts.entry(counted).and_modify(|n| *n += 1).or_insert(0);
         self.events.push(Event {
             v: EVENT_VERSION,
-            id: EventId::derive(&self.site, Chain::Packets, kind, key, &cause, n),
+            id: EventId::derive(&self.site, self.chain, kind, key, &cause, n),
             site: self.site.clone(),
-            chain: Chain::Packets,
+            chain: self.chain,
             at,
             key: key.to_owned(),
             cause,

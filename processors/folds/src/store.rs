@@ -1,9 +1,9 @@
-//! How the packet chain's state is stored: as texts of bytes with a name, cut into pieces that every store takes, of which
-//! only those are written that changed.
+//! How the state of a chain with large parts is stored: as texts of bytes with a name, cut into pieces that every store
+//! takes, of which only those are written that changed.
 
 use std::collections::BTreeMap;
 
-use super::arrivals::hash_bytes;
+use crate::detections::arrivals::hash_bytes;
 use crate::machine::StateEntries;
 use crate::table::Change;
 
