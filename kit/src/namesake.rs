@@ -100,7 +100,7 @@ async fn read(
                     newest = newest.max(Some(observation.origin.incarnation));
                 }
             }
-            if batch.records.len() < LOOK_RECORDS {
+            if batch.records.is_empty() && batch.lost.is_none() {
                 break;
             }
         }

@@ -210,7 +210,8 @@ pub trait LogReader: Send {
     /// loses nothing.
     fn next(&mut self, max: usize) -> BoxFuture<'_, Result<Batch, LogError>>;
 
-    /// Like [`LogReader::next`] but returns an empty batch when nothing more is synced.
+    /// Like [`LogReader::next`], but returns an empty batch when nothing more is synced. A batch of fewer than `max` records is not the end:
+    /// over a broker it holds what has arrived so far. Only an empty batch, without a loss, is.
     fn try_next(&mut self, max: usize) -> BoxFuture<'_, Result<Batch, LogError>>;
 }
 

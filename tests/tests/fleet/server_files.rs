@@ -47,7 +47,13 @@ pub async fn all(log: &dyn MessageLog, stream: Stream, count: usize) -> Vec<Reco
             records.extend(batch.records);
         }
         // What comes twice comes soon after.
-        records.extend(reader.try_next(256).await.unwrap().records);
+        loop {
+            let batch = reader.try_next(256).await.unwrap();
+            if batch.records.is_empty() {
+                break;
+            }
+            records.extend(batch.records);
+        }
     };
     let read = tokio::time::timeout(LIMIT, reading).await;
     assert!(read.is_ok(), "{} of {count} records", records.len());

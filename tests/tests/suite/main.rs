@@ -6,6 +6,7 @@ mod modules;
 mod new_fold;
 mod properties;
 mod scenarios;
+mod short_reads;
 mod tidy;
 mod transports;
 mod tree;
