@@ -19,6 +19,10 @@ pub const NO_ADDRESS: u16 = u16::MAX;
 /// The furthest a packet may lie from its batch's `base`: what 32 bits of nanoseconds hold.
 pub const PACKET_OFFSET_MAX: Span = Span(i32::MAX as i64);
 
+/// How long after a packet another one of the same content is noted as a repeat. Copies by a mirror port or a bridge come
+/// within a fraction of it.
+pub const REPEATS_WITHIN: Span = Span::from_millis(5);
+
 /// The most bytes of one packet's payload that a batch carries.
 pub const PAYLOAD_HEAD_BYTES_MAX: usize = 64;
 
@@ -51,6 +55,9 @@ pub struct CaptureCounts {
     pub dropped_here: u64,
     /// Received and not understood far enough for a row.
     pub undecoded: u64,
+    /// Forgotten by the collector, because too many came at once, while copies of them might still come.
+    #[serde(default)]
+    pub originals_evicted: u64,
 }
 
 /// Packets in the order in which they were captured; time usually grows and may fall a little.
@@ -112,15 +119,27 @@ pub struct PacketBatch {
     #[serde(with = "serde_bytes")]
     #[cfg_attr(feature = "json-schema", schemars(with = "Vec<u8>"))]
     pub marks: Vec<u8>,
-    /// 32 bits for each packet: a hash of what stays the same when one packet is seen at several places: the IP packet
-    /// without hop limit, traffic class and header checksum, or the whole ARP message. 0 says nothing. Empty where none were made.
+    /// Sparse: (row, instant). From this row on, `at_ns` counts from this instant instead: the times of a file may jump.
+    #[serde(default)]
+    pub bases: Vec<(u16, Time)>,
+    /// Sparse columns of repeats, which are packets with the content of one captured at most [`REPEATS_WITHIN`] before. 16
+    /// bits for each repeat: its row. Rows rise.
     #[serde(default, with = "serde_bytes")]
     #[cfg_attr(feature = "json-schema", schemars(with = "Vec<u8>"))]
-    pub prints: Vec<u8>,
-    /// 16 bits for each packet: a hash of where it was seen: link header, VLANs and hop limit. Empty where `prints` is.
+    pub repeat_rows: Vec<u8>,
+    /// 32 bits for each repeat: a hash of what stays the same when one packet is seen at several places: the IP packet
+    /// without hop limit, traffic class and header checksum, or the whole ARP message.
     #[serde(default, with = "serde_bytes")]
     #[cfg_attr(feature = "json-schema", schemars(with = "Vec<u8>"))]
-    pub paths: Vec<u8>,
+    pub repeat_prints: Vec<u8>,
+    /// 16 bits for each repeat: a hash of where it was seen: link header, VLANs and hop limit.
+    #[serde(default, with = "serde_bytes")]
+    #[cfg_attr(feature = "json-schema", schemars(with = "Vec<u8>"))]
+    pub repeat_paths: Vec<u8>,
+    /// Signed 32 bits for each repeat: nanoseconds since the last packet of the same content.
+    #[serde(default, with = "serde_bytes")]
+    #[cfg_attr(feature = "json-schema", schemars(with = "Vec<u8>"))]
+    pub repeat_after_ns: Vec<u8>,
     /// Sparse: (row, outermost VLAN).
     pub vlans: Vec<(u16, u16)>,
     /// Sparse: (row, the VLAN within the outermost one), of packets with two tags.
@@ -152,6 +171,29 @@ pub mod marks {
     pub const TUNNELLED: u8 = 16;
     /// It has a payload.
     pub const PAYLOAD: u8 = 32;
+}
+
+/// A packet with the content of one captured at most [`REPEATS_WITHIN`] before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Repeat {
+    pub row: u16,
+    /// A hash of its content.
+    pub print: u32,
+    /// A hash of the way that it came.
+    pub path: u16,
+    /// Since the last packet of the same content; negative where that has the later time.
+    pub after: Span,
+}
+
+impl PacketBatch {
+    /// Adds a repeat behind those that are there.
+    pub fn push_repeat(&mut self, repeat: Repeat) {
+        let after_ns = repeat.after.0.clamp(-PACKET_OFFSET_MAX.0, PACKET_OFFSET_MAX.0) as i32;
+        self.repeat_rows.extend_from_slice(&repeat.row.to_le_bytes());
+        self.repeat_prints.extend_from_slice(&repeat.print.to_le_bytes());
+        self.repeat_paths.extend_from_slice(&repeat.path.to_le_bytes());
+        self.repeat_after_ns.extend_from_slice(&after_ns.to_le_bytes());
+    }
 }
 
 /// The first question of a DNS message.
@@ -259,9 +301,17 @@ impl PacketBatch {
             &self.lengths,
         ];
         let single = [&self.tcp_flags, &self.marks];
-        let has_prints = !self.prints.is_empty() || !self.paths.is_empty();
-        if has_prints && (self.prints.len() != rows * 4 || self.paths.len() != rows * 2) {
-            return Err(MalformedBatch("prints and paths"));
+        let repeats = self.repeat_rows.len() / 2;
+        if self.repeat_rows.len() != repeats * 2
+            || self.repeat_prints.len() != repeats * 4
+            || self.repeat_paths.len() != repeats * 2
+            || self.repeat_after_ns.len() != repeats * 4
+            || !column(&self.repeat_rows).is_sorted_by(|one, next| one < next)
+        {
+            return Err(MalformedBatch("repeats"));
+        }
+        if !self.bases.is_sorted_by(|(one, _), (next, _)| one < next) {
+            return Err(MalformedBatch("bases"));
         }
         if rows > PACKET_ROWS_MAX
             || wide.iter().any(|column| column.len() != rows * 4)
@@ -299,8 +349,11 @@ impl PacketBatch {
     fn side_rows(&self) -> impl Iterator<Item = u16> + '_ {
         let vlans = self.vlans.iter().chain(&self.inner_vlans).map(|(row, _)| *row);
         let names = self.tls_names.iter().chain(&self.http_hosts).map(|(row, _)| *row);
+        let bases = self.bases.iter().map(|(row, _)| *row);
         vlans
             .chain(names)
+            .chain(bases)
+            .chain(column(&self.repeat_rows))
             .chain(self.dns.iter().map(|dns| dns.row))
             .chain(self.arp.iter().map(|arp| arp.row))
             .chain(self.neighbours.iter().map(|neighbour| neighbour.row))
@@ -310,6 +363,7 @@ impl PacketBatch {
 }
 
 /// 16 bits of row `row`; 0 past the end, which a checked batch never is.
+#[inline]
 fn narrow(column: &[u8], row: usize) -> u16 {
     column
         .as_chunks::<2>()
@@ -318,6 +372,7 @@ fn narrow(column: &[u8], row: usize) -> u16 {
         .map_or(0, |bytes| u16::from_le_bytes(*bytes))
 }
 
+#[inline]
 fn wide(column: &[u8], row: usize) -> i32 {
     column
         .as_chunks::<4>()
@@ -340,11 +395,29 @@ impl<'a> PacketView<'a> {
     }
 
     /// When the packet was captured.
+    #[inline]
     pub fn at(&self, row: usize) -> Time {
-        self.batch.base + Span(i64::from(wide(&self.batch.at_ns, row)))
+        self.base(row) + Span(i64::from(wide(&self.batch.at_ns, row)))
+    }
+
+    /// The instant that the time of a row counts from.
+    #[inline]
+    fn base(&self, row: usize) -> Time {
+        if self.batch.bases.is_empty() {
+            return self.batch.base;
+        }
+        let later = self
+            .batch
+            .bases
+            .partition_point(|(from, _)| usize::from(*from) <= row);
+        match later.checked_sub(1) {
+            Some(place) => self.batch.bases[place].1,
+            None => self.batch.base,
+        }
     }
 
     /// The packet's number within its collector's incarnation.
+    #[inline]
     pub fn number(&self, row: usize) -> u64 {
         if self.batch.numbers.is_empty() {
             return self.batch.first.saturating_add(row as u64);
@@ -355,10 +428,12 @@ impl<'a> PacketView<'a> {
     }
 
     /// Indices into the dictionary; equal indices are equal addresses.
+    #[inline]
     pub fn source_index(&self, row: usize) -> u16 {
         narrow(&self.batch.sources, row)
     }
 
+    #[inline]
     pub fn destination_index(&self, row: usize) -> u16 {
         narrow(&self.batch.destinations, row)
     }
@@ -391,37 +466,45 @@ impl<'a> PacketView<'a> {
         self.address(self.destination_index(row))
     }
 
+    #[inline]
     pub fn source_port(&self, row: usize) -> u16 {
         narrow(&self.batch.source_ports, row)
     }
 
+    #[inline]
     pub fn destination_port(&self, row: usize) -> u16 {
         narrow(&self.batch.destination_ports, row)
     }
 
+    #[inline]
     pub fn length(&self, row: usize) -> u16 {
         narrow(&self.batch.lengths, row)
     }
 
+    #[inline]
     pub fn protocol(&self, row: usize) -> u8 {
         self.batch.protocols.get(row).copied().unwrap_or_default()
     }
 
+    #[inline]
     pub fn tcp_flags(&self, row: usize) -> u8 {
         self.batch.tcp_flags.get(row).copied().unwrap_or_default()
     }
 
+    #[inline]
     pub fn marks(&self, row: usize) -> u8 {
         self.batch.marks.get(row).copied().unwrap_or_default()
     }
 
-    /// What tells the content of each packet apart, and where each was seen. Both are empty where the capture made none.
-    pub fn prints_and_paths(&self) -> impl ExactSizeIterator<Item = (u32, u16)> + 'a {
-        let prints = self.batch.prints.as_chunks::<4>().0.iter();
-        let paths = self.batch.paths.as_chunks::<2>().0.iter();
-        prints
-            .zip(paths)
-            .map(|(print, path)| (u32::from_le_bytes(*print), u16::from_le_bytes(*path)))
+    /// The packets with the content of an earlier one, in order.
+    pub fn repeats(&self) -> impl Iterator<Item = Repeat> + 'a {
+        let batch = self.batch;
+        column(&batch.repeat_rows).enumerate().map(|(place, row)| Repeat {
+            row,
+            print: wide(&batch.repeat_prints, place) as u32,
+            path: narrow(&batch.repeat_paths, place),
+            after: Span(i64::from(wide(&batch.repeat_after_ns, place))),
+        })
     }
 
     /// A whole column of 16-bit values.
@@ -459,6 +542,7 @@ impl<'a> PacketView<'a> {
     }
 }
 
+#[inline]
 fn column(bytes: &[u8]) -> impl ExactSizeIterator<Item = u16> + '_ {
     bytes
         .as_chunks::<2>()
@@ -527,9 +611,30 @@ mod tests {
         assert_eq!((view.number(0), view.number(1)), (7, 8));
     }
 
+    fn repeat(row: u16) -> Repeat {
+        Repeat {
+            row,
+            print: u32::MAX - 7,
+            path: 1,
+            after: Span(-9),
+        }
+    }
+
+    #[test]
+    fn repeats_and_jumps_of_time_are_read_as_they_were_written() {
+        let mut batch = batch();
+        for row in [0, 1] {
+            batch.push_repeat(repeat(row));
+        }
+        batch.bases.push((1, Time(-7_000_000_000)));
+        let view = batch.view().unwrap();
+        assert_eq!(view.repeats().collect::<Vec<_>>(), [0, 1].map(repeat));
+        assert_eq!((view.at(0), view.at(1)), (Time(1_000), Time(-7_000_000_005)));
+    }
+
     #[test]
     fn columns_that_disagree_are_an_error() {
-        let broken: [fn(&mut PacketBatch); 10] = [
+        let broken: [fn(&mut PacketBatch); 13] = [
             |batch| batch.at_ns.truncate(7),
             |batch| batch.lengths.clear(),
             |batch| batch.marks.truncate(1),
@@ -537,8 +642,16 @@ mod tests {
             |batch| batch.sources[0] = 9,
             |batch| batch.vlans.push((2, 1)),
             |batch| batch.inner_vlans.push((2, 1)),
-            |batch| batch.prints = vec![0; 8],
-            |batch| (batch.prints, batch.paths) = (vec![0; 7], vec![0; 4]),
+            |batch| batch.repeat_prints = vec![0; 4],
+            |batch| batch.push_repeat(repeat(2)),
+            |batch| {
+                [1, 0]
+                    .map(repeat)
+                    .into_iter()
+                    .for_each(|repeat| batch.push_repeat(repeat))
+            },
+            |batch| batch.bases.push((2, Time(5))),
+            |batch| batch.bases = vec![(1, Time(5)), (1, Time(6))],
             |batch| batch.protocols.push(6),
         ];
         for damage in broken {

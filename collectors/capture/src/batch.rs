@@ -3,31 +3,33 @@
 //! It decides when a batch is full by rows, by bytes and by what its columns can hold; how long a batch may wait is up to
 //! whoever captures.
 
-use core::net::IpAddr;
-use std::collections::HashMap;
-
-use foldhash::fast::RandomState;
 use watchfold_schemas::packets::{
-    CaptureCounts, CaptureSource, NO_ADDRESS, PACKET_OFFSET_MAX, PACKET_ROWS_MAX, PAYLOAD_HEAD_BYTES_MAX,
-    PacketBatch, PayloadHead,
+    CaptureCounts, CaptureSource, PACKET_OFFSET_MAX, PACKET_ROWS_MAX, PAYLOAD_HEAD_BYTES_MAX, PacketBatch,
+    PayloadHead, Repeat,
 };
 use watchfold_schemas::{Span, Time};
 
+use crate::columns::{self, Dictionary, Row};
 use crate::parse::{Inside, Packet};
+use crate::repeats::Repeats;
 use watchfold_config::HEAD_PORTS_MAX;
 
-/// A batch is closed when its side tables hold this many bytes; columns and dictionary add at most 242 KB, and a message
+/// A batch is closed when its side tables hold this many bytes; columns and dictionary add at most 218 KB, and a message
 /// may have 768 KiB.
 pub const SIDE_BYTES_MAX: usize = 384 * 1024;
 
 /// About what one row of a side table takes beside its text.
 const SIDE_ROW_BYTES: usize = 64;
 
+/// What a repeat takes, and at most what a jump of time takes.
+const REPEAT_BYTES: usize = 12;
+const BASE_BYTES: usize = 13;
+
 /// 65,536 ports, 64 in a word.
 const PORT_WORDS: usize = 1 << 10;
 
-/// The most that one row takes in columns and dictionary: 27 bytes, and two IPv6 addresses of its own.
-const ROW_BYTES_MAX: usize = 59;
+/// The most that one row takes in columns and dictionary: 21 bytes, and two IPv6 addresses of its own.
+const ROW_BYTES_MAX: usize = 53;
 
 /// What a batch takes beside columns, dictionary and side tables, and what the last row of a side table may be over.
 const FRAME_BYTES: usize = 2 * 1024;
@@ -62,11 +64,11 @@ impl BatchLimits {
 /// Collects packets; [`BatchBuilder::take`] gives the batch.
 pub struct BatchBuilder {
     batch: PacketBatch,
-    indices: HashMap<IpAddr, u16, RandomState>,
-    /// Addresses in the order of their first packet; IPv6 indices are moved behind the IPv4 ones at the end.
-    addresses: Vec<IpAddr>,
-    sources: Vec<u16>,
-    destinations: Vec<u16>,
+    /// The instant that the times of further rows count from.
+    base: Time,
+    repeats: Repeats,
+    rows: Vec<Row>,
+    dictionary: Dictionary,
     side_bytes: usize,
     limits: BatchLimits,
     /// Ports whose payloads' first bytes are kept: a bit for each port there is, because every packet with a payload asks.
@@ -87,13 +89,12 @@ impl BatchBuilder {
         for port in head_ports.iter().take(HEAD_PORTS_MAX) {
             wanted[usize::from(port >> 6)] |= 1 << (port & 63);
         }
-        let batch = empty(source);
         BatchBuilder {
-            batch,
-            indices: HashMap::default(),
-            addresses: Vec::new(),
-            sources: Vec::new(),
-            destinations: Vec::new(),
+            batch: empty(source),
+            base: Time::EPOCH,
+            repeats: Repeats::default(),
+            rows: Vec::with_capacity(PACKET_ROWS_MAX),
+            dictionary: Dictionary::default(),
             side_bytes: 0,
             limits: BatchLimits::default(),
             head_ports: wanted,
@@ -119,45 +120,38 @@ impl BatchBuilder {
     }
 
     pub fn len(&self) -> usize {
-        self.sources.len()
+        self.rows.len()
     }
 
     pub fn is_empty(&self) -> bool {
-        self.sources.is_empty()
+        self.rows.is_empty()
     }
 
-    /// Adds the packet with this number, captured at this time, of this length on the wire.
+    /// Adds the packet with this number, captured at this time, of this length on the wire. The time may be any.
     pub fn push(&mut self, number: u64, at: Time, wire_length: u32, packet: Packet<'_>) -> Pushed {
         if self.is_empty() {
             self.batch.first = number;
             self.batch.base = at;
+            self.base = at;
         }
-        let Some((offset, number)) = self.place(number, at) else {
+        let Some(number) = self.number(number) else {
             return Pushed::Full;
         };
         let row = self.len() as u16;
-        let source = self.index(packet.source);
-        let destination = self.index(packet.destination);
-        self.sources.push(source);
-        self.destinations.push(destination);
+        let row_of = Row {
+            at_ns: self.offset(row, at),
+            number,
+            source: self.dictionary.index(packet.source),
+            destination: self.dictionary.index(packet.destination),
+            source_port: packet.source_port,
+            destination_port: packet.destination_port,
+            length: u16::try_from(wire_length).unwrap_or(u16::MAX),
+            protocol: packet.protocol,
+            tcp_flags: packet.tcp_flags,
+            marks: packet.marks,
+        };
+        self.rows.push(row_of);
         let batch = &mut self.batch;
-        batch.at_ns.extend_from_slice(&offset.to_le_bytes());
-        batch.numbers.extend_from_slice(&number.to_le_bytes());
-        batch
-            .source_ports
-            .extend_from_slice(&packet.source_port.to_le_bytes());
-        batch
-            .destination_ports
-            .extend_from_slice(&packet.destination_port.to_le_bytes());
-        let length = u16::try_from(wire_length).unwrap_or(u16::MAX);
-        batch.lengths.extend_from_slice(&length.to_le_bytes());
-        batch.protocols.push(packet.protocol);
-        batch.tcp_flags.push(packet.tcp_flags);
-        batch.marks.push(packet.marks);
-        batch
-            .prints
-            .extend_from_slice(&packet.print.content.to_le_bytes());
-        batch.paths.extend_from_slice(&packet.print.path.to_le_bytes());
         let tags = [
             (packet.vlans.outer, &mut batch.vlans),
             (packet.vlans.inner, &mut batch.inner_vlans),
@@ -168,23 +162,51 @@ impl BatchBuilder {
                 self.side_bytes += 7;
             }
         }
+        if let Some(after) = self.repeats.push(packet.print.content, at) {
+            self.batch.push_repeat(Repeat {
+                row,
+                print: packet.print.content as u32,
+                path: packet.print.path,
+                after,
+            });
+            self.side_bytes += REPEAT_BYTES;
+        }
         self.push_head(row, &packet);
         self.push_inside(row, packet.inside);
         Pushed::Taken
     }
 
     /// Whether this packet can be pushed before the batch is taken.
-    pub fn fits(&self, number: u64, at: Time) -> bool {
-        self.is_empty() || self.place(number, at).is_some()
+    pub fn has_room(&self, number: u64) -> bool {
+        self.is_empty() || self.number(number).is_some()
     }
 
-    /// Where the packet stands in this batch, if it fits into it.
-    fn place(&self, number: u64, at: Time) -> Option<(i32, i32)> {
+    /// The same, where its time lies close to that of the first.
+    pub fn fits(&self, number: u64, at: Time) -> bool {
+        self.is_empty() || self.has_room(number) && offset_ns(at.since(self.base)).is_some()
+    }
+
+    /// The number within this batch, if there is room for one more packet.
+    fn number(&self, number: u64) -> Option<i32> {
         if self.is_full() {
             return None;
         }
-        let number = i32::try_from(number.saturating_sub(self.batch.first)).ok()?;
-        Some((offset_ns(at.since(self.batch.base))?, number))
+        i32::try_from(number.saturating_sub(self.batch.first)).ok()
+    }
+
+    /// Where a row stands after its base, which is a new one where time has jumped.
+    fn offset(&mut self, row: u16, at: Time) -> i32 {
+        offset_ns(at.since(self.base)).unwrap_or_else(|| {
+            self.batch.bases.push((row, at));
+            self.base = at;
+            self.side_bytes += BASE_BYTES;
+            0
+        })
+    }
+
+    /// Packets were lost: those that come now repeat nothing that a batch holds.
+    pub fn forget_repeats(&mut self) {
+        self.repeats.forget();
     }
 
     /// Like [`BatchBuilder::take`], for a batch that may be empty: then it stands at this instant, before the packet
@@ -202,33 +224,15 @@ impl BatchBuilder {
     pub fn take(&mut self, counts: CaptureCounts) -> PacketBatch {
         let next = empty(self.batch.source.clone());
         let mut batch = std::mem::replace(&mut self.batch, next);
-        batch.counts = counts;
-        let places = dictionary(&self.addresses, &mut batch);
-        let place = |index: &u16| places.get(usize::from(*index)).copied().unwrap_or(NO_ADDRESS);
-        batch.sources = little_endian(&self.sources, place);
-        batch.destinations = little_endian(&self.destinations, place);
-        if counts_on(&batch.numbers) {
-            batch.numbers.clear();
-        }
-        self.indices.clear();
-        self.addresses.clear();
-        self.sources.clear();
-        self.destinations.clear();
+        batch.counts = CaptureCounts {
+            originals_evicted: self.repeats.evicted,
+            ..counts
+        };
+        columns::write(&self.rows, &self.dictionary, &mut batch);
+        self.rows.clear();
+        self.dictionary.clear();
         self.side_bytes = 0;
         batch
-    }
-
-    fn index(&mut self, address: Option<IpAddr>) -> u16 {
-        let Some(address) = address else {
-            return NO_ADDRESS;
-        };
-        // Two for each row at most, so that 16 bits always do.
-        let next = self.addresses.len() as u16;
-        let addresses = &mut self.addresses;
-        *self.indices.entry(address).or_insert_with(|| {
-            addresses.push(address);
-            next
-        })
     }
 
     fn push_head(&mut self, row: u16, packet: &Packet<'_>) {
@@ -281,71 +285,22 @@ impl BatchBuilder {
     }
 }
 
-/// A batch without packets and with room for all that may come.
+/// A batch without packets.
 fn empty(source: CaptureSource) -> PacketBatch {
-    let column = |bytes: usize| Vec::with_capacity(PACKET_ROWS_MAX * bytes);
     PacketBatch {
         source,
-        at_ns: column(4),
-        numbers: column(4),
-        source_ports: column(2),
-        destination_ports: column(2),
-        lengths: column(2),
-        protocols: column(1),
-        tcp_flags: column(1),
-        marks: column(1),
-        prints: column(4),
-        paths: column(2),
         ..PacketBatch::default()
     }
-}
-
-fn little_endian(indices: &[u16], place: impl Fn(&u16) -> u16) -> Vec<u8> {
-    let mut out = vec![0; indices.len() * 2];
-    for (bytes, index) in out.as_chunks_mut::<2>().0.iter_mut().zip(indices) {
-        *bytes = place(index).to_le_bytes();
-    }
-    out
-}
-
-/// Whether numbers grow by one from 0 on, so that they need not be written.
-fn counts_on(numbers: &[u8]) -> bool {
-    let numbers = numbers
-        .as_chunks::<4>()
-        .0
-        .iter()
-        .map(|bytes| i32::from_le_bytes(*bytes));
-    numbers.enumerate().all(|(row, number)| number as usize == row)
 }
 
 fn offset_ns(offset: Span) -> Option<i32> {
     (offset.0.unsigned_abs() <= PACKET_OFFSET_MAX.0.unsigned_abs()).then_some(offset.0 as i32)
 }
 
-/// Writes the dictionary, IPv4 first, and gives each address its place in it.
-fn dictionary(addresses: &[IpAddr], batch: &mut PacketBatch) -> Vec<u16> {
-    let v4_count = addresses.iter().filter(|address| address.is_ipv4()).count() as u16;
-    let (mut next_v4, mut next_v6) = (0, v4_count);
-    let mut places = Vec::with_capacity(addresses.len());
-    for address in addresses {
-        let next = match address {
-            IpAddr::V4(address) => {
-                batch.v4.extend_from_slice(&address.octets());
-                &mut next_v4
-            }
-            IpAddr::V6(address) => {
-                batch.v6.extend_from_slice(&address.octets());
-                &mut next_v6
-            }
-        };
-        places.push(*next);
-        *next += 1;
-    }
-    places
-}
-
 #[cfg(test)]
 mod tests {
+    use std::net::IpAddr;
+
     use super::*;
     use crate::parse::{LinkType, Print, Vlans, decode};
     use etherparse::PacketBuilder;
@@ -399,7 +354,7 @@ mod tests {
     }
 
     #[test]
-    fn a_batch_is_full_by_rows_and_by_time() {
+    fn a_batch_is_full_by_rows() {
         let mut builder = BatchBuilder::new(CaptureSource::default(), &[]);
         let bytes = frame([10, 0, 0, 1], 22);
         for number in 0..PACKET_ROWS_MAX as u64 {
@@ -410,10 +365,65 @@ mod tests {
         assert!(full.numbers.is_empty(), "they count on");
         assert_eq!(full.view().unwrap().number(4_095), 4_096);
         assert_eq!(push(&mut builder, 5_000, Time(0), &bytes), Pushed::Taken);
+    }
+
+    #[test]
+    fn a_batch_holds_times_that_jump() {
+        let mut builder = BatchBuilder::new(CaptureSource::default(), &[]);
+        let bytes = frame([10, 0, 0, 1], 22);
         // A file may give any time, and their distance need not be one that can be counted.
-        for far in [Time(3_000_000_000), Time(-3_000_000_000), Time(i64::MIN)] {
-            assert_eq!(push(&mut builder, 5_001, far, &bytes), Pushed::Full, "{far}");
+        let times = [
+            0,
+            5,
+            3_000_000_000,
+            3_000_000_009,
+            -3_000_000_000,
+            i64::MIN,
+            i64::MAX,
+            7,
+        ];
+        for (number, at) in (1..).zip(times) {
+            assert_eq!(builder.fits(number, Time(at)), number < 3 || number == 4, "{at}");
+            assert_eq!(
+                push(&mut builder, number, Time(at), &bytes),
+                Pushed::Taken,
+                "{at}"
+            );
         }
+        let batch = builder.take(CaptureCounts::default());
+        let view = batch.view().unwrap();
+        let got: Vec<i64> = (0..view.len()).map(|row| view.at(row).0).collect();
+        assert_eq!(got, times);
+        assert_eq!(batch.bases.len(), 5);
+        push(&mut builder, 9, Time(1), &bytes);
+        assert_eq!(
+            builder.take(CaptureCounts::default()).bases,
+            [],
+            "the next one begins anew"
+        );
+    }
+
+    #[test]
+    fn a_packet_that_was_captured_just_before_is_noted_across_batches() {
+        let mut builder = BatchBuilder::new(CaptureSource::default(), &[]);
+        let (one, other) = (frame([10, 0, 0, 1], 22), frame([10, 0, 0, 2], 22));
+        push(&mut builder, 1, Time(0), &one);
+        push(&mut builder, 2, Time(10), &other);
+        assert!(builder.take(CaptureCounts::default()).repeat_rows.is_empty());
+        push(&mut builder, 3, Time(20), &frame([10, 0, 0, 3], 22));
+        push(&mut builder, 4, Time(30), &one);
+        let batch = builder.take(CaptureCounts::default());
+        let repeats: Vec<(u16, Span)> = batch
+            .view()
+            .unwrap()
+            .repeats()
+            .map(|repeat| (repeat.row, repeat.after))
+            .collect();
+        assert_eq!(repeats, [(1, Span(30))]);
+        // Once packets were lost, nobody knows what the next ones are copies of.
+        builder.forget_repeats();
+        push(&mut builder, 5, Time(40), &one);
+        assert!(builder.take(CaptureCounts::default()).repeat_rows.is_empty());
     }
 
     /// Every row with two addresses and a name of its own, the longest that there are.

@@ -37,9 +37,8 @@ impl FileTime {
         let Some(at) = self.undecided.pop_front() else {
             return false;
         };
-        let earlier = |next: &&Time| at.since(**next) > ORDER_WITHIN;
         let is_later = self.reached.is_none_or(|reached| at > reached);
-        if is_later && self.undecided.iter().filter(earlier).count() * 2 > self.undecided.len() {
+        if is_later && self.is_ahead(at) {
             self.ahead += 1;
             return true;
         }
@@ -47,6 +46,13 @@ impl FileTime {
         self.late += u64::from(reached.since(at) > ORDER_WITHIN);
         self.reached = Some(reached);
         true
+    }
+
+    /// Whether most of the next packets are earlier. Half of them usually tell that they are not.
+    fn is_ahead(&self, at: Time) -> bool {
+        let half = self.undecided.len().div_ceil(2);
+        let not_earlier = |next: &&Time| at.since(**next) <= ORDER_WITHIN;
+        self.undecided.iter().filter(not_earlier).take(half).count() < half
     }
 
     /// Where time has come to with the packets that are decided.

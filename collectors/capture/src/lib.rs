@@ -3,6 +3,7 @@
 //! It reads frames and never judges them: a scan, a flood or a leak is the folds' word.
 
 pub mod batch;
+mod columns;
 pub mod config;
 mod error;
 pub mod file;
@@ -17,6 +18,7 @@ pub mod parse;
 pub mod part;
 mod pcapng;
 mod probe;
+pub mod repeats;
 pub mod ring;
 mod several;
 mod tap;

@@ -149,6 +149,11 @@ impl LiveBatch {
         }
     }
 
+    /// A batch was dropped: what comes now repeats nothing that was published.
+    pub(crate) fn forget_repeats(&mut self) {
+        self.builder.forget_repeats();
+    }
+
     pub(crate) fn epoch(&self) -> u64 {
         self.epoch
     }

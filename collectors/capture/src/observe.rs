@@ -20,7 +20,8 @@ use crate::order::in_time_order;
 use crate::parse::decode;
 use crate::unread::{FileSummary, Unread};
 
-/// A batch holds no more time than this, so that what folds it hears of time passing.
+/// Time goes on by no more than this within a batch, so that what folds it hears of time passing. Packets behind it may lie as
+/// far apart as they like.
 pub const BATCH_SPAN_MAX: Span = Span::from_seconds(1);
 
 /// A file that begins this much before the end of the one before it is told: its packets count at the later time.
@@ -96,7 +97,7 @@ struct Batching {
     /// Batches that wait until their last packet, whose place is beside them, is decided.
     waiting: VecDeque<(u64, Body)>,
     ready: VecDeque<(Time, Body)>,
-    /// Of the first packet since the last observation, with or without a row.
+    /// Where time stood with the first packet since the last observation, with or without a row.
     begun: Option<Time>,
     /// What of this file gave no row.
     unread: Unread,
@@ -251,7 +252,7 @@ impl Batching {
         let is_long = self
             .begun
             .is_some_and(|begun| frame.at.since(begun) >= BATCH_SPAN_MAX);
-        let is_full = self.builder.len() >= self.rows_max || !self.builder.fits(number, frame.at);
+        let is_full = self.builder.len() >= self.rows_max || !self.builder.has_room(number);
         let is_other = !self.is_from(frame, name);
         if is_long || is_full || is_other {
             self.flush();
@@ -276,11 +277,18 @@ impl Batching {
         }
         self.counts.received += 1;
         self.last_number = number;
-        self.begun = self.begun.or(Some(frame.at));
+        self.begun = Some(self.begins_at(frame.at));
         self.taken += 1;
         if self.time.push(frame.at) {
             self.one_is_decided();
         }
+    }
+
+    /// Where time stood when the batch began, now that a packet with this time is in it. A single packet far ahead may have
+    /// begun it, which time does not follow: it goes on from those after it.
+    fn begins_at(&self, at: Time) -> Time {
+        let at = self.time.reached().map_or(at, |reached| reached.max(at));
+        self.begun.map_or(at, |begun| begun.min(at))
     }
 
     /// Batches are complete up to where time has come with their last packet.
@@ -417,6 +425,46 @@ mod tests {
                 .iter()
                 .all(|made| made.through == rows(std::slice::from_ref(made)).last().unwrap().1)
         );
+    }
+
+    /// Packets at these seconds; how many batches they make.
+    fn check_jumps(seconds: &[i64], want: usize) {
+        let packets: Vec<(Time, Vec<u8>)> = seconds
+            .iter()
+            .map(|second| (Time::from_seconds(*second), tcp_frame(80)))
+            .collect();
+        let (observations, _) = observe(&[pcap(&packets)], FileOptions::default());
+        assert_eq!(observations.len(), want, "{seconds:?}");
+        let read: Vec<i64> = rows(&observations)
+            .iter()
+            .map(|(_, at)| at.as_seconds())
+            .collect();
+        assert_eq!(read, seconds);
+        let through: Vec<Time> = observations.iter().map(|made| made.through).collect();
+        assert!(through.is_sorted(), "{seconds:?}");
+    }
+
+    #[test]
+    fn a_jump_of_time_costs_a_batch_at_most() {
+        const YEAR: i64 = 365 * 86_400;
+        // Captures behind one another, each older than all before: time stands still after the first.
+        let falling: Vec<i64> = (0..300)
+            .flat_map(|file| (0..10).map(move |packet| (40 - file % 40) * YEAR + packet * (file % 40)))
+            .collect();
+        check_jumps(&falling, 1);
+        // Each newer than all before.
+        let rising: Vec<i64> = (1..40).flat_map(|file| [file * YEAR; 12]).collect();
+        check_jumps(&rising, 39);
+        // To and fro: only what goes beyond everything before ends a batch.
+        let to_and_fro: Vec<i64> = (1..40)
+            .flat_map(|file| [[file * YEAR; 12], [file * 7; 12]].concat())
+            .collect();
+        check_jumps(&to_and_fro, 39);
+        // A single packet far ahead, which time does not follow, and seconds that go by after it.
+        let mut ahead: Vec<i64> = vec![100; 20];
+        ahead.push(YEAR);
+        ahead.extend((101..105).flat_map(|second| [second; 10]));
+        check_jumps(&ahead, 5);
     }
 
     #[test]

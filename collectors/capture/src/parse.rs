@@ -73,6 +73,7 @@ pub enum Undecoded {
 }
 
 /// Reads one frame of which `wire_length` bytes were on the wire.
+#[inline]
 pub fn decode(link: LinkType, frame: &[u8], wire_length: u32) -> Result<Packet<'_>, Undecoded> {
     let opened = link.open(frame)?;
     let mut packet = network(opened.ether_type, opened.payload, 0)?;
@@ -85,6 +86,7 @@ pub fn decode(link: LinkType, frame: &[u8], wire_length: u32) -> Result<Packet<'
 }
 
 /// Reads from the network header on.
+#[inline]
 fn network(ether_type: EtherType, bytes: &[u8], depth: u8) -> Result<Packet<'_>, Undecoded> {
     match plain::packet(ether_type, bytes) {
         Some(packet) => Ok(packet),
@@ -187,6 +189,7 @@ fn ipv6_fragment_offset(ip: &etherparse::LaxIpv6Slice<'_>) -> u16 {
 }
 
 impl<'a> Packet<'a> {
+    #[inline]
     fn between(source: IpAddr, destination: IpAddr) -> Packet<'a> {
         Packet {
             source: Some(source),
@@ -264,6 +267,7 @@ impl<'a> Packet<'a> {
         self.set_payload(payload);
     }
 
+    #[inline]
     fn set_payload(&mut self, payload: &'a [u8]) {
         self.payload = payload;
         if !payload.is_empty() {
@@ -295,6 +299,9 @@ fn arp_packet<'a>(arp: &ArpPacketSlice<'_>) -> Result<Packet<'a>, Undecoded> {
 
 /// The unspecified address, for sources that are not told.
 const UNSPECIFIED: Ipv6Addr = Ipv6Addr::UNSPECIFIED;
+
+/// A packet is handed on by value a few times, and what is longer than this is copied by a call each time.
+const _: () = assert!(size_of::<Packet<'_>>() <= 128);
 
 #[cfg(test)]
 mod tests;

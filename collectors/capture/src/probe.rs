@@ -355,6 +355,7 @@ impl Probe {
     fn drop_batch(&mut self, now: Time) {
         let epoch = self.live.epoch();
         let finished = self.live.finish(now);
+        self.live.forget_repeats();
         self.live.counts.dropped_here += finished.packets();
         if finished.packets() > 0 {
             let begun = Dropped {

@@ -8,12 +8,12 @@ use watchfold_schemas::event::{EventBody, IncidentClass, Place, Severity};
 use watchfold_schemas::fields::Source;
 use watchfold_schemas::packets::{
     ArpRow, CaptureCounts, CaptureSource, DhcpRow, DnsRow, NO_ADDRESS, NeighbourRow, PacketBatch,
-    PayloadHead, marks,
+    PayloadHead, Repeat, marks,
 };
 use watchfold_schemas::rules::{
     Compare, FieldTest, Rule, RuleSet, RuleState, RulesActivation, Surroundings, Test, Trigger, Value,
 };
-use watchfold_schemas::{Body, Chain, EventId};
+use watchfold_schemas::{Body, Chain, EventId, Span};
 
 use super::{START, after, events};
 
@@ -69,14 +69,21 @@ pub fn events() -> Vec<(&'static str, EventBody)> {
     bodies
 }
 
-/// One packet on two ways, behind two tags.
+/// A packet that repeats the one before it, behind two tags, of a file whose times jump.
 fn copies() -> PacketBatch {
-    PacketBatch {
-        prints: [7_u32, 7].iter().flat_map(|print| print.to_le_bytes()).collect(),
-        paths: [1_u16, 2].iter().flat_map(|path| path.to_le_bytes()).collect(),
+    let mut out = PacketBatch {
         inner_vlans: vec![(0, 13)],
+        bases: vec![(1, START)],
         ..batch()
-    }
+    };
+    out.counts.originals_evicted = 5;
+    out.push_repeat(Repeat {
+        row: 1,
+        print: 7,
+        path: 2,
+        after: Span(1_500),
+    });
+    out
 }
 
 fn batch() -> PacketBatch {
@@ -96,6 +103,7 @@ fn batch() -> PacketBatch {
             dropped_by_interface: 2,
             dropped_here: 3,
             undecoded: 4,
+            originals_evicted: 0,
         },
         at_ns: wide([0, 1_500]),
         numbers: wide([0, 1]),
@@ -109,8 +117,11 @@ fn batch() -> PacketBatch {
         protocols: vec![17, 255],
         tcp_flags: vec![0, 0],
         marks: vec![marks::PAYLOAD, marks::TRUNCATED],
-        prints: Vec::new(),
-        paths: Vec::new(),
+        bases: Vec::new(),
+        repeat_rows: Vec::new(),
+        repeat_prints: Vec::new(),
+        repeat_paths: Vec::new(),
+        repeat_after_ns: Vec::new(),
         vlans: vec![(0, 12)],
         inner_vlans: Vec::new(),
         dns: vec![DnsRow {

@@ -183,3 +183,32 @@ fn per_s(pass: &Pass) -> f64 {
 fn rate(report: &mut Report, name: &'static str, what: &str, pass: &Pass) {
     report.add(name, per_s(pass), "packets/s", what);
 }
+
+#[cfg(test)]
+mod tests {
+    use watchfold_capture::observe::{FileObservations, FileOptions};
+    use watchfold_schemas::codec::encode_observation;
+
+    use super::*;
+
+    /// What the log may take for each packet, its frames included, which are some 150 bytes for each batch.
+    const BYTES_PER_PACKET_MAX: f64 = 25.0;
+    const FRAME_BYTES: f64 = 150.0;
+
+    #[test]
+    fn generated_traffic_stays_within_the_budget_of_bytes_for_each_packet() {
+        const PACKETS: u64 = 40_960;
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("traffic.pcap");
+        traffic::write(&path, PACKETS).unwrap();
+        let mut bytes = 0.0;
+        for observation in FileObservations::open(&[path], FileOptions::default()).unwrap() {
+            bytes += FRAME_BYTES + encode_observation(&observation.unwrap()).unwrap().len() as f64;
+        }
+        let per_packet = bytes / PACKETS as f64;
+        assert!(
+            per_packet <= BYTES_PER_PACKET_MAX,
+            "{per_packet} bytes for each packet"
+        );
+    }
+}

@@ -368,7 +368,7 @@ pub fn flood(sources: u64) -> anyhow::Result<Flood> {
             marks: 0,
             vlans: Vlans::default(),
             print: Print {
-                content: number as u32 | 1,
+                content: number + 1,
                 path: 1,
             },
             inside: Inside::Nothing,

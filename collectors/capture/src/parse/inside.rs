@@ -202,7 +202,13 @@ fn tls_name(record: &[u8]) -> Option<String> {
 }
 
 fn http_host(request: &[u8]) -> Option<String> {
-    if !HTTP_METHODS.iter().any(|method| request.starts_with(method)) {
+    // Most payloads are no request, which their first byte tells.
+    let begins = |method: &&&[u8]| method.first() == request.first();
+    if !HTTP_METHODS
+        .iter()
+        .filter(begins)
+        .any(|method| request.starts_with(method))
+    {
         return None;
     }
     let head = &request[..request.len().min(HTTP_HEAD_BYTES)];

@@ -79,6 +79,7 @@ pub struct Vlans {
 
 impl Vlans {
     /// These tags, and those found further inside.
+    #[inline]
     pub fn around(self, inside: Vlans) -> Vlans {
         let mut tags = [self.outer, self.inner, inside.outer, inside.inner]
             .into_iter()
@@ -116,6 +117,7 @@ impl<'a> Opened<'a> {
 }
 
 impl LinkType {
+    #[inline]
     pub fn open(self, frame: &[u8]) -> Result<Opened<'_>, Undecoded> {
         let (ether_type, payload) = match self {
             LinkType::Ethernet => open_ethernet(frame)?,
@@ -147,6 +149,7 @@ impl LinkType {
     }
 }
 
+#[inline]
 fn open_ethernet(frame: &[u8]) -> Result<(u16, &[u8]), Undecoded> {
     let ether_type = be16(frame, 12)?;
     let payload = after(frame, ETHERNET_HEADER_BYTES)?;
@@ -236,6 +239,7 @@ fn ip_version(bytes: &[u8]) -> Result<EtherType, Undecoded> {
     }
 }
 
+#[inline]
 fn be16(bytes: &[u8], at: usize) -> Result<u16, Undecoded> {
     match bytes.get(at..at + 2) {
         Some(&[high, low]) => Ok(u16::from_be_bytes([high, low])),
@@ -243,6 +247,7 @@ fn be16(bytes: &[u8], at: usize) -> Result<u16, Undecoded> {
     }
 }
 
+#[inline]
 fn after(bytes: &[u8], header: usize) -> Result<&[u8], Undecoded> {
     bytes.get(header..).ok_or(Undecoded::TooShort)
 }

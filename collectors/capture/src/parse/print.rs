@@ -17,38 +17,47 @@ const OTHER_BYTES: usize = 28;
 /// Odd numbers without a pattern: the first digits of the square roots of 5 and 7 in binary.
 const MIX: [u64; 2] = [0x3c6e_f372_fe94_f82b, 0xa54f_f53a_5f1d_36f1];
 
+/// An IPv4 header from its length on, as one little-endian word without the hop limit.
+const V4_WITHOUT_HOPS: u64 = !(0xff << 48);
+
+/// An IPv6 header from its payload length on, likewise.
+const V6_WITHOUT_HOPS: u64 = !(0xff << 24);
+
 /// The hashes of one frame.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Print {
-    /// 0 where nothing is known: such a packet is a copy of none.
-    pub content: u32,
+    /// Of what stays the same on every way. 0 where nothing is known: such a packet is a copy of none.
+    pub content: u64,
     /// Of the link header with its tags, and the hop limit.
     pub path: u16,
 }
 
 impl Print {
+    #[inline]
     pub fn of(frame: &[u8], opened: &Opened<'_>) -> Print {
-        let header = &frame[..frame.len().saturating_sub(opened.payload.len())];
+        let link = &frame[..frame.len().saturating_sub(opened.payload.len())];
         let (content, hops) = content(opened.ether_type, opened.payload);
         Print {
-            content: ((content >> 32) as u32).max(1),
-            path: (hash(u64::from(hops), header) >> 48) as u16,
+            content: content.max(1),
+            path: (hash(u64::from(hops), link) >> 48) as u16,
         }
     }
 }
 
 /// The hash of what stays the same on every way, and the hop limit.
 fn content(ether_type: EtherType, bytes: &[u8]) -> (u64, u8) {
-    match (ether_type, bytes) {
-        (EtherType::IPV4, [_, _, high, low, ..]) if bytes.len() >= 20 => {
-            let length = usize::from(u16::from_be_bytes([*high, *low]));
-            let state = hash(u64::from(bytes[9]), &bytes[2..8]);
-            (hash(state, within(bytes, 12, 20, length)), bytes[8])
+    match (ether_type, bytes.first_chunk::<20>()) {
+        (EtherType::IPV4, Some(header)) => {
+            let [_, _, a, b, c, d, e, f, hops, protocol, ..] = *header;
+            let length = usize::from(u16::from_be_bytes([a, b]));
+            let state = u64::from_le_bytes([a, b, c, d, e, f, hops, protocol]) & V4_WITHOUT_HOPS;
+            (hash(state, within(bytes, 12, 20, length)), hops)
         }
-        (EtherType::IPV6, [_, _, _, _, high, low, ..]) if bytes.len() >= 40 => {
-            let length = 40 + usize::from(u16::from_be_bytes([*high, *low]));
-            let state = hash(u64::from(bytes[6]), &bytes[4..6]);
-            (hash(state, within(bytes, 8, 40, length)), bytes[7])
+        (EtherType::IPV6, Some(header)) if bytes.len() >= 40 => {
+            let [_, _, _, _, a, b, c, hops, d, e, f, g, ..] = *header;
+            let length = 40 + usize::from(u16::from_be_bytes([a, b]));
+            let state = u64::from_le_bytes([a, b, c, hops, d, e, f, g]) & V6_WITHOUT_HOPS;
+            (hash(state, within(bytes, 8, 40, length)), hops)
         }
         _ => {
             let counted = bytes.len().min(OTHER_BYTES);
@@ -65,15 +74,45 @@ fn within(bytes: &[u8], from: usize, header: usize, length: usize) -> &[u8] {
     &bytes[from..end]
 }
 
+/// Products of pairs of words, each with numbers of its own, so that none waits for another. The last 16 bytes make a pair
+/// that may overlap the one before, instead of a rest that would be copied.
 fn hash(state: u64, bytes: &[u8]) -> u64 {
-    let (words, rest) = bytes.as_chunks::<8>();
-    let mut state = fold(state ^ MIX[0], MIX[1] ^ bytes.len() as u64);
-    for word in words {
-        state = fold(state ^ u64::from_le_bytes(*word), MIX[1]);
+    let pair = |place: u64, pair: &[u8; 16]| {
+        let numbers = MIX.map(|mix| mix.wrapping_mul(2 * place + 1));
+        let [one, other] = words(pair);
+        fold(one ^ numbers[0], other ^ numbers[1])
+    };
+    let mut sum = 0_u64;
+    let last = match bytes.last_chunk::<16>() {
+        Some(last) => {
+            let pairs = bytes.as_chunks::<16>().0;
+            for (place, chunk) in pairs.iter().enumerate() {
+                sum = sum.wrapping_add(pair(place as u64 + 1, chunk));
+            }
+            *last
+        }
+        None => short(bytes),
+    };
+    sum = sum.wrapping_add(pair(0, &last));
+    fold(state ^ MIX[0], sum ^ MIX[1] ^ bytes.len() as u64) ^ sum
+}
+
+fn words(pair: &[u8; 16]) -> [u64; 2] {
+    let both = u128::from_le_bytes(*pair);
+    [both as u64, (both >> 64) as u64]
+}
+
+/// Fewer than 16 bytes, filled up; of 8 or more the first and the last eight.
+fn short(bytes: &[u8]) -> [u8; 16] {
+    let mut out = [0; 16];
+    match (bytes.first_chunk::<8>(), bytes.last_chunk::<8>()) {
+        (Some(first), Some(last)) => {
+            out[..8].copy_from_slice(first);
+            out[8..].copy_from_slice(last);
+        }
+        _ => out[..bytes.len()].copy_from_slice(bytes),
     }
-    let mut last = [0; 8];
-    last[..rest.len()].copy_from_slice(rest);
-    fold(state ^ u64::from_le_bytes(last), MIX[0])
+    out
 }
 
 /// Both halves of a product, so that every bit of either factor counts.

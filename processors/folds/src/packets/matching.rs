@@ -53,7 +53,7 @@ impl RuleRows {
         };
         let times: Vec<Time> = (0..view.len()).map(|row| view.at(row)).collect();
         let arp_changed = vec![None; batch.arp.len()];
-        let duplicates = self.duplicates.of(view, &times);
+        let duplicates = self.duplicates.of(view);
         let segments = Segments::of(batch);
         let columns = Columns::of(view, &times, &self.book.site, arp_changed, duplicates, segments);
         let found = self.book.rows(&columns);

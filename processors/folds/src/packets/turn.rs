@@ -35,12 +35,19 @@ pub struct Turn<'a> {
     pub out: &'a mut Emitter,
 }
 
+/// What brought a row about.
+#[derive(Clone, Copy)]
+enum Brought<'a> {
+    Packet(u64),
+    Unanswered(&'a Attempted),
+}
+
 impl<'a> Turn<'a> {
     /// Judges the packets of a batch, of which each counts at its time in `times`, and then everything up to `through`.
     pub fn batch(&mut self, view: PacketView<'_>, times: &[Time], through: Time) {
         let mut found = Found::default();
         let segments = Segments::of(view.batch());
-        let duplicates = self.point.duplicates.of(view, times);
+        let duplicates = self.point.duplicates.of(view);
         self.point.copies += duplicates.count() as u64;
         let arp_changed = self.neighbours(view, times, &segments, &duplicates, &mut found);
         let columns = Columns::of(view, times, &self.book.site, arp_changed, duplicates, segments);
@@ -231,8 +238,7 @@ impl<'a> Turn<'a> {
                     site: &self.book.site,
                     row,
                 };
-                let cause = self.packet(hit.number);
-                self.tell(hit, &Told::packet(&row, packets), cause);
+                self.tell(hit, &Told::packet(&row, packets), Brought::Packet(hit.number));
             }
             What::Attempt(number) => {
                 let attempt = &found.attempts[number as usize];
@@ -240,25 +246,25 @@ impl<'a> Turn<'a> {
                     row: &attempt.row,
                     site: &self.book.site,
                 };
-                let cause = if attempt.is_due {
-                    self.unanswered_timer(attempt)
-                } else {
-                    self.packet(hit.number)
+                let brought = match attempt.is_due {
+                    true => Brought::Unanswered(attempt),
+                    false => Brought::Packet(hit.number),
                 };
-                self.tell(hit, &Told::attempt(&row, packets), cause);
+                self.tell(hit, &Told::attempt(&row, packets), brought);
             }
             What::Announcement(number) => {
                 let row = AnnouncementRow {
                     fact: &found.announcements[number as usize].0,
                     site: &self.book.site,
                 };
-                let cause = self.packet(hit.number);
-                self.tell(hit, &Told::announcement(&row, packets), cause);
+                let brought = Brought::Packet(hit.number);
+                self.tell(hit, &Told::announcement(&row, packets), brought);
             }
         }
     }
 
-    fn tell(&mut self, hit: &Hit, row: &Told<'_>, cause: Cause) {
+    /// Most rows belong to an attack that is open and say nothing new, so a cause is made for those that do alone.
+    fn tell(&mut self, hit: &Hit, row: &Told<'_>, brought: Brought<'_>) {
         let book = self.book;
         let rule = book.rule(usize::from(hit.rule));
         if hit.holds {
@@ -279,14 +285,17 @@ impl<'a> Turn<'a> {
             self.point
                 .attacks
                 .hold(self.seen, &hold, row, self.verdicts, &mut said);
-            self.say(said, Some(&cause));
+            if !said.is_empty() {
+                let cause = self.cause(brought);
+                self.say(said, Some(&cause));
+            }
         }
         if hit.asks {
-            self.ask(hit, rule, row, cause);
+            self.ask(hit, rule, row, brought);
         }
     }
 
-    fn ask(&mut self, hit: &Hit, rule: &CompiledRule, row: &dyn Row, cause: Cause) {
+    fn ask(&mut self, hit: &Hit, rule: &CompiledRule, row: &dyn Row, brought: Brought<'_>) {
         let Some(cell) = rule.reputation.and_then(|field| row.cell(field)) else {
             return;
         };
@@ -303,7 +312,7 @@ impl<'a> Turn<'a> {
             .questions
             .want(subject, nearness, &rule.rule.name, hit.at, self.verdicts);
         if let Some(wanted) = wanted {
-            let key = wanted.subject.clone();
+            let (key, cause) = (wanted.subject.clone(), self.cause(brought));
             self.out
                 .emit(&key, hit.at, cause, EventBody::LookupWanted(wanted));
         }
@@ -320,6 +329,13 @@ impl<'a> Turn<'a> {
                 },
             };
             self.out.emit(&said.attack, said.at, cause, said.body);
+        }
+    }
+
+    fn cause(&self, brought: Brought<'_>) -> Cause {
+        match brought {
+            Brought::Packet(number) => self.packet(number),
+            Brought::Unanswered(attempt) => self.unanswered_timer(attempt),
         }
     }
 

@@ -127,7 +127,10 @@ impl StateMachine for PacketChain {
             ("late_packets", counters.late_packets),
             ("ahead_packets", counters.ahead_packets),
             ("duplicate_packets", counters.duplicate_packets),
-            ("originals_evicted", counters.originals_evicted),
+            (
+                "originals_evicted",
+                counters.originals_evicted + sum(|counts| counts.originals_evicted),
+            ),
             ("captures_forgotten", counters.captures_forgotten),
             ("windows_evicted", counters.windows_evicted),
             ("batches_without_heads", counters.batches_without_heads),

@@ -3,13 +3,16 @@
 pub mod rules;
 
 use core::net::IpAddr;
+use std::collections::BTreeMap;
 
 use watchfold_schemas::event::Event;
 use watchfold_schemas::observation::{Body, OBSERVATION_VERSION, Observation};
 use watchfold_schemas::origin::Origin;
-use watchfold_schemas::packets::{ArpRow, DnsRow, NO_ADDRESS, PACKET_OFFSET_MAX, PacketBatch, PayloadHead};
+use watchfold_schemas::packets::{
+    ArpRow, DnsRow, NO_ADDRESS, PACKET_OFFSET_MAX, PacketBatch, PayloadHead, REPEATS_WITHIN, Repeat,
+};
 use watchfold_schemas::rules::{RuleSet, RulesActivation, Surroundings};
-use watchfold_schemas::{Chain, Time};
+use watchfold_schemas::{Chain, Span, Time};
 
 use super::PacketChain;
 use crate::machine::StateMachine;
@@ -31,6 +34,8 @@ pub struct Wire {
     pub vlans: Vec<u16>,
     /// What its content and its way are, as hashes; 0 says nothing.
     pub print: (u32, u16),
+    /// Since the last packet of the same content, where that is known.
+    pub repeats: Option<Span>,
     pub side: Side,
 }
 
@@ -63,6 +68,7 @@ impl Wire {
             length: 60,
             vlans: Vec::new(),
             print: (0, 0),
+            repeats: None,
             side: Side::Nothing,
         }
     }
@@ -155,8 +161,14 @@ pub fn batch(packets: &[Wire], first: u64) -> PacketBatch {
         out.protocols.push(wire.protocol);
         out.tcp_flags.push(wire.flags);
         out.marks.push(wire.marks);
-        out.prints.extend(wire.print.0.to_le_bytes());
-        out.paths.extend(wire.print.1.to_le_bytes());
+        if let Some(after) = wire.repeats {
+            out.push_repeat(Repeat {
+                row: row as u16,
+                print: wire.print.0,
+                path: wire.print.1,
+                after,
+            });
+        }
         let mut vlans = wire.vlans.iter().map(|vlan| (row as u16, *vlan));
         out.vlans.extend(vlans.next());
         out.inner_vlans.extend(vlans.next());
@@ -230,6 +242,8 @@ pub struct Fed {
     sequence: u64,
     packets: u64,
     through: Time,
+    /// By content, when it was last captured.
+    contents: BTreeMap<u32, Time>,
     pub events: Vec<Event>,
 }
 
@@ -244,6 +258,7 @@ impl Fed {
             sequence: 0,
             packets: 0,
             through: Time(i64::MIN),
+            contents: BTreeMap::new(),
             events: Vec::new(),
         };
         out.give(&activation(set, surroundings));
@@ -272,7 +287,13 @@ impl Fed {
     }
 
     fn one_batch(&mut self, packets: &[Wire]) -> &mut Fed {
-        let batch = batch(packets, self.packets + 1);
+        let mut packets = packets.to_vec();
+        for wire in packets.iter_mut().filter(|wire| wire.print.0 != 0) {
+            let before = self.contents.insert(wire.print.0, wire.at);
+            let after = before.map(|before| wire.at.since(before));
+            wire.repeats = after.filter(|after| after.0.abs() <= REPEATS_WITHIN.0);
+        }
+        let batch = batch(&packets, self.packets + 1);
         self.packets += packets.len() as u64;
         let newest = packets.iter().map(|wire| wire.at).max();
         self.through = self.through.max(newest.unwrap_or(self.through));
