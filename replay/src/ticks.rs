@@ -31,8 +31,8 @@ impl Ticks {
 
     /// The ticks up to `through`, of packets of which the first was at `first`.
     pub(crate) fn until(&mut self, first: Time, through: Time) -> Vec<Observation> {
-        // A batch spans a second; this bounds what a broken one can ask for.
-        let first = first.max(through - GAP_MAX);
+        // Packets of a batch may lie far behind or ahead of where time has come to.
+        let first = first.min(through).max(through - GAP_MAX);
         let mut next = self.next.unwrap_or_else(|| first.floor(INTERVAL));
         if first.since(next) > GAP_MAX {
             next = first.floor(INTERVAL);
@@ -88,5 +88,14 @@ mod tests {
         // Across midnight of nobody's day: the gap has no ticks, whatever the batch after it holds.
         check(&[(0, 1), (50_095, 50_095), (50_096, 50_105)], &[0, 5_000, 5_010]);
         check(&[(0, 1), (50_095, 50_105)], &[0, 5_000, 5_010]);
+    }
+
+    #[test]
+    fn they_go_on_after_a_packet_far_ahead_or_behind() {
+        check(&[(0, 1), (90_000_000, 99), (100, 201)], &[0, 10, 20]);
+        check(
+            &[(1_000_000, 1_000_001), (0, 1_000_099), (1_000_100, 1_000_101)],
+            &[100_000, 100_010],
+        );
     }
 }
