@@ -274,20 +274,38 @@ fn shown(value: &Value) -> String {
 
 impl TextTest {
     fn holds(&self, text: &str) -> bool {
-        let (text, text_len) = (text.as_bytes(), text.len());
+        let text = text.as_bytes();
         let same = |part: &[u8], wanted: &str| part.eq_ignore_ascii_case(wanted.as_bytes());
         match self {
             TextTest::Equals(wanted) => same(text, wanted),
             TextTest::StartsWith(wanted) => text.get(..wanted.len()).is_some_and(|part| same(part, wanted)),
-            TextTest::EndsWith(wanted) => text_len
-                .checked_sub(wanted.len())
-                .is_some_and(|from| same(&text[from..], wanted)),
-            TextTest::Contains(wanted) => {
-                wanted.is_empty() || text.windows(wanted.len()).any(|part| same(part, wanted))
-            }
+            TextTest::EndsWith(wanted) => ends_with(text, wanted.as_bytes()),
+            TextTest::Contains(wanted) => contains(text, wanted.as_bytes()),
             TextTest::Like(pattern) => like(pattern, text),
         }
     }
+}
+
+/// Without regard to case. Most texts differ in one of their last bytes.
+fn ends_with(text: &[u8], wanted: &[u8]) -> bool {
+    let mut pairs = text.iter().rev().zip(wanted.iter().rev());
+    text.len() >= wanted.len() && pairs.all(|(byte, wanted)| byte.eq_ignore_ascii_case(wanted))
+}
+
+/// Without regard to case. Most places are passed over by their first byte alone.
+fn contains(text: &[u8], wanted: &[u8]) -> bool {
+    let Some((first, rest)) = wanted.split_first() else {
+        return true;
+    };
+    let Some(last) = text.len().checked_sub(wanted.len()) else {
+        return false;
+    };
+    let first = [first.to_ascii_lowercase(), first.to_ascii_uppercase()];
+    let mut begins = text[..=last]
+        .iter()
+        .enumerate()
+        .filter(|(_, byte)| first.contains(byte));
+    begins.any(|(at, _)| text[at + 1..at + wanted.len()].eq_ignore_ascii_case(rest))
 }
 
 /// `*` stands for anything and `?` for one character; behind a `\` these two and `\` are themselves, as in Sigma.
