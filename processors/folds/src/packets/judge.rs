@@ -27,6 +27,10 @@ pub struct Judge<'a> {
     suspects: Vec<bool>,
     /// By group of fields, once a rule needs it: the key of each row.
     keys: Vec<Option<Vec<Key>>>,
+    /// By group: several rules have windows by it.
+    shared: Vec<bool>,
+    /// A table of windows by address that no rule uses at the moment.
+    spare: Vec<u32>,
     pub hits: Vec<Hit>,
 }
 
@@ -44,8 +48,11 @@ enum Key {
 enum Keys<'k> {
     /// By an address alone: its print is in the dictionary, and so is where its window was last time.
     Address { column: &'k [u16], windows: Vec<u32> },
-    /// By several fields, or another one.
-    Fields { fields: &'k [Field], known: Vec<Key> },
+    /// By several fields, or another one. Keys that further rules need, too, are known by row.
+    Fields {
+        fields: &'k [Field],
+        known: Option<Vec<Key>>,
+    },
 }
 
 /// No window is known.
@@ -70,6 +77,8 @@ impl<'a> Judge<'a> {
             columns,
             suspects,
             keys: book.compiled.groups.iter().map(|_| None).collect(),
+            shared: shared_groups(book),
+            spare: Vec::new(),
             hits: Vec::new(),
         }
     }
@@ -128,11 +137,7 @@ impl<'a> Judge<'a> {
     fn window<W: Window>(&mut self, number: usize, window: &WindowRule, table: &mut Table<W>, rows: &Mask) {
         let rule = self.book.rule(number);
         let is_plain = rule.reputation.is_none() || (self.suspects.is_empty() && !self.book.site.lookups);
-        let mut keys = self.take_keys(window.group);
-        for row in rows.rows() {
-            let Some((key, hint)) = keys.of(self, row) else {
-                continue;
-            };
+        for (row, key, hint) in self.found(window.group, table, rows) {
             let amount = match window.measure {
                 Measure::Rows => Some(1),
                 Measure::Distinct(field) => self.value_print(field, row),
@@ -149,7 +154,6 @@ impl<'a> Judge<'a> {
                 amount,
             };
             let pushed = table.push(key, hint, entry);
-            keys.remember(row, pushed.window);
             let (tier, threshold) = if is_plain {
                 (Tier::Clean, window.at_least)
             } else {
@@ -176,7 +180,29 @@ impl<'a> Judge<'a> {
                 });
             }
         }
-        self.give_back(window.group, keys);
+    }
+
+    /// Rows with their keys and where the windows of these are. All are looked up before the first is touched, so that
+    /// memory answers for several at a time.
+    fn found<W: Window>(
+        &mut self,
+        group: usize,
+        table: &Table<W>,
+        rows: &Mask,
+    ) -> Vec<(u16, Print, Option<u32>)> {
+        let mut keys = self.take_keys(group);
+        let mut found = Vec::with_capacity(rows.count());
+        for row in rows.rows() {
+            if let Some((key, hint)) = keys.of(self, row) {
+                let window = hint.or_else(|| table.find(key));
+                if let Some(window) = window {
+                    keys.remember(row, window);
+                }
+                found.push((row, key, window));
+            }
+        }
+        self.give_back(group, keys);
+        found
     }
 
     fn row(&self, row: u16) -> PacketRow<'a> {
@@ -269,21 +295,35 @@ impl<'a> Judge<'a> {
         if let [field] = fields
             && let Some(column) = self.indices(*field)
         {
-            let windows = vec![NO_WINDOW; self.columns.known.len()];
+            let mut windows = std::mem::take(&mut self.spare);
+            windows.clear();
+            windows.resize(self.columns.known.len(), NO_WINDOW);
             return Keys::Address { column, windows };
         }
-        let known = self.keys[group].take();
-        Keys::Fields {
-            fields,
-            known: known.unwrap_or_else(|| vec![Key::Unknown; self.columns.len()]),
-        }
+        let known = self.shared[group].then(|| {
+            let known = self.keys[group].take();
+            known.unwrap_or_else(|| vec![Key::Unknown; self.columns.len()])
+        });
+        Keys::Fields { fields, known }
     }
 
     fn give_back(&mut self, group: usize, keys: Keys<'a>) {
-        if let Keys::Fields { known, .. } = keys {
-            self.keys[group] = Some(known);
+        match keys {
+            Keys::Address { windows, .. } => self.spare = windows,
+            Keys::Fields { known, .. } => self.keys[group] = known,
         }
     }
+}
+
+/// Whether several rules of packets have windows by the same fields.
+fn shared_groups(book: &Rulebook) -> Vec<bool> {
+    let mut rules = vec![0; book.compiled.groups.len()];
+    for number in book.of_packets() {
+        if let When::Window(window) = &book.rule(*number).when {
+            rules[window.group] += 1;
+        }
+    }
+    rules.into_iter().map(|rules| rules > 1).collect()
 }
 
 impl Keys<'_> {
@@ -299,12 +339,13 @@ impl Keys<'_> {
                 ))
             }
             Keys::Fields { fields, known } => {
+                let joined = || joined(fields, |field| judge.print(field, row));
+                let Some(known) = known else {
+                    return joined().map(|key| (key, None));
+                };
                 let key = &mut known[usize::from(row)];
                 if *key == Key::Unknown {
-                    *key = match joined(fields, |field| judge.print(field, row)) {
-                        Some(print) => Key::Known(print),
-                        None => Key::Lacking,
-                    };
+                    *key = joined().map_or(Key::Lacking, Key::Known);
                 }
                 match key {
                     Key::Known(print) => Some((*print, None)),

@@ -73,6 +73,11 @@ impl<W: Window> Table<W> {
         self.windows.at(window as usize).causes()
     }
 
+    /// Where the window of a key is until the next row, if there is one.
+    pub fn find(&self, key: Print) -> Option<u32> {
+        self.windows.find(key).map(|number| number as u32)
+    }
+
     /// Takes a row of this key. `hint` is where its window was last time, if the caller remembers.
     pub fn push(&mut self, key: Print, hint: Option<u32>, entry: Entry) -> Pushed {
         self.sweep_now_and_then(entry.at);
