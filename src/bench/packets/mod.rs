@@ -7,12 +7,15 @@ pub mod traffic;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use watchfold_rules::RuleSource;
 
 use super::report::Report;
 use super::{machine, workspace};
 use crate::cli::BenchPacketsArgs;
+
+/// How often each pack is measured; the pass of least processor time counts.
+const PACK_ROUNDS: usize = 3;
 
 /// The packs of which one is held against the other.
 const PACKS: [&str; 2] = ["classic", "default"];
@@ -84,12 +87,20 @@ pub fn packets(args: &BenchPacketsArgs) -> anyhow::Result<Report> {
 /// The same batches under either pack.
 fn packs(report: &mut Report, log: &Path) -> anyhow::Result<()> {
     let payloads = stages::recorded(log)?;
-    let mut took = Vec::new();
-    for pack in PACKS {
-        let source: RuleSource = pack.parse().context("a pack of rules is missing")?;
-        took.push(stages::fold(&payloads, watchfold_rules::load(&source)?)?);
+    let mut best: [Option<Pass>; PACKS.len()] = [None, None];
+    // In turn, so that what else the machine does meets both.
+    for _ in 0..PACK_ROUNDS {
+        for (pack, best) in PACKS.into_iter().zip(&mut best) {
+            let source: RuleSource = pack.parse().context("a pack of rules is missing")?;
+            let pass = stages::fold(&payloads, watchfold_rules::load(&source)?)?;
+            if best.as_ref().is_none_or(|best| pass.cost() < best.cost()) {
+                *best = Some(pass);
+            }
+        }
     }
-    let [classic, default] = [&took[0], &took[1]];
+    let [Some(classic), Some(default)] = &best else {
+        bail!("no pack of rules was measured");
+    };
     rate(
         report,
         "fold_classic_per_s",
@@ -104,9 +115,9 @@ fn packs(report: &mut Report, log: &Path) -> anyhow::Result<()> {
     );
     report.ratio(
         "default_vs_classic",
-        default.took.as_secs_f64(),
-        classic.took.as_secs_f64(),
-        "time of default against that of classic",
+        default.cost().as_secs_f64(),
+        classic.cost().as_secs_f64(),
+        "processor time of default against that of classic",
     );
     Ok(())
 }
@@ -174,6 +185,15 @@ fn flood(report: &mut Report, sources: u64) -> anyhow::Result<()> {
 pub struct Pass {
     pub packets: u64,
     pub took: Duration,
+    /// Of a stage on one thread, where the system says it.
+    pub processor: Option<Duration>,
+}
+
+impl Pass {
+    /// What other work on the machine changes least.
+    fn cost(&self) -> Duration {
+        self.processor.unwrap_or(self.took)
+    }
 }
 
 fn per_s(pass: &Pass) -> f64 {

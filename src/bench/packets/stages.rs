@@ -27,6 +27,7 @@ use watchfold_schemas::{
 };
 
 use super::Pass;
+use crate::bench::machine;
 
 /// Whose observations are measured.
 pub const SITE: &str = "bench";
@@ -62,7 +63,11 @@ pub fn bare(path: &Path) -> anyhow::Result<Option<Pass>> {
     }
     let took = began.elapsed();
     ensure!(bytes > 0, "{} holds no packets", path.display());
-    Ok(Some(Pass { packets, took }))
+    Ok(Some(Pass {
+        packets,
+        took,
+        processor: None,
+    }))
 }
 
 #[cfg(not(unix))]
@@ -90,6 +95,7 @@ pub fn decode(path: &Path) -> anyhow::Result<Pass> {
     Ok(Pass {
         packets: file.packets(),
         took,
+        processor: None,
     })
 }
 
@@ -105,6 +111,7 @@ pub fn batch(path: &Path) -> anyhow::Result<Pass> {
     Ok(Pass {
         packets,
         took: began.elapsed(),
+        processor: None,
     })
 }
 
@@ -190,7 +197,12 @@ async fn through_the_log(
         counted.quarantined + counted.duplicates + counted.outbox == 0,
         "something was left out: {counted:?}"
     );
-    Ok((Pass { packets, took }, counted.published))
+    let pass = Pass {
+        packets,
+        took,
+        processor: None,
+    };
+    Ok((pass, counted.published))
 }
 
 /// Everything in the file goes into the log, never far ahead of the chain.
@@ -287,6 +299,7 @@ pub fn replay(log: &Path) -> anyhow::Result<Pass> {
     Ok(Pass {
         packets: chain.counters().packets,
         took: began.elapsed(),
+        processor: None,
     })
 }
 
@@ -315,14 +328,17 @@ pub fn recorded(log: &Path) -> anyhow::Result<Vec<Bytes>> {
 pub fn fold(payloads: &[Bytes], rules: RuleSet) -> anyhow::Result<Pass> {
     let mut chain = PacketChain::new(SITE);
     drop(chain.apply(1, &activation(rules)));
-    let began = Instant::now();
+    let (processor, began) = (machine::processor_time(), Instant::now());
     for (number, payload) in payloads.iter().enumerate() {
         let observation = decode_observation(payload)?;
         drop(std::hint::black_box(chain.apply(number as u64 + 2, &observation)));
     }
+    let took = began.elapsed();
+    let processor = machine::processor_time().zip(processor);
     Ok(Pass {
         packets: chain.counters().packets,
-        took: began.elapsed(),
+        took,
+        processor: processor.map(|(after, before)| after.saturating_sub(before)),
     })
 }
 
@@ -383,6 +399,7 @@ pub fn flood(sources: u64) -> anyhow::Result<Flood> {
         pass: Pass {
             packets: sources,
             took,
+            processor: None,
         },
         events,
         victims,
