@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use futures::FutureExt;
 use futures::future::BoxFuture;
-use watchfold_log::{Ack, Append, Batch, LogError, LogReader, MessageLog, Position, Record, Start, StreamInfo};
+use watchfold_log::{
+    Ack, Append, Batch, LogError, LogReader, MessageLog, Position, Record, Start, StreamInfo,
+};
 use watchfold_schemas::Stream;
 
 /// The log behind it, read in the shortest batches that the plane allows.
