@@ -266,6 +266,23 @@ export interface Explanation {
   verdicts?: Verdict[];
 }
 
+/** Attacks of one category that are one incident, because too many began within a short time. */
+export interface Flood {
+  /** Attacks so far, with the first few that are incidents of their own as well. */
+  attacks_total: number;
+  category: string;
+  of: FloodOf;
+  /** What the attacks are about, the first `FLOOD_SUBJECTS_NAMED_MAX`. */
+  subjects: string[];
+  /** Different subjects; a lower bound beyond the fold's limit. */
+  subjects_total: number;
+  /** Of the rule of the first attack. */
+  title: string;
+}
+
+/** Which end of its attacks a flood counts. */
+export type FloodOf = "sources" | "targets" | "subjects";
+
 export interface Health {
   /** How old what is shown is. */
   data: DataAge;
@@ -320,6 +337,8 @@ export interface Incident {
   ended_at: Time | null;
   /** The event that told of its latest change. */
   event: string;
+  /** Many attacks at once, for `IncidentClass::Attack` without `attack`. */
+  flood?: Flood | null;
   /** `Incident::derive_id`; holds no software version. */
   id: string;
   /** It was opened long after it had begun because its observations came late. */
