@@ -79,11 +79,13 @@ impl LogAnswers {
     }
 
     async fn ask(&self) {
-        let answer = timeout(ANSWER_TIMEOUT, self.log.info(Stream::Observations)).await;
+        let answer = timeout(ANSWER_TIMEOUT, self.log.end(Stream::Observations)).await;
         let why = match answer {
-            Ok(Ok(info)) => {
+            Ok(Ok(end)) => {
                 if let Some(progress) = &self.progress {
-                    progress.advance(info.last_sequence, info.last_sequence);
+                    if let Some(end) = end {
+                        progress.advance(end, end);
+                    }
                     progress.ok();
                 }
                 return self.answered();

@@ -5,7 +5,7 @@ use watchfold_schemas::snapshot::{CollectorPosition, FoldVersion, StateEntry};
 use watchfold_schemas::{Chain, Span, Time};
 
 use crate::intake::{Intake, Taken};
-use crate::recording::{BeginningState, SiteSnapshot};
+use crate::recording::{BeginningState, SiteSnapshot, StoredRecord};
 
 /// What follows from a state that is not known whole is told apart for this long: longer than any default of a
 /// configuration makes a state last unconfirmed.
@@ -112,13 +112,14 @@ impl<C: Judging> Course<C> {
     }
 
     /// A record of its stream; `None` for one that is in the snapshot already.
-    pub(crate) fn admit(&mut self, sequence: u64, payload: &[u8]) -> Option<Taken> {
+    pub(crate) fn admit(&mut self, record: &StoredRecord) -> Option<Taken> {
+        let sequence = record.sequence;
         if sequence <= self.sequence {
             return None;
         }
         self.sequence = sequence;
         self.settle_now_and_then();
-        Some(self.intake.take(sequence, payload))
+        Some(self.intake.take(record))
     }
 
     pub(crate) fn stands_at(&self, collectors: &[CollectorPosition]) -> bool {

@@ -387,7 +387,7 @@ impl Engine {
         Site: Holds<C>,
     {
         let site = self.chain_for::<C>(name, record.sequence, &record.payload)?;
-        let taken = site.course().as_mut()?.admit(record.sequence, &record.payload)?;
+        let taken = site.course().as_mut()?.admit(record)?;
         counted(taken, lead_in, &mut self.counters)
     }
 

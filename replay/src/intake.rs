@@ -6,6 +6,8 @@ use std::collections::BTreeMap;
 use watchfold_schemas::snapshot::CollectorPosition;
 use watchfold_schemas::{Observation, decode_observation};
 
+use crate::recording::StoredRecord;
+
 /// The most collectors of one site that are told apart; the live runner's limit, so that both forget alike.
 const COLLECTORS_MAX: usize = 1_024;
 
@@ -14,7 +16,7 @@ pub(crate) enum Taken {
     Observation(Box<Observation>),
     /// Its number was seen, or its incarnation is over.
     Duplicate,
-    /// It cannot be decoded, or names another site.
+    /// It cannot be decoded, names another site, or does not belong to its subject.
     Quarantined,
 }
 
@@ -37,8 +39,9 @@ impl Intake {
         }
     }
 
-    pub(crate) fn take(&mut self, sequence: u64, payload: &[u8]) -> Taken {
-        let observation = match decode_observation(payload) {
+    pub(crate) fn take(&mut self, record: &StoredRecord) -> Taken {
+        let sequence = record.sequence;
+        let observation = match decode_observation(&record.payload) {
             Ok(observation) => observation,
             Err(error) => {
                 tracing::warn!(site = self.site, sequence, %error, "a record cannot be folded");
@@ -47,6 +50,10 @@ impl Intake {
         };
         let origin = &observation.origin;
         if origin.site != self.site {
+            return Taken::Quarantined;
+        }
+        if let Err(why) = observation.check_identity(&record.subject, &record.id) {
+            tracing::warn!(site = self.site, sequence, why, "a record cannot be folded");
             return Taken::Quarantined;
         }
         if let Some(known) = self.collectors.get_mut(&origin.collector) {

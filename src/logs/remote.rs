@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use serde_json::{Map, Value};
-use watchfold_connect::{ConnectArgs, Patience};
+use watchfold_connect::ConnectArgs;
 use watchfold_log::{MessageLog, Start};
 use watchfold_schemas::Stream;
 
@@ -96,7 +96,7 @@ fn asked(
         .build()
         .context("failed to start the runtime")?;
     runtime.block_on(async {
-        let opened = watchfold_connect::open(connect, Patience::AtMost(PATIENCE)).await?;
+        let opened = watchfold_connect::open_to_read(connect, PATIENCE).await?;
         ask(opened.log.clone()).await
     })?;
     Ok(ExitCode::SUCCESS)

@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use watchfold_jetstream::JetStream;
+use watchfold_jetstream::{JetStream, JetStreamOptions};
 use watchfold_log::{Embedded, Leases, LocalLeases, LogError, MessageLog, Options};
 
 /// Where the log is, and who we are there.
@@ -167,7 +167,16 @@ pub async fn open(args: &ConnectArgs, patience: Patience) -> Result<Opened, Conn
             Err(ConnectError::TwoLogs { url: url.to_owned() })
         }
         (Some(url), None) if url.starts_with("file:") => open_file(&url["file:".len()..]).await,
-        _ => open_broker(args, patience).await,
+        _ => open_broker(args, patience, false).await,
+    }
+}
+
+/// Opens a broker's log for a command that only reads: it makes no stream, and appends are refused.
+pub async fn open_to_read(args: &ConnectArgs, within: Duration) -> Result<Opened, ConnectError> {
+    match (args.log.as_deref(), &args.nats_context) {
+        (None, None) => Err(ConnectError::NoLog),
+        (Some(url), _) if url.starts_with("file:") => Err(ConnectError::UnknownUrl { url: url.to_owned() }),
+        _ => open_broker(args, Patience::AtMost(within), true).await,
     }
 }
 
@@ -187,8 +196,15 @@ async fn open_file(path: &str) -> Result<Opened, ConnectError> {
     })
 }
 
-async fn open_broker(args: &ConnectArgs, patience: Patience) -> Result<Opened, ConnectError> {
-    let options = broker::options(args, context::folder().as_deref())?;
+async fn open_broker(
+    args: &ConnectArgs,
+    patience: Patience,
+    read_only: bool,
+) -> Result<Opened, ConnectError> {
+    let options = JetStreamOptions {
+        read_only,
+        ..broker::options(args, context::folder().as_deref())?
+    };
     let place = options.place();
     let log = JetStream::start(options);
     if let Patience::AtMost(within) = patience {

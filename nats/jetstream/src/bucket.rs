@@ -11,8 +11,8 @@ use serde_json::json;
 
 use crate::failure::Failure;
 use crate::link::{Link, is_missing_stream};
-use crate::log::PubAck;
 use crate::record::Got;
+use crate::sending::PubAck;
 use crate::streams::{self, DUPLICATE_WINDOW};
 
 /// A bucket by name.
@@ -49,7 +49,6 @@ impl Bucket {
             Err(error) if error.error_code() == ErrorCode::NO_MESSAGE_FOUND => return Ok(None),
             Err(error) if is_missing_stream(&error) => {
                 link.forget_held(self.name);
-                self.make(link, client).await?;
                 return Ok(None);
             }
             Err(error) => return Err(Failure::Final(link.refused(&format!("read {key}"), &error))),
@@ -79,7 +78,7 @@ impl Bucket {
                 link.note_held(self.name, connection);
                 Ok(true)
             }
-            // It is missing, and the next request makes it; or this user may not ask.
+            // It is missing, and the first write makes it; or this user may not ask.
             Err(_) => Ok(true),
         }
     }

@@ -10,6 +10,8 @@ pub(crate) enum Failure {
     Again(String),
     /// Nobody listens on the subject: the stream has no leader just now, or is not there.
     NobodyThere,
+    /// The stream is missing, and the log was opened for reading alone.
+    NotMade,
     /// The permissions of this user forbid the request.
     Denied(LogError),
     Final(LogError),

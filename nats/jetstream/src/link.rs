@@ -29,6 +29,8 @@ const RETRY_MIN: Duration = Duration::from_millis(50);
 const RETRY_MAX: Duration = Duration::from_secs(1);
 /// The longest wait between attempts to connect: a broker that is back is used at once, as people see it.
 const RECONNECT_MAX: Duration = Duration::from_secs(4);
+/// How often the client asks whether the server is still there, so that a connection that died without a word is noticed.
+const PING_EVERY: Duration = Duration::from_secs(20);
 /// While it cannot connect, one warning in this time.
 const WARN_EVERY: Duration = Duration::from_secs(60);
 /// Refusals that are remembered until the request that they are about has seen them.
@@ -177,6 +179,7 @@ impl Link {
                 Ok(Ok(value)) => return Ok(value),
                 Ok(Err(Failure::Final(error) | Failure::Denied(error))) => return Err(error),
                 Ok(Err(Failure::Again(why))) => reason = Some(why),
+                Ok(Err(Failure::NotMade)) => return Err(self.opened_for_reading()),
                 Ok(Err(Failure::NobodyThere)) => reason = Some("nobody there takes it".to_owned()),
                 Err(_) => return Err(self.unreachable(reason)),
             }
@@ -282,6 +285,16 @@ impl Link {
             action: action.to_owned(),
             reason: error.to_string(),
             remedy: "see what the broker says of it, and give this user or account what it needs".to_owned(),
+        }
+    }
+
+    /// What is answered to a write through a log that was opened for reading alone.
+    pub(crate) fn opened_for_reading(&self) -> LogError {
+        LogError::Refused {
+            place: self.place().to_owned(),
+            action: "make or change a stream".to_owned(),
+            reason: "the log is opened for reading".to_owned(),
+            remedy: "start the process that writes to it, such as `watchfold up --log`".to_owned(),
         }
     }
 
@@ -499,6 +512,7 @@ fn prepare(options: &JetStreamOptions, events: &Arc<Events>) -> Result<async_nat
                 doubled.min(RECONNECT_MAX)
             }
         })
+        .ping_interval(PING_EVERY)
         .require_tls(options.tls.required);
     prepared = match &options.auth {
         Auth::None => prepared,

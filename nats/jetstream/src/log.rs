@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use async_nats::jetstream::ErrorCode;
@@ -15,37 +15,33 @@ use async_nats::{Client, HeaderMap};
 use bytes::Bytes;
 use futures::FutureExt;
 use futures::future::{BoxFuture, try_join_all};
-use serde::Deserialize;
 use serde_json::{Value, json};
-use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::sync::{OnceCell, Semaphore, SemaphorePermit};
 use tokio::time::{Instant, timeout};
 use tokio_util::task::TaskTracker;
 use watchfold_log::{
     Ack, Append, Leases, LogError, LogReader, MESSAGE_ID_BYTES_MAX, MessageLog, PAYLOAD_BYTES_MAX, Position,
-    Record, Start, StreamInfo, check_message,
+    Record, Start, StreamInfo,
 };
 use watchfold_schemas::Stream;
-use watchfold_schemas::subjects::{matches, stream_filter};
+use watchfold_schemas::subjects::stream_filter;
 
 use crate::JetStreamOptions;
+use crate::absent::Absent;
 use crate::bucket::{Bucket, key_of};
-use crate::failure::{Failure, judge};
+use crate::failure::Failure;
+use crate::ids::{IdKey, is_marked};
 use crate::leases::{BrokerLeases, check_name};
-use crate::link::{ApiError, Link, is_missing_stream};
+use crate::link::{Link, is_missing_stream};
 use crate::reader::Reader;
 use crate::record::{self, Got, ID_HEADER};
+use crate::sending::{HEAD_BYTES, PubAck, ahead_max, check, weight, windows};
 use crate::streams;
 
-/// Messages that are sent ahead of their acknowledgements: some milliseconds of a server's work.
-const AHEAD_MESSAGES_MAX: usize = 256;
-/// Bytes that are sent ahead of their acknowledgements, unless one message is larger.
-const AHEAD_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// Bytes that all appenders together have on their way; the others wait. As of the embedded log.
 const WAITING_BYTES_MAX: u32 = 16 * 1024 * 1024;
 /// How long closing waits for leases to be given back; those that are not run out by themselves.
 const CLOSE_MAX: Duration = Duration::from_secs(2);
-/// Bytes of a message's head besides its id: the version line, the header's name and line ends, rounded up.
-const HEAD_BYTES: usize = 64;
 
 const POSITIONS: Bucket = Bucket {
     name: "WF_POS",
@@ -64,6 +60,10 @@ pub(crate) struct Shared {
     /// Streams that are known to be there and right.
     checked: BTreeMap<Stream, AtomicBool>,
     waiting: Semaphore,
+    /// Made by the first append that needs it.
+    id_key: OnceCell<IdKey>,
+    /// The connection in which this user was refused to look at a stream; 0 before.
+    blind: AtomicU64,
     /// Those who renew leases and give them back.
     pub(crate) keepers: TaskTracker,
 }
@@ -75,6 +75,8 @@ impl JetStream {
             link: Link::start(options),
             checked: Stream::ALL.map(|stream| (stream, AtomicBool::new(false))).into(),
             waiting: Semaphore::new(WAITING_BYTES_MAX as usize),
+            id_key: OnceCell::new(),
+            blind: AtomicU64::new(0),
             keepers: TaskTracker::new(),
         };
         Arc::new(JetStream {
@@ -89,10 +91,9 @@ impl JetStream {
         for stream in Stream::ALL {
             shared
                 .link
-                .until(
-                    deadline,
-                    |client| async move { shared.check(&client, stream).await },
-                )
+                .until(deadline, |client| async move {
+                    shared.is_there(&client, stream).await
+                })
                 .await?;
         }
         Ok(())
@@ -140,33 +141,6 @@ impl JetStream {
     }
 }
 
-/// The answer to a published message.
-#[derive(Deserialize)]
-pub(crate) struct PubAck {
-    #[serde(default)]
-    stream: String,
-    #[serde(default)]
-    pub(crate) seq: u64,
-    #[serde(default)]
-    duplicate: bool,
-    error: Option<ApiError>,
-}
-
-impl PubAck {
-    pub(crate) fn read(
-        link: &Link,
-        action: &str,
-        payload: &[u8],
-    ) -> Result<Result<PubAck, ApiError>, Failure> {
-        let mut ack: PubAck = serde_json::from_slice(payload)
-            .map_err(|error| Failure::Again(format!("an acknowledgement that cannot be read: {error}")))?;
-        match ack.error.take() {
-            None => Ok(Ok(ack)),
-            Some(error) => judge(link.place(), action, &error).map_or(Ok(Err(error)), Err),
-        }
-    }
-}
-
 impl Shared {
     /// Sees once that a stream is there and right. A user who may not ask trusts whoever made it.
     pub(crate) async fn check(&self, client: &Client, stream: Stream) -> Result<(), Failure> {
@@ -178,6 +152,7 @@ impl Shared {
             Ok(_) => {}
             Err(Failure::Denied(error)) => {
                 tracing::debug!(stream = stream.name(), %error, "may not look at a stream; taking it as it is");
+                self.blind.store(self.link.connection(), Ordering::Release);
             }
             Err(failure) => return Err(failure),
         }
@@ -185,6 +160,26 @@ impl Shared {
             checked.store(true, Ordering::Release);
         }
         Ok(())
+    }
+
+    /// Whether the stream is there. One that is missing is made, unless the log is opened for reading alone.
+    async fn is_there(&self, client: &Client, stream: Stream) -> Result<bool, Failure> {
+        match self.check(client, stream).await {
+            Ok(()) => Ok(true),
+            Err(Failure::NotMade) => Ok(false),
+            Err(failure) => Err(failure),
+        }
+    }
+
+    /// Whether there is nothing to ask of a stream, because it is missing and is not to be made.
+    pub(crate) async fn is_absent(&self, stream: Stream) -> Result<bool, LogError> {
+        if !self.link.options.read_only {
+            return Ok(false);
+        }
+        let asked = self
+            .link
+            .patiently(|client| async move { self.is_there(&client, stream).await });
+        Ok(!asked.await?)
     }
 
     /// The stream is not where it was: look again before the next attempt.
@@ -202,6 +197,38 @@ impl Shared {
             self.forget(stream);
         }
         info
+    }
+
+    /// Where a stream ends, `None` for a user who may not ask: then an answer is a connection that stands. The broker is not asked again in
+    /// that connection, because it logs each refusal.
+    async fn end(&self, client: &Client, stream: Stream) -> Result<Option<u64>, Failure> {
+        self.check(client, stream).await?;
+        let connection = self.link.connection();
+        if self.blind.load(Ordering::Acquire) == connection {
+            return Ok(None);
+        }
+        match self.look(client, stream).await {
+            Ok(info) => Ok(Some(info.state.last_sequence)),
+            Err(Failure::Denied(_)) => {
+                self.blind.store(connection, Ordering::Release);
+                Ok(None)
+            }
+            Err(failure) => Err(failure),
+        }
+    }
+
+    /// What the broker is given for the id of `message`.
+    async fn id_header(&self, message: &Append) -> Result<String, Failure> {
+        if !is_marked(message.stream) {
+            return Ok(message.id.0.clone());
+        }
+        let derived = || async {
+            let options = self.link.options.clone();
+            tokio::task::spawn_blocking(move || IdKey::derive(&options)).await
+        };
+        let key = self.id_key.get_or_try_init(derived).await;
+        let key = key.map_err(|error| Failure::Again(format!("no key for message ids: {error}")))?;
+        Ok(key.header_of(message))
     }
 
     /// One stored message, by what `STREAM.MSG.GET` takes. Asked of the leader, which has all that was acknowledged.
@@ -244,6 +271,9 @@ impl Shared {
     }
 
     async fn append(&self, messages: Vec<Append>) -> Result<Vec<Ack>, LogError> {
+        if self.link.options.read_only {
+            return Err(self.link.opened_for_reading());
+        }
         messages.iter().try_for_each(check)?;
         let mut acks = vec![None; messages.len()];
         for stream in Stream::ALL {
@@ -300,7 +330,7 @@ impl Shared {
             return Err(Failure::Final(LogError::TooLarge { bytes, limit }));
         }
         let mut headers = HeaderMap::new();
-        headers.insert(ID_HEADER, message.id.0.as_str());
+        headers.insert(ID_HEADER, self.id_header(message).await?);
         let answer = link
             .request(client, &message.subject, Some(headers), message.payload.clone())
             .await;
@@ -342,52 +372,6 @@ impl Shared {
     }
 }
 
-/// Refuses what no stream of ours takes; the broker would leave it unanswered.
-fn check(message: &Append) -> Result<(), LogError> {
-    check_message(message)?;
-    if matches(&stream_filter(message.stream), &message.subject) {
-        return Ok(());
-    }
-    Err(LogError::InvalidMessage {
-        bytes: message.id.0.len(),
-        subject: message.subject.clone(),
-    })
-}
-
-/// How many messages of one append may be on their way at a time.
-const fn ahead_max(stream: Stream) -> usize {
-    match stream {
-        Stream::Packets | Stream::Observations | Stream::Commands => 1,
-        Stream::Events | Stream::Snapshots => AHEAD_MESSAGES_MAX,
-    }
-}
-
-/// Bytes of a message with its head, as a server counts them against its limit.
-fn weight(message: &Append) -> usize {
-    message.payload.len() + message.id.0.len() + HEAD_BYTES
-}
-
-/// Runs of at most `messages_max` messages and [`AHEAD_BYTES_MAX`] bytes, in order.
-fn windows<'a, 'm>(
-    messages: &'a [(usize, &'m Append)],
-    messages_max: usize,
-) -> Vec<&'a [(usize, &'m Append)]> {
-    let mut out = Vec::new();
-    let (mut from, mut bytes) = (0, 0);
-    for (index, (_, message)) in messages.iter().enumerate() {
-        let weight = weight(message);
-        if index > from && (index - from >= messages_max || bytes + weight > AHEAD_BYTES_MAX) {
-            out.push(&messages[from..index]);
-            (from, bytes) = (index, 0);
-        }
-        bytes += weight;
-    }
-    if from < messages.len() {
-        out.push(&messages[from..]);
-    }
-    out
-}
-
 /// A filter as the broker takes it: one that asks for everything asks for everything of the stream.
 pub(crate) fn filter_in(stream: Stream, filter: &str) -> String {
     if filter == ">" {
@@ -417,6 +401,11 @@ impl MessageLog for JetStream {
     ) -> BoxFuture<'_, Result<Box<dyn LogReader>, LogError>> {
         let filter = filter_in(stream, filter);
         async move {
+            if self.shared.is_absent(stream).await? {
+                return Ok(
+                    Box::new(Absent::new(self.shared.clone(), stream, filter, start)) as Box<dyn LogReader>
+                );
+            }
             let reader = Reader::open(self.shared.clone(), stream, filter, start).await?;
             Ok(Box::new(reader) as Box<dyn LogReader>)
         }
@@ -426,8 +415,22 @@ impl MessageLog for JetStream {
     fn info(&self, stream: Stream) -> BoxFuture<'_, Result<StreamInfo, LogError>> {
         let shared = &self.shared;
         async move {
+            if shared.is_absent(stream).await? {
+                return Ok(streams::absent(stream));
+            }
             let info = shared.info(stream).await?;
             Ok(streams::glance(&info))
+        }
+        .boxed()
+    }
+
+    fn end(&self, stream: Stream) -> BoxFuture<'_, Result<Option<u64>, LogError>> {
+        let shared = &self.shared;
+        async move {
+            let asked = shared
+                .link
+                .patiently(|client| async move { shared.end(&client, stream).await });
+            asked.await
         }
         .boxed()
     }
@@ -436,7 +439,7 @@ impl MessageLog for JetStream {
         let shared = &self.shared;
         async move {
             // Sequences count from 1, and a server takes 0 for a mistake.
-            if sequence == 0 {
+            if sequence == 0 || shared.is_absent(stream).await? {
                 return Ok(None);
             }
             let which = json!({ "seq": sequence });
@@ -447,7 +450,13 @@ impl MessageLog for JetStream {
 
     fn last(&self, stream: Stream, filter: &str) -> BoxFuture<'_, Result<Option<Record>, LogError>> {
         let (shared, which) = (&self.shared, json!({ "last_by_subj": filter_in(stream, filter) }));
-        async move { shared.find(stream, &which).await }.boxed()
+        async move {
+            if shared.is_absent(stream).await? {
+                return Ok(None);
+            }
+            shared.find(stream, &which).await
+        }
+        .boxed()
     }
 
     fn load_position(&self, name: &str) -> BoxFuture<'_, Result<Option<Position>, LogError>> {

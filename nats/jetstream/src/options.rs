@@ -29,6 +29,8 @@ pub struct JetStreamOptions {
     pub limits: BTreeMap<Stream, StreamLimits>,
     /// Copies of each stream that is to be made: without a number 3 on a cluster, else 1.
     pub replicas: Option<usize>,
+    /// Makes no stream and appends nothing: a stream that is missing is an empty one.
+    pub read_only: bool,
     /// See [`DEADLINE`].
     pub deadline: Duration,
 }
@@ -44,6 +46,7 @@ impl JetStreamOptions {
             inbox_prefix: None,
             limits: BTreeMap::new(),
             replicas: None,
+            read_only: false,
             deadline: DEADLINE,
         }
     }

@@ -6,9 +6,10 @@ use serde::Deserialize;
 use watchfold_log::Record;
 use watchfold_schemas::{MessageId, Stream};
 
+use crate::ids::id_in;
 use crate::streams::time;
 
-/// The header that carries the message id, and by which the broker tells duplicates.
+/// The header that carries the message id, perhaps with a mark ([`crate::ids`]), and by which the broker recognises duplicates.
 pub(crate) const ID_HEADER: &str = "Nats-Msg-Id";
 
 /// The answer to `STREAM.MSG.GET`.
@@ -61,7 +62,7 @@ fn id_of(stream: Stream, sequence: u64, headers: Option<&HeaderMap>) -> MessageI
         .and_then(|headers| headers.get(ID_HEADER))
         .map(|value| value.as_str());
     MessageId(match given {
-        Some(id) if !id.is_empty() => id.to_owned(),
+        Some(header) if !id_in(header).is_empty() => id_in(header).to_owned(),
         _ => format!("{}:{sequence}", stream.name()),
     })
 }

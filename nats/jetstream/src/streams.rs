@@ -43,6 +43,7 @@ pub(crate) async fn ensure(link: &Link, client: &Client, stream: Stream) -> Resu
     link.check_version(client)?;
     let wanted = wanted(link, client, stream);
     let found = match info(link, client, stream).await {
+        Err(Failure::NobodyThere) if link.options.read_only => return Err(Failure::NotMade),
         Err(Failure::NobodyThere) => create(link, client, &wanted).await?,
         Ok(found) => {
             if found.state.last_sequence == 0 {
@@ -294,6 +295,19 @@ fn seconds(duration: Duration) -> String {
 /// The identity of a stream: its name and when it was made, which a broker keeps through restarts, edits and elections.
 pub(crate) fn log_id(info: &Info) -> String {
     format!("{}-{:x}", info.config.name, info.created.unix_timestamp_nanos())
+}
+
+/// What a stream that is missing is like.
+pub(crate) fn absent(stream: Stream) -> StreamInfo {
+    StreamInfo {
+        log_id: format!("{}-absent", stream.name()),
+        first_sequence: 1,
+        last_sequence: 0,
+        last_stored_at: None,
+        bytes: 0,
+        segments: 0,
+        damaged: 0,
+    }
 }
 
 pub(crate) fn glance(info: &Info) -> StreamInfo {

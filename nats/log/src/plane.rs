@@ -174,6 +174,11 @@ pub trait MessageLog: Send + Sync + 'static {
 
     fn info(&self, stream: Stream) -> BoxFuture<'_, Result<StreamInfo, LogError>>;
 
+    /// The last sequence of a stream, as an answer to whether the log is there. `None` where it answers and this user may not know.
+    fn end(&self, stream: Stream) -> BoxFuture<'_, Result<Option<u64>, LogError>> {
+        async move { Ok(Some(self.info(stream).await?.last_sequence)) }.boxed()
+    }
+
     /// The record at `sequence`, if it is kept.
     fn get(&self, stream: Stream, sequence: u64) -> BoxFuture<'_, Result<Option<Record>, LogError>>;
 

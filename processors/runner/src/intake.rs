@@ -57,6 +57,9 @@ impl Intake {
         if origin.site != self.site {
             return Taken::Quarantined(format!("it names the site {:?}", origin.site));
         }
+        if let Err(why) = observation.check_identity(&record.subject, &record.id.0) {
+            return Taken::Quarantined(why);
+        }
         if let Some(known) = self.collectors.get_mut(&origin.collector) {
             if (origin.incarnation, origin.number) <= (known.incarnation, known.number) {
                 return Taken::Duplicate;

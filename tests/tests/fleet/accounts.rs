@@ -8,9 +8,12 @@ use std::time::Duration;
 use serde_json::Value;
 use tokio::sync::mpsc;
 use watchfold_connect::{ConnectArgs, Opened, Patience};
+use watchfold_folds::SiteChain;
 use watchfold_kit::{Publisher, SpoolOptions};
-use watchfold_log::{LogError, MessageLog, Start};
-use watchfold_schemas::{Body, Stream};
+use watchfold_log::{Append, LogError, MessageLog, Start};
+use watchfold_runner::{Folded, fold_all};
+use watchfold_schemas::observation::OBSERVATION_VERSION;
+use watchfold_schemas::{Body, MessageId, Observation, Origin, Stream, Time, encode_observation, subjects};
 
 use crate::server_files::{SECRETS, all, record};
 use crate::shipped::{Shipped, api, folder, until};
@@ -69,7 +72,12 @@ async fn a_site_publishes_as_itself_and_as_nobody_else() {
         log.append(vec![record("cafe-1", 2)]).await.unwrap()[0].sequence,
         2
     );
-    assert_eq!(log.info(Stream::Observations).await.unwrap().last_sequence, 2);
+    // It sees that the log answers, and not what is in it.
+    for _ in 0..2 {
+        assert_eq!(log.end(Stream::Observations).await.unwrap(), None);
+    }
+    let info = log.info(Stream::Observations).await.unwrap_err();
+    check(&info, &["$JS.API.STREAM.INFO.WF_OBS", "permissions"]);
 
     let read = log.get(Stream::Observations, 1).await.unwrap_err();
     check(&read, &["$JS.API.STREAM.MSG.GET.WF_OBS", "permissions"]);
@@ -139,6 +147,17 @@ async fn the_server_itself_refuses_a_site_everything_else() {
     for subject in [
         "wf.obs.cafe-2.quiet.ping",
         "wf.pkt.cafe-2.batch.capture",
+        "wf.obs.cafe-1.activation.config",
+        "wf.obs.cafe-1.operator.dashboard",
+        "wf.obs.cafe-1.tick.clock",
+        "wf.obs.cafe-1.quiet.clock",
+        "wf.obs.cafe-1.finding.packets",
+        "wf.obs.cafe-1.receipt.discord",
+        "wf.pkt.cafe-1.rules.config",
+        "wf.pkt.cafe-1.verdict.virustotal",
+        "$JS.API.STREAM.INFO.WF_OBS",
+        "$JS.API.STREAM.INFO.WF_PKT",
+        "$JS.API.STREAM.NAMES",
         "wf.evt.cafe-1.site.incident.x",
         "wf.snap.cafe-1.site",
         "wf.cmd.cafe-1.ping",
@@ -199,8 +218,8 @@ async fn what_a_collector_is_refused_waits_and_is_told() {
     // Somebody allows it.
     let accounts = std::fs::read_to_string(place.path().join("accounts.conf")).unwrap();
     let more = accounts.replacen(
-        "\"wf.obs.cafe-1.>\"",
-        "\"wf.obs.cafe-1.>\"\n\"wf.obs.cafe-3.>\"",
+        "\"wf.obs.cafe-1.quiet.ping\"",
+        "\"wf.obs.cafe-1.quiet.ping\"\n\"wf.obs.cafe-3.>\"",
         1,
     );
     std::fs::write(place.path().join("accounts.conf"), more).unwrap();
@@ -213,4 +232,102 @@ async fn what_a_collector_is_refused_waits_and_is_told() {
     let records = all(hub.as_ref(), Stream::Observations, 5).await;
     assert_eq!(records.len(), 5);
     until("no trouble", async || publisher.trouble().is_none().then_some(())).await;
+}
+
+/// A quiet record of this site's collector `ping`.
+fn quiet(site: &str, number: u64) -> Append {
+    let observation = Observation {
+        v: OBSERVATION_VERSION,
+        origin: Origin {
+            site: site.to_owned(),
+            collector: "ping".to_owned(),
+            incarnation: 1,
+            number,
+        },
+        observed_at: Time::from_seconds(number as i64),
+        through: Time::from_seconds(number as i64),
+        body: Body::Quiet,
+    };
+    Append {
+        payload: encode_observation(&observation).unwrap().into(),
+        id: observation.message_id(),
+        ..record(site, number)
+    }
+}
+
+/// What a chain of that site makes of the log.
+async fn folded(hub: &dyn MessageLog, site: &str) -> Folded {
+    let filter = subjects::site_filter(Stream::Observations, site);
+    let mut reader = hub
+        .reader(Stream::Observations, &filter, Start::First)
+        .await
+        .unwrap();
+    let mut fold = SiteChain::new(site);
+    fold_all(reader.as_mut(), site, &mut fold).await.unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_site_that_uses_up_ids_of_another_suppresses_nothing() {
+    let place = tempfile::tempdir().unwrap();
+    let server = server(place.path()).await;
+    let records: Vec<Append> = (1..=5).map(|number| quiet("cafe-1", number)).collect();
+    let (hostile, _refusals) = raw(&server, "cafe-2").await;
+    for record in &records {
+        // The bare id, the id with a mark of the attacker's own, and somebody's record in its body.
+        for id in [record.id.0.clone(), format!("{};{:032x}", record.id.0, 7)] {
+            let mut headers = async_nats::HeaderMap::new();
+            headers.insert("Nats-Msg-Id", id);
+            let subject = "wf.obs.cafe-2.quiet.ping";
+            let request = async_nats::Request::new()
+                .headers(headers)
+                .payload(record.payload.clone());
+            let answer = hostile.send_request(subject, request).await.unwrap();
+            let ack: Value = serde_json::from_slice(&answer.payload).unwrap();
+            assert!(ack["error"].is_null() && ack["duplicate"].is_null(), "{ack}");
+        }
+    }
+    let site = opened(place.path(), &server, "cafe-1", Some("_INBOX_cafe-1")).await;
+    let duplicates = async |log: &dyn MessageLog| {
+        let acks = log.append(records.clone()).await.unwrap();
+        acks.iter().filter(|ack| ack.duplicate).count()
+    };
+    assert_eq!(duplicates(site.log.as_ref()).await, 0, "taken for sent already");
+    drop(site);
+    // Another process of the same user sends them again.
+    let site = opened(place.path(), &server, "cafe-1", Some("_INBOX_cafe-1")).await;
+    assert_eq!(duplicates(site.log.as_ref()).await, 5);
+    let hub = server.log(HUB).await;
+    let stored = |folded: &Folded| folded.records + folded.duplicates + folded.quarantined;
+    let own = folded(hub.as_ref(), "cafe-1").await;
+    assert_eq!((own.records, stored(&own)), (5, 5), "{own:?}");
+    let foreign = folded(hub.as_ref(), "cafe-2").await;
+    assert_eq!((foreign.records, foreign.quarantined), (0, 10), "{foreign:?}");
+    // As after a change of the password: the broker does not know the ids again, the chain knows the numbers.
+    assert_eq!(duplicates(hub.as_ref()).await, 0);
+    let own = folded(hub.as_ref(), "cafe-1").await;
+    assert_eq!((own.records, own.duplicates), (5, 5), "{own:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_record_under_the_subject_of_another_collector_or_kind_is_quarantined() {
+    let place = tempfile::tempdir().unwrap();
+    let server = server(place.path()).await;
+    let hub = server.log(HUB).await;
+    let under = |subject: &str, number| Append {
+        subject: subject.to_owned(),
+        ..quiet("cafe-1", number)
+    };
+    let other_id = Append {
+        id: MessageId("cafe-1/ping/1/9".to_owned()),
+        ..quiet("cafe-1", 3)
+    };
+    let records = vec![
+        under("wf.obs.cafe-1.quiet.capture", 1),
+        under("wf.obs.cafe-1.tick.ping", 2),
+        other_id,
+        quiet("cafe-1", 4),
+    ];
+    hub.append(records).await.unwrap();
+    let folded = folded(hub.as_ref(), "cafe-1").await;
+    assert_eq!((folded.records, folded.quarantined), (1, 3), "{folded:?}");
 }

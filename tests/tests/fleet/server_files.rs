@@ -25,6 +25,7 @@ pub const SECRETS: [(&str, &str); 5] = [
 ];
 
 const HUB: Option<(&str, &str)> = Some(("hub", "hub-s3cret"));
+const SITE: Option<(&str, &str)> = Some(("cafe-1", "site-s3cret"));
 
 /// A record as a collector publishes it.
 pub fn record(site: &str, number: u64) -> Append {
@@ -279,7 +280,11 @@ async fn a_site_works_while_the_line_is_cut_and_the_hub_takes_over_once() {
     let line = Line::to(hub.leaf_port).await;
     let hub_log = hub.servers[1].log(HUB).await;
     let url = format!("nats-leaf://leaf-cafe-1:leaf-s3cret@127.0.0.1:{}", line.port);
-    let environment = [("WATCHFOLD_SITE", "cafe-1"), ("WATCHFOLD_HUB", url.as_str())];
+    let environment = [
+        ("WATCHFOLD_SITE", "cafe-1"),
+        ("WATCHFOLD_SITE_PASSWORD", "site-s3cret"),
+        ("WATCHFOLD_HUB", url.as_str()),
+    ];
     let site = Shipped::start(
         place.path(),
         "site",
@@ -287,7 +292,7 @@ async fn a_site_works_while_the_line_is_cut_and_the_hub_takes_over_once() {
         &environment,
     )
     .await;
-    let site_log = site.log(None).await;
+    let site_log = site.log(SITE).await;
 
     let client = hub.servers[0].raw(HUB).await;
     add_source(&client, &source_of_the_site()).await;
@@ -311,6 +316,15 @@ async fn a_site_works_while_the_line_is_cut_and_the_hub_takes_over_once() {
     append(1, 100).await;
     assert_eq!(all(hub_log.as_ref(), Stream::Observations, 100).await.len(), 100);
     line.whole.send_replace(false);
+    // Another site uses up ids at the hub that this one is about to send.
+    let hostile = hub.servers[0].raw(Some(("cafe-2", "cafe-2-s3cret"))).await;
+    for number in 101..=103 {
+        let mut headers = async_nats::HeaderMap::new();
+        headers.insert("Nats-Msg-Id", record("cafe-1", number).id.0);
+        let request = async_nats::Request::new().headers(headers);
+        let answer = hostile.send_request("wf.obs.cafe-2.quiet.ping", request).await;
+        assert!(answer.unwrap().payload.starts_with(b"{\"stream\":\"WF_OBS\""));
+    }
     // The site does not notice.
     append(101, 300).await;
     // What a collector sends again because it missed an answer is one record.
@@ -319,7 +333,8 @@ async fn a_site_works_while_the_line_is_cut_and_the_hub_takes_over_once() {
     site_log.append(vec![record("cafe-2", 1)]).await.unwrap();
     line.whole.send_replace(true);
     append(301, 320).await;
-    let taken = all(hub_log.as_ref(), Stream::Observations, 320).await;
+    let mut taken = all(hub_log.as_ref(), Stream::Observations, 323).await;
+    taken.retain(|record| !record.subject.starts_with("wf.obs.cafe-2."));
     let ids: Vec<_> = taken.iter().map(|record| record.id.0.clone()).collect();
     let wanted: Vec<_> = (1..=320).map(|number| record("cafe-1", number).id.0).collect();
     assert_eq!(ids, wanted, "each once, in order, with its id");
@@ -328,7 +343,7 @@ async fn a_site_works_while_the_line_is_cut_and_the_hub_takes_over_once() {
             .iter()
             .all(|record| record.subject == "wf.obs.cafe-1.quiet.ping")
     );
-    let (near, far) = (site.raw(None).await, client);
+    let (near, far) = (site.raw(SITE).await, client);
     nothing_crosses(&near, &far, "$JS.S.marker").await;
     nothing_crosses(&far, &near, "$JS.FC.marker").await;
     no_say_in_the_hub(&near).await;

@@ -4,6 +4,7 @@
 mod frame;
 mod packets;
 mod process;
+mod reading;
 mod site;
 mod telling;
 mod topology;
