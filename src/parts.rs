@@ -31,3 +31,30 @@ pub fn all() -> Parts {
         Healthchecks::default(),
     ]
 }
+
+#[cfg(test)]
+mod tests {
+    use watchfold_folds::{PacketChain, StateMachine};
+    use watchfold_kit::metrics::declaration_of;
+    use watchfold_runner::RunnerStats;
+    use watchfold_sink_kit::SinkStats;
+    use watchfold_virustotal::LookupStats;
+
+    #[test]
+    fn every_row_that_a_part_shows_is_a_declared_metric() {
+        let runner = RunnerStats::default().rows();
+        let sources = [
+            ("chain", runner.clone()),
+            ("packet_chain", runner),
+            ("packets", PacketChain::new("cafe-1").counts()),
+            ("sink", SinkStats::default().rows()),
+            ("sink", LookupStats::default().rows()),
+        ];
+        for (family, rows) in sources {
+            assert!(!rows.is_empty(), "{family}");
+            for (row, _) in rows {
+                assert!(declaration_of(family, row).is_some(), "{family} {row}");
+            }
+        }
+    }
+}

@@ -1,10 +1,10 @@
-//! What a process counts, as Prometheus' text. Label values come from code and from the configuration.
+//! What the parts of a process count, for its metrics. Label values come from code and from the configuration.
 
-use std::collections::BTreeMap;
-use std::fmt::Write;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
-use crate::ProgressSnapshot;
+use crate::{ProgressSnapshot, Publisher};
+
+use crate::metrics::Page;
 
 /// Names and values of one source.
 pub type Rows = Vec<(&'static str, u64)>;
@@ -23,7 +23,8 @@ struct Source {
 }
 
 impl Figures {
-    /// Shows the rows of `owner` as `watchfold_<family>_<row>` for as long as it lives.
+    /// Shows the rows of `owner` as `watchfold_<family>_<row>`, and counters with `_total` behind that, for as long as it lives. Each is
+    /// declared in `metrics/table.rs`.
     pub fn join<T: Send + Sync + 'static>(
         &self,
         family: &'static str,
@@ -46,42 +47,34 @@ impl Figures {
     /// The whole page.
     pub fn render(&self, software: &str, log_answers: bool, stages: &[ProgressSnapshot]) -> String {
         let mut page = Page::default();
-        let software = vec![("software", software.to_owned())];
-        page.add("watchfold_build_info".to_owned(), software, 1.0);
-        page.add(
-            "watchfold_log_answers".to_owned(),
-            Vec::new(),
-            f64::from(u8::from(log_answers)),
-        );
+        page.sample("watchfold_build_info", &[("software", software)], 1_u64);
+        page.sample("watchfold_log_answers", &[], log_answers);
         for stage in stages {
-            let labels = || vec![("stage", stage.name.clone())];
-            let mut figure =
-                |name: &str, value: f64| page.add(format!("watchfold_stage_{name}"), labels(), value);
-            figure("ok", f64::from(u8::from(stage.detail.is_none())));
-            figure("position", stage.position as f64);
-            figure("lag_records", stage.head.saturating_sub(stage.position) as f64);
+            let labels = [("stage", stage.name.as_str())];
+            page.sample("watchfold_stage_ok", &labels, stage.detail.is_none());
+            page.sample("watchfold_stage_position", &labels, stage.position);
+            let lag = stage.head.saturating_sub(stage.position);
+            page.sample("watchfold_stage_lag_records", &labels, lag);
             if let Some(age) = stage.advanced_age {
-                figure("age_seconds", age.as_secs_f64());
+                page.sample("watchfold_stage_age_seconds", &labels, age.as_secs_f64());
             }
         }
-        self.add_sources(&mut page);
+        self.add_to(&mut page);
         page.text()
     }
 
-    /// What the parts count, without what is known of the process.
-    pub fn render_sources(&self) -> String {
-        let mut page = Page::default();
-        self.add_sources(&mut page);
-        page.text()
-    }
-
-    fn add_sources(&self, page: &mut Page) {
+    /// Adds what the parts count, without what is known of the process.
+    pub fn add_to(&self, page: &mut Page) {
         let mut sources = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         sources.retain(|source| match (source.rows)() {
             Some(rows) => {
+                let labels: Vec<(&str, &str)> = source
+                    .labels
+                    .iter()
+                    .map(|(name, text)| (*name, text.as_str()))
+                    .collect();
                 for (row, value) in rows {
-                    let name = format!("watchfold_{}_{row}", source.family);
-                    page.add(name, source.labels.clone(), value as f64);
+                    page.row(source.family, row, &labels, value);
                 }
                 true
             }
@@ -90,40 +83,19 @@ impl Figures {
     }
 }
 
-/// Samples by name, so that those of one name stand together.
-#[derive(Default)]
-struct Page(BTreeMap<String, Vec<(Labels, f64)>>);
-
-impl Page {
-    fn add(&mut self, name: String, labels: Labels, value: f64) {
-        self.0.entry(name).or_default().push((labels, value));
-    }
-
-    fn text(&self) -> String {
-        let mut text = String::new();
-        for (name, samples) in &self.0 {
-            // Writing into a String cannot fail.
-            let _ = writeln!(text, "# TYPE {name} untyped");
-            for (labels, value) in samples {
-                let pairs: Vec<String> = labels
-                    .iter()
-                    .map(|(label, text)| format!("{label}=\"{}\"", escaped(text)))
-                    .collect();
-                let labels = match pairs.is_empty() {
-                    true => String::new(),
-                    false => format!("{{{}}}", pairs.join(",")),
-                };
-                let _ = writeln!(text, "{name}{labels} {value}");
-            }
-        }
-        text
-    }
-}
-
-fn escaped(text: &str) -> String {
-    text.replace('\\', "\\\\")
-        .replace('"', "\\\"")
-        .replace('\n', "\\n")
+/// What a publisher did, for the family `publisher` with the labels `site` and `collector`.
+pub fn publisher_rows(publisher: &Publisher) -> Rows {
+    let stats = publisher.stats();
+    vec![
+        ("published", stats.published),
+        ("queued", stats.queued),
+        ("spooled", stats.spooled),
+        ("spooled_bytes", stats.spooled_bytes),
+        ("forwarded", stats.forwarded),
+        ("spool_lost", stats.spool_lost),
+        ("dropped", stats.dropped),
+        ("retries", stats.retries),
+    ]
 }
 
 #[cfg(test)]
@@ -151,8 +123,10 @@ mod tests {
         let text = figures.render("watchfold 1", true, &[stage]);
         assert!(
             text.contains(
-                "# TYPE watchfold_chain_records untyped\n\
-                 watchfold_chain_records{site=\"a\"} 3\nwatchfold_chain_records{site=\"b\\\"\"} 4\n"
+                "# HELP watchfold_chain_records_total Site chain: observations folded.\n\
+                 # TYPE watchfold_chain_records_total counter\n\
+                 watchfold_chain_records_total{site=\"a\"} 3\n\
+                 watchfold_chain_records_total{site=\"b\\\"\"} 4\n"
             ),
             "{text}"
         );

@@ -18,7 +18,7 @@ use watchfold_schemas::SiteConfig;
 
 use crate::activation::follow_activations;
 use crate::context::Context;
-use crate::figures::{Figures, Rows};
+use crate::figures::{Figures, publisher_rows};
 use crate::namesake::watch_namesake;
 use crate::part::{Kind, Parts};
 use crate::sections::{Loaded, Sections, SectionsInForce};
@@ -302,7 +302,7 @@ impl Frame {
 
     fn join(&self, site: &str, collector: &str, publisher: &Arc<Publisher>) {
         let labels = [("site", site), ("collector", collector)];
-        self.figures.join("publisher", &labels, publisher, published);
+        self.figures.join("publisher", &labels, publisher, publisher_rows);
         let mut publishers = self.publishers();
         publishers.retain(|other| other.strong_count() > 0);
         publishers.push(Arc::downgrade(publisher));
@@ -432,18 +432,4 @@ impl Frame {
     fn publishers(&self) -> MutexGuard<'_, Vec<Weak<Publisher>>> {
         self.publishers.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-fn published(publisher: &Publisher) -> Rows {
-    let stats = publisher.stats();
-    vec![
-        ("published", stats.published),
-        ("queued", stats.queued),
-        ("spooled", stats.spooled),
-        ("spooled_bytes", stats.spooled_bytes),
-        ("forwarded", stats.forwarded),
-        ("spool_lost", stats.spool_lost),
-        ("dropped", stats.dropped),
-        ("retries", stats.retries),
-    ]
 }

@@ -17,6 +17,7 @@ pub mod files;
 mod frame;
 pub mod health;
 pub mod in_force;
+pub mod metrics;
 mod namesake;
 pub mod notify;
 pub mod observed;

@@ -13,6 +13,8 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use crate::metrics::Page;
+
 /// An address that showed a valid credential may use the reserve for this long.
 pub const KNOWN_FOR: Duration = Duration::from_secs(24 * 3_600);
 /// Addresses that are remembered for the reserve; the one seen longest ago is forgotten first.
@@ -215,40 +217,17 @@ impl Places {
         }
     }
 
-    /// The figures of the listener, in Prometheus' text format.
-    pub fn figures(&self) -> String {
+    /// Adds the metrics of the listener.
+    pub fn add_to(&self, page: &mut Page) {
         let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-        let rows = [
-            (
-                "",
-                "gauge",
-                "Open connections that are no viewers.",
-                self.open() as u64,
-            ),
-            (
-                "_refused_total",
-                "counter",
-                "Connections closed at once: no place was free.",
-                count(&self.refused),
-            ),
-            (
-                "_displaced_total",
-                "counter",
-                "Connections closed for more trusted or newer ones.",
-                count(&self.displaced),
-            ),
-            (
-                "_failed_total",
-                "counter",
-                "Connections that the system could not hand over.",
-                count(&self.failures),
-            ),
-        ];
-        let family = |(suffix, kind, help, value): (&str, &str, &str, u64)| {
-            let name = format!("watchfold_connections{suffix}");
-            format!("# HELP {name} {help}\n# TYPE {name} {kind}\n{name} {value}\n")
-        };
-        rows.into_iter().map(family).collect()
+        page.sample("watchfold_connections", &[], self.open());
+        page.sample("watchfold_connections_refused_total", &[], count(&self.refused));
+        page.sample(
+            "watchfold_connections_displaced_total",
+            &[],
+            count(&self.displaced),
+        );
+        page.sample("watchfold_connections_failed_total", &[], count(&self.failures));
     }
 
     fn inner(&self) -> MutexGuard<'_, Inner> {

@@ -20,6 +20,7 @@ use tokio::time::{MissedTickBehavior, interval, timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::health::Health;
+use crate::metrics::{CONTENT_TYPE as CONTENT_TYPE_OF_METRICS, Page};
 use crate::places::{Place, PlaceLimits, Places, REPORT_EVERY, Reported};
 use crate::token::{Token, TokenError};
 
@@ -173,9 +174,10 @@ impl Desk {
                 Some(why) => said(StatusCode::SERVICE_UNAVAILABLE, &why),
             },
             "/metrics" if self.lets_in(request) => {
-                let figures = [self.told.metrics(), self.places.figures()].concat();
-                let mut answer = said(StatusCode::OK, &figures);
-                let kind = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
+                let mut page = Page::default();
+                self.places.add_to(&mut page);
+                let mut answer = said(StatusCode::OK, &[self.told.metrics(), page.text()].concat());
+                let kind = HeaderValue::from_static(CONTENT_TYPE_OF_METRICS);
                 answer.headers_mut().insert(CONTENT_TYPE, kind);
                 answer
             }

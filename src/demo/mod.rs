@@ -141,7 +141,7 @@ impl House {
             operator: None,
             explain: Some(explainer(data, SITE)),
             packets: None,
-            figures: Arc::new(String::new),
+            figures: Arc::new(|_| ()),
             stages: Arc::new(move || stages.iter().map(|progress| progress.snapshot()).collect()),
             progress: self.page.clone(),
             software: format!("watchfold {} demo", env!("CARGO_PKG_VERSION")),

@@ -115,7 +115,7 @@ async fn serve(
         operator: None,
         explain: Some(explainer(data, &site)),
         packets: None,
-        figures: Arc::new(String::new),
+        figures: Arc::new(|_| ()),
         stages: {
             let stages = [copy.clone(), page.clone()];
             Arc::new(move || stages.iter().map(|progress| progress.snapshot()).collect())

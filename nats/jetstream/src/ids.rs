@@ -10,7 +10,7 @@ use std::num::NonZeroU32;
 use ring::pbkdf2;
 use watchfold_log::Append;
 use watchfold_schemas::Stream;
-use watchfold_schemas::origin::short_hash;
+use watchfold_schemas::hash::short_hash;
 
 use crate::{Auth, JetStreamOptions};
 

@@ -65,7 +65,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
         packets: Some(Arc::new(|request| {
             Box::pin(async move { Ok(format!("{request:?}").into_bytes()) })
         })),
-        figures: Arc::new(String::new),
+        figures: Arc::new(|_| ()),
         stages: Arc::new(move || vec![shown.snapshot()]),
         progress,
         software: "example".into(),

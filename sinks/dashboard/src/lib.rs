@@ -37,7 +37,7 @@ pub use part::{Page, PageAddress, PageSection};
 pub use watchfold_web::WebError;
 
 /// Samples in Prometheus' text format, of names that the dashboard's own do not begin with.
-pub type Figures = Arc<dyn Fn() -> String + Send + Sync>;
+pub type Figures = Arc<dyn Fn(&mut watchfold_kit::metrics::Page) + Send + Sync>;
 
 /// What the dashboard is given.
 pub struct DashboardOptions {

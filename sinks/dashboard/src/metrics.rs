@@ -1,9 +1,9 @@
 //! `/metrics` in Prometheus' text format. Label values come from the configuration and from code, never from strangers.
 
 use std::collections::BTreeMap;
-use std::fmt::Write;
 use std::sync::atomic::Ordering;
 
+use watchfold_kit::metrics::Page;
 use watchfold_log::StreamInfo;
 use watchfold_schemas::config::Signal;
 use watchfold_schemas::event::{IncidentClass, Severity};
@@ -18,127 +18,58 @@ use crate::projection::shapes::{AddressStatus, Stage, Target};
 
 /// What a scrape shows. `streams` are those whose log could tell.
 pub fn render(app: &App, stages: &[Stage], streams: &[(&'static str, StreamInfo)]) -> String {
-    let mut page = Page(String::new());
-    page.family("watchfold_build_info", "gauge", "The software that runs.");
-    page.sample(
-        "watchfold_build_info",
-        &[("software", &app.live.identity().software)],
-        1,
-    );
-    stage_families(&mut page, stages);
-    data_families(&mut page, app);
+    let mut page = Page::default();
+    let software = app.live.identity().software.clone();
+    page.sample("watchfold_build_info", &[("software", &software)], 1_u64);
+    add_stages(&mut page, stages);
+    add_data(&mut page, app);
     if app.live.catching_up().is_none() {
-        site_families(&mut page, app);
+        add_site(&mut page, app);
     }
-    let live = &app.live;
-    let (evicted, malformed) = live.read(|projection| (projection.evicted(), projection.malformed()));
-    let load = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed);
-    for (name, kind, help, value) in [
-        (
-            "watchfold_viewers",
-            "gauge",
-            "Open live streams.",
-            app.viewers() as u64,
-        ),
-        (
-            "watchfold_viewer_resyncs_total",
-            "counter",
-            "Viewers that fell behind and began anew.",
-            load(&live.resyncs),
-        ),
-        (
-            "watchfold_viewers_unread_total",
-            "counter",
-            "Viewers disconnected because they read nothing.",
-            load(&live.unread),
-        ),
-        (
-            "watchfold_viewers_refused_total",
-            "counter",
-            "Viewers that found no place.",
-            load(&live.turned_away),
-        ),
-        (
-            "watchfold_viewer_snapshots_total",
-            "counter",
-            "Whole states sent to new viewers.",
-            load(&live.snapshots),
-        ),
-        (
-            "watchfold_viewer_resumes_total",
-            "counter",
-            "Viewers that went on where they were.",
-            load(&live.resumes),
-        ),
-        (
-            "watchfold_deltas_total",
-            "counter",
-            "Deltas made for viewers.",
-            load(&live.deltas),
-        ),
-        (
-            "watchfold_projection_evicted_total",
-            "counter",
-            "Live things pushed out by a limit.",
-            evicted,
-        ),
-        (
-            "watchfold_projection_malformed_total",
-            "counter",
-            "Ping rounds whose columns disagree.",
-            malformed,
-        ),
-        (
-            "watchfold_projection_lost_total",
-            "counter",
-            "Records gone before they were read.",
-            load(&app.feed.lost),
-        ),
-        (
-            "watchfold_projection_undecodable_total",
-            "counter",
-            "Records that could not be decoded.",
-            load(&app.feed.undecodable),
-        ),
-    ] {
-        page.family(name, kind, help);
-        page.sample(name, &[], value);
-    }
-    page.family(
-        "watchfold_log_last_sequence",
-        "gauge",
-        "Last synced sequence of a stream.",
-    );
+    add_viewers(&mut page, app);
     for (stream, info) in streams {
         page.sample(
             "watchfold_log_last_sequence",
             &[("stream", stream)],
             info.last_sequence,
         );
-    }
-    page.family("watchfold_log_bytes", "gauge", "Bytes that a stream takes.");
-    for (stream, info) in streams {
         page.sample("watchfold_log_bytes", &[("stream", stream)], info.bytes);
     }
-    page.family(
-        "watchfold_http_requests_total",
-        "counter",
-        "HTTP requests answered.",
-    );
     for ((route, status), count) in app.requests.counts() {
-        page.sample(
-            "watchfold_http_requests_total",
-            &[("route", &route), ("status", &status.to_string())],
-            count,
-        );
+        let labels = [("route", route.as_str()), ("status", &status.to_string())];
+        page.sample("watchfold_http_requests_total", &labels, count);
     }
-    page.0.push_str(&app.places.figures());
-    page.0.push_str(&(app.figures)());
-    page.0
+    app.places.add_to(&mut page);
+    (app.figures)(&mut page);
+    page.text()
+}
+
+fn add_viewers(page: &mut Page, app: &App) {
+    let live = &app.live;
+    let (evicted, malformed) = live.read(|projection| (projection.evicted(), projection.malformed()));
+    let load = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed);
+    page.sample("watchfold_viewers", &[], app.viewers());
+    for (name, value) in [
+        ("watchfold_viewer_resyncs_total", load(&live.resyncs)),
+        ("watchfold_viewers_unread_total", load(&live.unread)),
+        ("watchfold_viewers_refused_total", load(&live.turned_away)),
+        ("watchfold_viewer_snapshots_total", load(&live.snapshots)),
+        ("watchfold_viewer_resumes_total", load(&live.resumes)),
+        ("watchfold_deltas_total", load(&live.deltas)),
+        ("watchfold_projection_evicted_total", evicted),
+        ("watchfold_projection_malformed_total", malformed),
+        ("watchfold_projection_lost_total", load(&app.feed.lost)),
+        (
+            "watchfold_projection_undecodable_total",
+            load(&app.feed.undecodable),
+        ),
+    ] {
+        page.sample(name, &[], value);
+    }
 }
 
 /// What is known of the site; left out of a scrape until all that the log held is folded, rather than told from before.
-fn site_families(page: &mut Page, app: &App) {
+fn add_site(page: &mut Page, app: &App) {
     let (targets, outcomes, occupancy, open) = app.live.read(|projection| {
         let mut open: BTreeMap<&'static str, u64> = BTreeMap::new();
         for entry in projection
@@ -154,8 +85,7 @@ fn site_families(page: &mut Page, app: &App) {
             open,
         )
     });
-    probe_families(page, &targets, &outcomes);
-    page.family("watchfold_incidents_open", "gauge", "Open incidents by class.");
+    add_probes(page, &targets, &outcomes);
     for class in [
         IncidentClass::Outage,
         IncidentClass::Flapping,
@@ -168,32 +98,26 @@ fn site_families(page: &mut Page, app: &App) {
         let count = open.get(class.name()).copied().unwrap_or(0);
         page.sample("watchfold_incidents_open", &[("class", class.name())], count);
     }
-    for (name, help, value) in [
-        ("watchfold_pcs", "PCs configured.", occupancy.total),
-        ("watchfold_pcs_present", "PCs present.", occupancy.current),
+    for (name, value) in [
+        ("watchfold_pcs", occupancy.total),
+        ("watchfold_pcs_present", occupancy.current),
     ] {
-        page.family(name, "gauge", help);
         page.sample(name, &[], value);
     }
-    alert_families(page, app);
+    add_alerts(page, app);
     let parity = app.live.read(|projection| {
         [Chain::Site, Chain::Packets].map(|chain| (chain.token(), projection.parity(chain).clone()))
     });
-    parity_families(page, &parity);
+    add_parity(page, &parity);
 }
 
 /// The rules are those of the sets that were in force; the table of them is bounded.
-fn alert_families(page: &mut Page, app: &App) {
+fn add_alerts(page: &mut Page, app: &App) {
     let (rules, open) = app.live.read(|projection| {
         let open = projection.alert_totals().attacks_open;
         (projection.alerts_by_rule().clone(), open)
     });
     let name = "watchfold_alerts_total";
-    page.family(
-        name,
-        "counter",
-        "Alerts by rule, severity and whether the rule is enforced.",
-    );
     for (counted, count) in &rules {
         let state = if counted.state == RuleState::Record {
             "record"
@@ -205,10 +129,9 @@ fn alert_families(page: &mut Page, app: &App) {
             ("severity", severity_name(counted.severity)),
             ("state", state),
         ];
-        page.sample(name, &labels, count);
+        page.sample(name, &labels, *count);
     }
     let name = "watchfold_attacks_open";
-    page.family(name, "gauge", "Open attacks of rules that are enforced.");
     for severity in [
         Severity::Info,
         Severity::Low,
@@ -220,53 +143,37 @@ fn alert_families(page: &mut Page, app: &App) {
     }
 }
 
-/// How old what is shown is.
-fn data_families(page: &mut Page, app: &App) {
+/// Whether the log answers, and how old the newest record is.
+fn add_data(page: &mut Page, app: &App) {
     let data = app.freshness.data_age();
-    page.family("watchfold_log_answers", "gauge", "Whether the log answers.");
     page.sample(
         "watchfold_log_answers",
         &[],
         u8::from(app.freshness.log_answers()),
     );
     let name = "watchfold_data_stale";
-    page.family(
-        name,
-        "gauge",
-        "Whether the log does not answer or gets no records.",
-    );
     page.sample(name, &[], u8::from(data.stale.is_some()));
     let name = "watchfold_data_age_seconds";
-    page.family(name, "gauge", "Age of the newest record in the log.");
     if let Some(age_ms) = data.age_ms {
         page.sample(name, &[], age_ms as f64 / 1e3);
     }
 }
 
-fn stage_families(page: &mut Page, stages: &[Stage]) {
+fn add_stages(page: &mut Page, stages: &[Stage]) {
     type Value = fn(&Stage) -> Option<f64>;
-    let families: [(&str, &str, Value); 4] = [
-        ("watchfold_stage_ok", "Whether a stage advances.", |stage| {
-            Some(f64::from(u8::from(stage.ok)))
+    let families: [(&str, Value); 4] = [
+        ("watchfold_stage_ok", |stage| Some(f64::from(u8::from(stage.ok)))),
+        ("watchfold_stage_position", |stage| {
+            stage.position.map(|at| at as f64)
         }),
-        (
-            "watchfold_stage_position",
-            "The last sequence dealt with.",
-            |stage| stage.position.map(|at| at as f64),
-        ),
-        (
-            "watchfold_stage_lag_records",
-            "Records still to be dealt with.",
-            |stage| stage.lag.map(|lag| lag as f64),
-        ),
-        (
-            "watchfold_stage_age_seconds",
-            "Time since it last advanced.",
-            |stage| stage.age_ms.map(|age_ms| age_ms as f64 / 1e3),
-        ),
+        ("watchfold_stage_lag_records", |stage| {
+            stage.lag.map(|lag| lag as f64)
+        }),
+        ("watchfold_stage_age_seconds", |stage| {
+            stage.age_ms.map(|age_ms| age_ms as f64 / 1e3)
+        }),
     ];
-    for (name, help, value) in families {
-        page.family(name, "gauge", help);
+    for (name, value) in families {
         for stage in stages {
             if let Some(value) = value(stage) {
                 page.sample(name, &[("stage", &stage.name)], value);
@@ -275,12 +182,7 @@ fn stage_families(page: &mut Page, stages: &[Stage]) {
     }
 }
 
-fn probe_families(page: &mut Page, targets: &[Target], outcomes: &BTreeMap<String, Outcome>) {
-    page.family(
-        "probe_success",
-        "gauge",
-        "Whether the latest probe of a target was answered.",
-    );
+fn add_probes(page: &mut Page, targets: &[Target], outcomes: &BTreeMap<String, Outcome>) {
     for (target, outcome) in outcomes.iter().filter(|(_, outcome)| **outcome != Outcome::Fault) {
         page.sample(
             "probe_success",
@@ -288,11 +190,6 @@ fn probe_families(page: &mut Page, targets: &[Target], outcomes: &BTreeMap<Strin
             u8::from(*outcome == Outcome::Ok),
         );
     }
-    page.family(
-        "probe_duration_seconds",
-        "gauge",
-        "Best round-trip time of a target's latest probe.",
-    );
     for target in targets {
         if let Some(rtt_us) = target.rtt_us {
             page.sample(
@@ -302,21 +199,14 @@ fn probe_families(page: &mut Page, targets: &[Target], outcomes: &BTreeMap<Strin
             );
         }
     }
-    for (name, help, signal, phase) in [
+    for (name, signal, phase) in [
         (
             "probe_icmp_duration_seconds",
-            "Round-trip time of the latest echo.",
             Signal::Echo,
             Some(("phase", "rtt")),
         ),
-        (
-            "probe_dns_lookup_time_seconds",
-            "Time of the latest DNS query.",
-            Signal::Dns,
-            None,
-        ),
+        ("probe_dns_lookup_time_seconds", Signal::Dns, None),
     ] {
-        page.family(name, "gauge", help);
         for target in targets {
             let of_signal =
                 |status: &&AddressStatus| status.signal == signal && status.outcome == Outcome::Ok;
@@ -335,13 +225,8 @@ fn probe_families(page: &mut Page, targets: &[Target], outcomes: &BTreeMap<Strin
     }
 }
 
-fn parity_families(page: &mut Page, chains: &[(&str, ParityChecks)]) {
+fn add_parity(page: &mut Page, chains: &[(&str, ParityChecks)]) {
     let name = "watchfold_parity_checks_total";
-    page.family(
-        name,
-        "counter",
-        "Stretches of a chain folded again, by what came of it.",
-    );
     for (chain, parity) in chains {
         for (verdict, count) in [
             ("agreed", parity.agreed),
@@ -352,20 +237,11 @@ fn parity_families(page: &mut Page, chains: &[(&str, ParityChecks)]) {
         }
     }
     type Reading = fn(&ParityChecks) -> Option<Time>;
-    let gauges: [(&str, &str, Reading); 2] = [
-        (
-            "watchfold_parity_agreed_hour_seconds",
-            "The latest hour, or packets after a snapshot, that agreed, by its start.",
-            |parity| parity.agreed_hour,
-        ),
-        (
-            "watchfold_parity_checked_seconds",
-            "When the chain was checked last.",
-            |parity| parity.checked_at,
-        ),
+    let gauges: [(&str, Reading); 2] = [
+        ("watchfold_parity_agreed_seconds", |parity| parity.agreed_hour),
+        ("watchfold_parity_checked_seconds", |parity| parity.checked_at),
     ];
-    for (name, help, reading) in gauges {
-        page.family(name, "gauge", help);
+    for (name, reading) in gauges {
         for (chain, parity) in chains {
             if let Some(at) = reading(parity) {
                 page.sample(name, &[("chain", chain)], at.as_seconds());
@@ -376,27 +252,4 @@ fn parity_families(page: &mut Page, chains: &[(&str, ParityChecks)]) {
 
 fn seconds(rtt_us: u32) -> f64 {
     f64::from(rtt_us) / 1e6
-}
-
-struct Page(String);
-
-impl Page {
-    fn family(&mut self, name: &str, kind: &str, help: &str) {
-        // Writing into a String cannot fail.
-        let _ = writeln!(self.0, "# HELP {name} {help}\n# TYPE {name} {kind}");
-    }
-
-    fn sample(&mut self, name: &str, labels: &[(&str, &str)], value: impl std::fmt::Display) {
-        self.0.push_str(name);
-        for (index, (label, text)) in labels.iter().enumerate() {
-            let open = if index == 0 { '{' } else { ',' };
-            let text = text
-                .replace('\\', "\\\\")
-                .replace('"', "\\\"")
-                .replace('\n', "\\n");
-            let _ = write!(self.0, "{open}{label}=\"{text}\"");
-        }
-        let close = if labels.is_empty() { "" } else { "}" };
-        let _ = writeln!(self.0, "{close} {value}");
-    }
 }

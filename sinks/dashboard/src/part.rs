@@ -66,7 +66,7 @@ impl Part for Page {
             operator: Some(context.publisher(&site, "operator").await?),
             explain: frame.provided::<Explain>(),
             packets: frame.provided::<Packets>(),
-            figures: Arc::new(move || figures.render_sources()),
+            figures: Arc::new(move |page| figures.add_to(page)),
             stages: stages(&context, &site),
             progress: progress.clone(),
             software: frame.software.clone(),

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use axum::extract::State;
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
+use watchfold_kit::metrics::CONTENT_TYPE;
 use watchfold_web::ApiError;
 
 use crate::api::App;
@@ -15,6 +16,5 @@ use crate::metrics::render;
 pub async fn metrics(State(app): State<Arc<App>>, params: Params) -> Result<Response, ApiError> {
     params.allow(&[])?;
     let text = render(&app, &app.stages(), &streams(&app).await);
-    let content_type = "text/plain; version=0.0.4; charset=utf-8";
-    Ok(([(header::CONTENT_TYPE, content_type)], text).into_response())
+    Ok(([(header::CONTENT_TYPE, CONTENT_TYPE)], text).into_response())
 }

@@ -14,7 +14,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use watchfold_kit::Progress;
-use watchfold_sink_kit::{Failure, Outlet, OutletContext, Secret, SinkError};
+use watchfold_sink_kit::{Count, Failure, Outlet, OutletContext, Secret, SinkError};
 
 use crate::config::HealthchecksConfig;
 use crate::judge::{Stage, Verdict, judge};
@@ -219,6 +219,7 @@ impl Pinger {
 
     fn recorded(&mut self) -> Answer {
         self.recorded += 1;
+        self.outlet.count(Count::Delivered);
         self.progress.advance(self.recorded, self.recorded);
         self.progress.ok();
         self.outlet.took();
@@ -229,6 +230,7 @@ impl Pinger {
     fn failed(&mut self, answer: Answer, detail: &str) -> Answer {
         tracing::info!(detail, "a ping of healthchecks failed and is tried again");
         self.progress.fail(detail.to_owned());
+        self.outlet.count(Count::Retried);
         self.outlet.failed(Failure::Unavailable, detail.to_owned());
         answer
     }
@@ -241,6 +243,7 @@ impl Pinger {
             );
             self.refusal_told = Some(detail.clone());
         }
+        self.outlet.count(Count::Rejected);
         self.outlet.failed(Failure::Refused, detail.clone());
         self.progress.fail(detail);
         Answer::Refused

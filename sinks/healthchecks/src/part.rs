@@ -7,7 +7,7 @@ use watchfold_config::{ConfigError, Ignored, Naming, SecretRef, Sinks, load};
 use watchfold_kit::configured::{Without, mapped, while_configured_else};
 use watchfold_kit::observed::{Observed, SEEN_LATE_MAX};
 use watchfold_kit::{Context, Kind, Loaded, Part, ProgressSnapshot};
-use watchfold_sink_kit::OutletContext;
+use watchfold_sink_kit::{OutletContext, SinkStats};
 
 use crate::config::{HealthchecksConfig, HealthchecksSection};
 use crate::deliver::{SINK, StageSource};
@@ -47,10 +47,15 @@ impl Part for Healthchecks {
         let site = context.site()?;
         let source = stages(&context, &site);
         let config = context.section::<HealthchecksConfig>();
+        let stats = Arc::new(SinkStats::default());
+        context
+            .figures()
+            .join("sink", &[("sink", SINK)], &stats, SinkStats::rows);
         let outlet = OutletContext {
             sink: SINK.to_owned(),
             publisher: context.publisher(&site, SINK).await?,
             state_path: context.directory("sinks", &site)?.join("healthchecks.state"),
+            stats,
         };
         context.serve_one(&site, move |site| {
             let (source, outlet, name) = (source.clone(), outlet.clone(), site.name.clone());

@@ -93,6 +93,7 @@ async fn start_at(
     let (log, data) = (MemoryLog::new(), tempfile::tempdir().unwrap());
     let publisher = Publisher::open(log.clone(), "cafe-1", SINK, data.path());
     let outlet = OutletContext {
+        stats: Arc::default(),
         sink: SINK.to_owned(),
         publisher: publisher.await.unwrap(),
         state_path: data.path().join("healthchecks.state"),

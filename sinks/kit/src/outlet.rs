@@ -13,6 +13,7 @@ use watchfold_schemas::observation::{Body, Fault};
 
 use crate::reach::{Failure, Reach};
 use crate::state::{STATE_VERSION, recorded_faults, save_state};
+use crate::stats::{Count, SinkStats};
 
 /// What an [`Outlet`] needs.
 #[derive(Clone)]
@@ -23,6 +24,7 @@ pub struct OutletContext {
     pub publisher: Arc<Publisher>,
     /// `<data>/sinks/<sink>.state`
     pub state_path: PathBuf,
+    pub stats: Arc<SinkStats>,
 }
 
 /// Records when the destination takes nothing, and when it does again.
@@ -80,6 +82,10 @@ impl Outlet {
             reach: Reach::default(),
             recorded: None,
         }
+    }
+
+    pub fn count(&self, count: Count) {
+        self.context.stats.add(count, 1);
     }
 
     pub fn took(&mut self) {

@@ -145,7 +145,7 @@ async fn shown(args: &BenchPageArgs, report: &mut Report) -> anyhow::Result<(Run
         operator: None,
         explain: None,
         packets: None,
-        figures: Arc::new(String::new),
+        figures: Arc::new(|_| ()),
         stages: Arc::new(Vec::new),
         progress: Progress::new("dashboard"),
         software: "bench".into(),

@@ -183,11 +183,13 @@ async fn a_process_answers_tells_its_manager_and_stops_when_asked() {
     clock
         .until("ticks are counted", async || {
             let (_, text) = clock.ask("/metrics").await?;
-            let name = "watchfold_publisher_published{site=\"cafe-1\",collector=\"clock\"} ";
+            let name = "watchfold_publisher_published_total{site=\"cafe-1\",collector=\"clock\"} ";
             let value = text.lines().find_map(|line| line.strip_prefix(name))?;
             (value.parse::<f64>().ok()? > 3.0).then_some(())
         })
         .await;
+    let (_, metrics) = clock.ask("/metrics").await.unwrap();
+    watchfold_tests::promtool::check(&metrics);
     let mut heard = Vec::new();
     clock
         .until("the watchdog is fed twice", async || {

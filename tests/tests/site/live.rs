@@ -55,7 +55,7 @@ async fn trouble() {
     told(&house, "syn_flood").await;
     until("the figure of drops", &house, async || {
         house
-            .figure("watchfold_packets_dropped_by_kernel")
+            .figure("watchfold_packets_dropped_by_kernel_total")
             .await
             .filter(|dropped| *dropped > 0.0)
     })

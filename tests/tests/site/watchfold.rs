@@ -106,6 +106,7 @@ impl House {
             .get(format!("{ADDRESS}/metrics"))
             .bearer_auth(self.token()?);
         let text = request.send().await.ok()?.text().await.ok()?;
+        watchfold_tests::promtool::check(&text);
         let line = text.lines().find(|line| line.starts_with(name))?;
         line.split_whitespace().last()?.parse().ok()
     }

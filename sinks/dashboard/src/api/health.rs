@@ -109,8 +109,10 @@ pub async fn streams(app: &App) -> Vec<(&'static str, StreamInfo)> {
             None
         }
     };
-    let (observations, events) = tokio::join!(ask(Stream::Observations), ask(Stream::Events));
-    observations.into_iter().chain(events).collect()
+    let [packets, observations, events, _, snapshots] = Stream::ALL;
+    let asked = tokio::join!(ask(observations), ask(events), ask(packets), ask(snapshots));
+    let asked = [asked.0, asked.1, asked.2, asked.3];
+    asked.into_iter().flatten().collect()
 }
 
 impl From<(&'static str, StreamInfo)> for StreamHealth {

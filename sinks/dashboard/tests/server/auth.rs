@@ -182,7 +182,7 @@ async fn an_address_in_use_names_the_remedy() {
             operator: None,
             explain: None,
             packets: None,
-            figures: Arc::new(String::new),
+            figures: Arc::new(|_| ()),
             stages: Arc::new(Vec::new),
             progress: Progress::new("dashboard"),
             software: "test".into(),

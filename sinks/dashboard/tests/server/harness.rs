@@ -362,7 +362,7 @@ impl Served {
             operator,
             explain,
             packets,
-            figures: Arc::new(String::new),
+            figures: Arc::new(|_| ()),
             stages: Arc::new(move || vec![shown.snapshot()]),
             progress: Arc::clone(&progress),
             software: "watchfold test".into(),
