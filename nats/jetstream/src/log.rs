@@ -63,7 +63,7 @@ pub(crate) struct Shared {
     /// Made by the first append that needs it.
     id_key: OnceCell<IdKey>,
     /// The connection in which this user was refused to look at a stream; 0 before.
-    blind: AtomicU64,
+    blind: BTreeMap<Stream, AtomicU64>,
     /// Those who renew leases and give them back.
     pub(crate) keepers: TaskTracker,
 }
@@ -76,7 +76,7 @@ impl JetStream {
             checked: Stream::ALL.map(|stream| (stream, AtomicBool::new(false))).into(),
             waiting: Semaphore::new(WAITING_BYTES_MAX as usize),
             id_key: OnceCell::new(),
-            blind: AtomicU64::new(0),
+            blind: Stream::ALL.map(|stream| (stream, AtomicU64::new(0))).into(),
             keepers: TaskTracker::new(),
         };
         Arc::new(JetStream {
@@ -152,7 +152,7 @@ impl Shared {
             Ok(_) => {}
             Err(Failure::Denied(error)) => {
                 tracing::debug!(stream = stream.name(), %error, "may not look at a stream; taking it as it is");
-                self.blind.store(self.link.connection(), Ordering::Release);
+                self.note_blind(stream);
             }
             Err(failure) => return Err(failure),
         }
@@ -203,17 +203,23 @@ impl Shared {
     /// that connection, because it logs each refusal.
     async fn end(&self, client: &Client, stream: Stream) -> Result<Option<u64>, Failure> {
         self.check(client, stream).await?;
-        let connection = self.link.connection();
-        if self.blind.load(Ordering::Acquire) == connection {
+        let refused_in = self.blind.get(&stream).map(|blind| blind.load(Ordering::Acquire));
+        if refused_in == Some(self.link.connection()) {
             return Ok(None);
         }
         match self.look(client, stream).await {
             Ok(info) => Ok(Some(info.state.last_sequence)),
             Err(Failure::Denied(_)) => {
-                self.blind.store(connection, Ordering::Release);
+                self.note_blind(stream);
                 Ok(None)
             }
             Err(failure) => Err(failure),
+        }
+    }
+
+    fn note_blind(&self, stream: Stream) {
+        if let Some(blind) = self.blind.get(&stream) {
+            blind.store(self.link.connection(), Ordering::Release);
         }
     }
 

@@ -54,9 +54,9 @@ async fn check_duplicates(records: &[(u64, u64)], dropped: u64) {
     let world = World::new();
     let append = |(index, (incarnation, number)): (usize, &(u64, u64))| {
         let record = message(&observation("ping", *incarnation, *number, Body::Quiet));
-        // The log's window has long forgotten the first one.
+        // Past the log's window, which is shown by the id of a publisher that gives none.
         Append {
-            id: MessageId(format!("again/{index}")),
+            id: MessageId(format!("WF_OBS:{index}")),
             ..record
         }
     };
@@ -92,7 +92,7 @@ async fn the_table_of_collectors_is_bounded() {
     let stats = world.settle(CountingFold::version(1)).await;
     assert_eq!(stats.collectors_evicted, 3);
     let again = Append {
-        id: MessageId("again".into()),
+        id: MessageId("WF_OBS:again".into()),
         ..record(3)
     };
     world.feed(&[again]).await;

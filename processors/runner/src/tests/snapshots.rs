@@ -193,7 +193,7 @@ async fn a_snapshot_holds_the_outbox_and_the_collectors() {
         .log
         .truncate_front(Stream::Observations, position as usize - 1);
     let again = Append {
-        id: MessageId("again".into()),
+        id: MessageId("WF_OBS:again".into()),
         ..messages[position as usize - 1].clone()
     };
     world.feed(&[again]).await;
