@@ -88,7 +88,7 @@ impl Page {
 
     fn add(&mut self, metric: Option<&'static Metric>, name: &str, labels: &[(&str, &str)], value: f64) {
         let Some(metric) = metric else {
-            debug_assert!(false, "{name} is not declared in process/src/metrics/table.rs");
+            debug_assert!(false, "{name} is not declared in kit/src/metrics/table.rs");
             tracing::debug!(name, "left out a metric that is not declared");
             return;
         };
