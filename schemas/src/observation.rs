@@ -3,6 +3,8 @@
 //! An observation says what was seen and never what it means. "Unreachable" and "timed out" are results; "I could
 //! not measure" is [`Outcome::Fault`] or [`Fault`]; "I lost some" is [`Gap`].
 
+mod identity;
+
 use serde::{Deserialize, Serialize};
 
 use crate::alert::{Finding, Verdict};
@@ -10,7 +12,7 @@ use crate::config::{Signal, SiteConfig};
 use crate::origin::{EventId, MessageId, Origin};
 use crate::packets::PacketBatch;
 use crate::rules::RulesActivation;
-use crate::subjects::{self, Chain, Stream};
+use crate::subjects::{Chain, Stream};
 use crate::texts::Texts;
 use crate::time::{Span, Time};
 use crate::why::Why;
@@ -39,27 +41,6 @@ impl Observation {
             Body::Finding(finding) => finding.event.message_id(),
             _ => self.origin.message_id(),
         }
-    }
-
-    /// Checks that a record with this subject and id is this observation's. Permissions of a broker are about subjects, so what stands under
-    /// another collector's or kind's subject is not to be believed; the error says why.
-    pub fn check_identity(&self, subject: &str, id: &str) -> Result<(), String> {
-        let origin = &self.origin;
-        let is_own = [Stream::Observations, Stream::Packets].into_iter().any(|stream| {
-            subject == subjects::of_observation(stream, &origin.site, self.body.kind(), &origin.collector)
-        });
-        if !is_own {
-            let kind = self.body.kind();
-            return Err(format!(
-                "a record of kind {kind} by {origin} is not for the subject {subject}"
-            ));
-        }
-        let own = self.message_id();
-        // A publisher that gives no id is known by the place of its record: `WF_OBS:7`.
-        if id != own.0 && !id.starts_with("WF_") {
-            return Err(format!("its message id is {id} where {} is expected", own.0));
-        }
-        Ok(())
     }
 }
 
