@@ -72,7 +72,7 @@ describe("words", () => {
     expect(incidentSentence(incident({}))).toBe("router is down");
     expect(incidentSentence(incident({ class: "measurement_fault", ended_at: "2026-11-20T12:00:00Z" }))).toBe("router could not be measured");
     expect(incidentSentence(incident({ class: "delivery_fault", subject: "sink:discord/alerts" }))).toBe("Destination discord/alerts takes no messages");
-    const flood = { category: "port_scan", title: "Port scan", of: "sources", subjects: ["203.0.113.9"], subjects_total: 214, attacks_total: 231 };
+    const flood = { category: "port_scan", title: "Port scan", of: "sources" as const, subjects: ["203.0.113.9"], subjects_total: 214, attacks_total: 231 };
     expect(incidentSentence(incident({ class: "attack", subject: "attack:port_scan", flood }))).toBe("Port scan from 214 sources");
     expect(incidentSentence(incident({ class: "attack", subject: "attack:port_scan", flood: { ...flood, of: "targets" } }))).toBe("Port scan on 214 targets");
   });
